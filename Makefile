@@ -1,0 +1,23 @@
+# make demo: set up, then train, grade and film three avatars from the shipped capture.   make test: set up, then run all tests.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup system demo test data clean
+
+setup:
+	@PYTHON="$(PYTHON)" sh tools/setup.sh
+
+system:
+	@sh tools/system.sh
+
+demo: system setup
+	@$(BIN)/raf-lite demo
+
+test: system setup
+	@$(BIN)/python -m pytest
+
+data: system setup
+	@$(BIN)/raf-lite data build
+
+clean:
+	rm -rf .venv out build

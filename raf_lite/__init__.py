@@ -1,0 +1,13 @@
+"""raf_lite: Retrieval-Augmented Faces (arXiv 2603.08645), taught and implemented.
+
+Rooms, in the order of the data: `captures`, `descriptors`, `bank`, `retrieval`, `splatting`, `avatar`, `training`,
+`evaluation`, `viewing`; beside them `rig`, which renders heads with exact ground truth.
+"""
+
+import os as _os
+
+# torch's OpenMP workers otherwise spin between calls and take the cores from the numba kernels (20x slower under load);
+# the policy is read once, when torch is imported.
+_os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+__version__ = "0.1.0"

@@ -1,0 +1,61 @@
+"""`data/MANIFEST.json`: every shipped file with its size, sha256, origin and licence."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import raf_lite
+from raf_lite._files import sha256_file, write_json
+
+NAME = "MANIFEST.json"
+
+
+def _files(data_dir: Path) -> list[Path]:
+    return sorted(p for p in data_dir.rglob("*") if p.is_file() and p.name not in (NAME, "README.md"))
+
+
+def write_manifest(data_dir: Path, *, origin: dict[str, str], licence: str, conventions: dict[str, str]) -> None:
+    """List every file under `data_dir`. origin: how the files of each top folder came to be. conventions: axes, light, colour.
+
+    Raises ValueError for a file in a folder of unknown origin.
+    """
+    files = []
+    for path in _files(data_dir):
+        name = path.relative_to(data_dir).as_posix()
+        part = name.split("/")[0]
+        if part not in origin:
+            raise ValueError(f"{path}: nothing says where the folder '{part}' comes from; add it to the build, or remove the file")
+        files.append({"path": name, "bytes": path.stat().st_size, "sha256": sha256_file(path), "origin": part})
+    write_json(data_dir / NAME, {"format": 1, "licence": licence, "origins": origin, "conventions": conventions,
+                                 "total_bytes": sum(f["bytes"] for f in files), "files": files})
+
+
+def verify_manifest(data_dir: Path) -> list[str]:
+    """What is wrong with `data_dir`, a sentence a file; empty when every file is there, listed and as it was made.
+
+    Raises FileNotFoundError where there is no manifest.
+    """
+    path = data_dir / NAME
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no {path}; clone the repository again, or run `raf-lite data build`")
+    listed = {f["path"]: f for f in json.loads(path.read_text(encoding="utf-8"))["files"]}
+    present = {p.relative_to(data_dir).as_posix(): p for p in _files(data_dir)}
+    problems = [f"{name} is listed but missing" for name in sorted(listed.keys() - present.keys())]
+    problems += [f"{name} is not listed" for name in sorted(present.keys() - listed.keys())]
+    for name in sorted(listed.keys() & present.keys()):
+        if present[name].stat().st_size != listed[name]["bytes"] or sha256_file(present[name]) != listed[name]["sha256"]:
+            problems.append(f"{name} differs from what was built")
+    return problems
+
+
+def find_data() -> Path:
+    """The folder `data/` that ships with the repository: $RAF_LITE_DATA, or beside the package, or in the working folder."""
+    candidates = [Path(p) for p in (os.environ.get("RAF_LITE_DATA"),) if p]
+    candidates += [Path(raf_lite.__file__).parent.parent / "data", Path("data")]
+    for folder in candidates:
+        if (folder / "MANIFEST.json").is_file():
+            return folder
+    raise FileNotFoundError(f"no data folder at {', '.join(map(str, candidates))}; run from a clone of the repository, or set "
+                            "RAF_LITE_DATA to its data/ folder")
