@@ -1,0 +1,312 @@
+"""A multi-view capture of one person, whatever its format on disk: videos, masks, cameras, head poses, descriptors, splits."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from raf_lite.captures.cameras import Camera, rigid_problem
+
+# Head poses are kept as float32, and come from trackers that round.
+_ROTATION_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Split:
+    """What an avatar may be trained on, and what it is then tested on. A name is never on both sides."""
+
+    name: str
+    train_sequences: tuple[str, ...]
+    holdout_sequences: tuple[str, ...]
+    train_cameras: tuple[str, ...]
+    holdout_cameras: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SplitRule:
+    """A named split as data. A sequence belongs to a list if its name starts with one of the list's prefixes.
+
+    unused_sequences are neither trained on nor tested. train_cameras: None for all that are not held out.
+    """
+
+    holdout_sequences: tuple[str, ...] = ()
+    unused_sequences: tuple[str, ...] = ()
+    holdout_cameras: tuple[str, ...] = ()
+    train_cameras: tuple[str, ...] | None = None
+
+
+class Source(Protocol):
+    """What a reader of one on-disk format offers. Every path that it names in an error is the user's own."""
+
+    def cameras_of(self, sequence: str) -> tuple[str, ...]:
+        """Serials that have a video of `sequence`."""
+
+    def stored_size(self, serial: str) -> tuple[int, int]:
+        """Height and width of a camera's images on disk, before any crop or downscale."""
+
+    def video_shape(self, sequence: str, serial: str) -> tuple[int, int, int]:
+        """Frames, height and width on disk, as the header tells them."""
+
+    def mask_shape(self, sequence: str, serial: str) -> tuple[int, int, int] | None:
+        """The same of the masks; None where there are none."""
+
+    def read_frames(self, sequence: str, serial: str) -> np.ndarray:
+        """Decode: uint8 [T, H, W, 3], cropped and downscaled like the cameras."""
+
+    def read_masks(self, sequence: str, serial: str) -> np.ndarray:
+        """Decode: uint8 [T, H, W], cropped and downscaled like the cameras; FileNotFoundError where there are none."""
+
+    def read_annotations(self, sequence: str) -> dict[str, np.ndarray]:
+        """Arrays whose first axis is the frame; empty where there are none."""
+
+    def read_truth(self, sequence: str) -> dict[str, np.ndarray]:
+        """The file that only grading opens."""
+
+    def describe(self, sequence: str, serial: str | None = None, what: str = "images") -> str:
+        """The path to name in an error about this sequence, or about a camera's "images" or "masks" of it."""
+
+
+@dataclass(eq=False)
+class Capture:
+    """One person's recordings, read lazily; each video is decoded once and kept, up to `cache_bytes`.
+
+    subject: the person's id. root: the folder. fps: frames a second. cameras: by serial, at the size that frames have here.
+    sequences: those to train and test on. cross_sequences: `CROSS-{driver}-{SEQ}`, this person's face with another one's
+    expressions (exact answers for cross-driving, from rendered captures only); they are in no split. encoder_camera: the
+    serial whose frames the stored descriptors come from. head_pose_source: who made the head poses (for example "rig"), or
+    None. neutral: (sequence, frame) of a frame without expression, or None. kind: "subject" or "driver".
+    Lengths are in the calibration's own unit (`rig` writes centimetres, NeRSemble metres).
+    """
+
+    subject: str
+    root: Path
+    fps: float
+    sequences: tuple[str, ...]
+    cross_sequences: tuple[str, ...]
+    cameras: Mapping[str, Camera]
+    encoder_camera: str
+    source: Source
+    split_rules: Mapping[str, SplitRule]
+    head_pose_source: str | None = None
+    neutral: tuple[str, int] | None = None
+    kind: str = "subject"
+    cache_bytes: int = 2 << 30
+    _videos: OrderedDict[tuple[str, str, str], np.ndarray] = field(default_factory=OrderedDict, init=False, repr=False)
+    _annotations: dict[str, dict[str, np.ndarray]] = field(default_factory=dict, init=False, repr=False)
+
+    # -- what there is -----------------------------------------------------------------------------------------------
+
+    def cameras_of(self, sequence: str) -> tuple[str, ...]:
+        """Serials that have a video of `sequence`."""
+        self._check_sequence(sequence)
+        return self.source.cameras_of(sequence)
+
+    def n_frames(self, sequence: str) -> int:
+        """Frames of a sequence, by the header of its first camera's video; reading any other stream checks against it."""
+        return self.source.video_shape(sequence, self.cameras_of(sequence)[0])[0]
+
+    def cross_parts(self, cross_sequence: str) -> tuple[str, str]:
+        """`CROSS-{driver}-{SEQ}` -> (the driver's id, the sequence's name in the driver's own capture)."""
+        if cross_sequence not in self.cross_sequences:
+            raise ValueError(f"{self.root}: {cross_sequence!r} is no cross sequence; choose from {list(self.cross_sequences)}")
+        _, driver, sequence = cross_sequence.split("-", 2)
+        return driver, sequence
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names that `split` knows."""
+        return tuple(self.split_rules)
+
+    def split(self, name: str = "default") -> Split:
+        """A named split of the sequences and cameras that this capture has. Raises ValueError for an unknown name."""
+        if name not in self.split_rules:
+            raise ValueError(f"{self.root}: there is no split {name!r}; choose from {list(self.split_rules)}")
+        rule = self.split_rules[name]
+        held_out = tuple(s for s in self.sequences if s.startswith(rule.holdout_sequences))
+        train = tuple(s for s in self.sequences if s not in held_out and not s.startswith(rule.unused_sequences))
+        train_cameras = tuple(c for c in self.cameras if c not in rule.holdout_cameras
+                              and (rule.train_cameras is None or c in rule.train_cameras))
+        return Split(name, train, held_out, train_cameras, tuple(c for c in rule.holdout_cameras if c in self.cameras))
+
+    # -- pictures ----------------------------------------------------------------------------------------------------
+
+    def frames(self, sequence: str, serial: str) -> np.ndarray:
+        """All frames of one camera: uint8 [T, H, W, 3] sRGB (divide by 255 for the package's float32 images), read-only.
+
+        Raises FileNotFoundError (no such video) or ValueError (damaged; other size than the camera; other frame count than
+        the sequence), each naming the file.
+        """
+        def decode() -> np.ndarray:
+            self._check_header(sequence, serial, self.source.video_shape(sequence, serial), "images")
+            return self.source.read_frames(sequence, serial)
+
+        return self._cached("frames", sequence, serial, decode)
+
+    def images(self, sequence: str, serial: str, indices: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Some frames (default: all) as float32 [..., H, W, 3] in [0, 1], sRGB. Errors as `frames`."""
+        return self.frames(sequence, serial)[indices].astype(np.float32) / np.float32(255)
+
+    def masks(self, sequence: str, serial: str, indices: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Soft masks of the head, float32 [..., H, W] in [0, 1] (default: all frames).
+
+        Raises FileNotFoundError (the capture has no masks) or ValueError (size or frame count unlike the images').
+        """
+        def decode() -> np.ndarray:
+            shape = self.source.mask_shape(sequence, serial)
+            if shape is not None:
+                self._check_header(sequence, serial, shape, "masks")
+            return self.source.read_masks(sequence, serial)
+
+        return self._cached("masks", sequence, serial, decode)[indices].astype(np.float32) / np.float32(255)
+
+    # -- annotations -------------------------------------------------------------------------------------------------
+
+    def annotations(self, sequence: str) -> dict[str, np.ndarray]:
+        """Everything stored beside a sequence's videos, by field; empty where there is nothing.
+
+        The first axis of each array is the frame: ValueError that names file and field if its length is not the videos'.
+        """
+        self._check_sequence(sequence)
+        if sequence not in self._annotations:
+            arrays = self.source.read_annotations(sequence)
+            n_frames = self.n_frames(sequence)
+            for name, array in arrays.items():
+                if array.ndim == 0 or len(array) != n_frames:
+                    raise ValueError(f"{self.root}: the annotation '{name}' of {sequence} has shape {list(array.shape)}, but the "
+                                     f"videos have {n_frames} frames; annotate this sequence again")
+            self._annotations[sequence] = arrays
+        return self._annotations[sequence]
+
+    def head_poses(self, sequence: str) -> np.ndarray | None:
+        """Head-to-world rigid transforms, float64 [T, 4, 4]; None if the capture has none (see `fit_head_poses`).
+
+        Raises ValueError that names the first frame whose pose is not rigid.
+        """
+        poses = self.annotations(sequence).get("head_pose")
+        if poses is None:
+            return None
+        poses = self._shaped(sequence, "head_pose", poses, (4, 4)).astype(np.float64)
+        for frame, pose in enumerate(poses):
+            problem = rigid_problem(pose, _ROTATION_TOLERANCE)
+            if problem:
+                raise ValueError(f"{self.root}: the head pose of {sequence} frame {frame} {problem}; estimate it again")
+        return poses
+
+    def landmarks68(self, sequence: str) -> np.ndarray | None:
+        """The 68 landmarks (iBUG order) in the world, float64 [T, 68, 3]; None if the capture has none."""
+        landmarks = self.annotations(sequence).get("landmarks68")
+        if landmarks is None:
+            return None
+        landmarks = self._shaped(sequence, "landmarks68", landmarks, (68, 3)).astype(np.float64)
+        self._check_finite(sequence, "landmarks68", landmarks)
+        return landmarks
+
+    def face_found(self, sequence: str) -> np.ndarray:
+        """Frames in which the encoder found a face, bool [T]; all of them where the capture does not tell."""
+        found = self.annotations(sequence).get("face_found")
+        if found is None:
+            return np.ones(self.n_frames(sequence), bool)
+        return self._shaped(sequence, "face_found", found, ()).astype(bool)
+
+    def descriptors(self, sequence: str, name: str) -> np.ndarray:
+        """Stored expression descriptors (for example "blendshapes", "landmarks_pca"), float32 [T, D].
+
+        Rows of frames in which the encoder found no face are NaN. Raises ValueError that names the sequence, field and
+        frame: no such field, not [T, D], a face found but a value that is not finite, no face in the whole sequence.
+        """
+        annotations = self.annotations(sequence)
+        if name not in annotations:
+            raise ValueError(f"{self.root}: {sequence} has no stored descriptors '{name}' (it has {sorted(annotations)}); encode "
+                             "the capture first")
+        rows = annotations[name].astype(np.float32)
+        if rows.ndim != 2:
+            raise ValueError(f"{self.root}: '{name}' of {sequence} has shape {list(rows.shape)}, which is not [frames, "
+                             "dimensions]; encode the capture again")
+        found = self.face_found(sequence)
+        if not found.any():
+            raise ValueError(f"{self.root}: the encoder found no face in any frame of {sequence}; leave the sequence out or "
+                             f"check the video of camera {self.encoder_camera}")
+        self._check_finite(sequence, name, rows, only=found)
+        rows[~found] = np.nan
+        return rows
+
+    def truth(self, sequence: str) -> dict[str, np.ndarray]:
+        """GRADING ONLY: what a rendered capture knows exactly (true expression weights and so on), by field.
+
+        No other method opens this file, and nothing that trains or drives an avatar may. FileNotFoundError if there is none.
+        """
+        self._check_sequence(sequence)
+        return self.source.read_truth(sequence)
+
+    # -- checks ------------------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Check every sequence without decoding it: sizes and frame counts of videos and masks, poses, landmarks.
+
+        Raises on the first fault, like the method that would have met it.
+        """
+        for sequence in (*self.sequences, *self.cross_sequences):
+            for serial in self.cameras_of(sequence):
+                self._check_header(sequence, serial, self.source.video_shape(sequence, serial), "images")
+                mask_shape = self.source.mask_shape(sequence, serial)
+                if mask_shape is not None:
+                    self._check_header(sequence, serial, mask_shape, "masks")
+            self.head_poses(sequence)
+            self.landmarks68(sequence)
+            self.face_found(sequence)
+
+    def _check_sequence(self, sequence: str) -> None:
+        if sequence not in self.sequences and sequence not in self.cross_sequences:
+            raise ValueError(f"{self.root} has no sequence {sequence!r}; choose from "
+                             f"{[*self.sequences, *self.cross_sequences]}")
+
+    def _check_camera(self, sequence: str, serial: str) -> None:
+        if serial not in self.cameras_of(sequence):
+            raise ValueError(f"{self.source.describe(sequence)} has no video of camera {serial!r}; choose from "
+                             f"{list(self.cameras_of(sequence))}")
+
+    def _check_header(self, sequence: str, serial: str, shape: tuple[int, int, int], what: str) -> None:
+        """Compare a file's size with its camera's, and its frames with the sequence's, before it is decoded."""
+        height, width = self.source.stored_size(serial)
+        file = self.source.describe(sequence, serial, what)
+        if shape[1:] != (height, width):
+            raise ValueError(f"{file}: the {what} are {shape[2]}x{shape[1]} (WxH), but camera {serial} takes images of "
+                             f"{width}x{height}; write them again at that size")
+        if shape[0] != self.n_frames(sequence):
+            raise ValueError(f"{file}: there are {shape[0]} {what}, but camera {self.cameras_of(sequence)[0]} has "
+                             f"{self.n_frames(sequence)} images of {sequence}; recordings must be synchronous, write them again")
+
+    def _shaped(self, sequence: str, name: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        if array.shape[1:] != shape:
+            raise ValueError(f"{self.root}: '{name}' of {sequence} has shape {list(array.shape)}; give "
+                             f"{[len(array), *shape]}")
+        return array
+
+    def _check_finite(self, sequence: str, name: str, array: np.ndarray, only: np.ndarray | None = None) -> None:
+        bad = ~np.isfinite(array).reshape(len(array), -1).all(1)
+        if only is not None:
+            bad &= only
+        if bad.any():
+            raise ValueError(f"{self.root}: '{name}' of {sequence} frame {int(bad.argmax())} has values that are not finite; "
+                             "annotate this sequence again")
+
+    def _cached(self, kind: str, sequence: str, serial: str, decode: Callable[[], np.ndarray]) -> np.ndarray:
+        """The decoded video, from memory if it is there. The least recently used ones make room."""
+        key = (kind, sequence, serial)
+        if key not in self._videos:
+            self._check_camera(sequence, serial)
+            video = decode()
+            video.setflags(write=False)
+            held = sum(v.nbytes for v in self._videos.values())
+            while self._videos and held + video.nbytes > self.cache_bytes:
+                held -= self._videos.popitem(last=False)[1].nbytes
+            if video.nbytes > self.cache_bytes:
+                return video
+            self._videos[key] = video
+        self._videos.move_to_end(key)
+        return self._videos[key]

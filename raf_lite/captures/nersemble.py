@@ -1,0 +1,222 @@
+"""The NeRSemble v2 layout, read and written: the raw dataset, the benchmark's folders and the captures that `rig` renders.
+
+    {pid:03d}/calibration/camera_params.json      world_2_cam {serial: 4x4 OpenCV}, intrinsics: one 3x3 or {serial: 3x3}
+    {pid:03d}/sequences/{SEQ}/images/cam_{serial}.mp4
+    {pid:03d}/sequences/{SEQ}/alpha_maps/cam_{serial}.mp4        (benchmark, rendered)
+    {pid:03d}/capture.json, annotations/{SEQ}.npz, truth/{SEQ}.npz     (rendered; ours)
+
+Layout and names: `nersemble_data` 0.0.6 and `nersemble_benchmark` 0.2.0 on PyPI.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from raf_lite._files import atomic_path, write_json
+from raf_lite.captures.cameras import Camera
+from raf_lite.captures.capture import Capture, SplitRule
+from raf_lite.captures.video import probe_video, read_video
+
+CALIBRATION = "calibration/camera_params.json"
+ENCODER_CAMERA = "222200037"  # the frontal one
+RAW_FPS = 73.0
+
+SEQUENCES = (
+    "BACKGROUND", "GLASSES", "EXP-1-head", "EXP-2-eyes", "EXP-3-cheeks+nose", "EXP-4-lips", "EXP-5-mouth", "EXP-6-tongue-1",
+    "EXP-7-tongue-2", "EXP-8-jaw-1", "EXP-9-jaw-2", "HAIR", "FREE", "EMO-1-shout+laugh", "EMO-2-surprise+fear",
+    "EMO-3-angry+sad", "EMO-4-disgust+happy", "SEN-01-cramp_small_danger", "SEN-02-same_phrase_thirty_times",
+    "SEN-03-pluck_bright_rose", "SEN-04-two_plus_seven", "SEN-05-glow_eyes_sweet_girl", "SEN-06-problems_wise_chief",
+    "SEN-07-fond_note_friend", "SEN-08-clothes_and_lodging", "SEN-09-frown_events_bad", "SEN-10-port_strong_smokey",
+)
+
+_HOLDOUT_SEQUENCES = ("FREE", "EMO-1-shout+laugh", "SEN-09-", "SEN-10-")
+SPLITS = {
+    # GLASSES and HAIR change how the person looks, not the expression.
+    "default": SplitRule(_HOLDOUT_SEQUENCES, ("GLASSES", "HAIR"), ("222200046", "222200039")),
+    # nersemble_benchmark.constants: BENCHMARK_NVS_*, BENCHMARK_MONO_FLAME_AVATAR_*
+    "nvs": SplitRule(holdout_cameras=("222200046", "222200037", "222200039")),
+    "mono": SplitRule(_HOLDOUT_SEQUENCES, ("GLASSES", "HAIR", "EXP-6-tongue-1", "EXP-7-tongue-2"),
+                      ("222200046", "220700191", "222200039"), ("222200037",)),
+}
+
+
+def is_nersemble(path: Path) -> bool:
+    """Whether this folder is one participant in the NeRSemble layout."""
+    return (path / CALIBRATION).is_file()
+
+
+def open_nersemble(path: Path, downscale: int, crop: tuple[int, int, int, int] | None, cache_bytes: int) -> Capture:
+    """`open_capture` for a participant folder of this layout."""
+    names = sorted(folder.parent.name for folder in path.glob("sequences/*/images") if any(folder.glob("cam_*.mp4")))
+    if not names:
+        raise FileNotFoundError(f"{path} has no video sequences/*/images/cam_*.mp4; download or write the capture again")
+    # NeRSemble's own order, then anything else by name.
+    names.sort(key=lambda name: SEQUENCES.index(name) if name in SEQUENCES else len(SEQUENCES))
+    videos = {file.stem.removeprefix("cam_"): file for name in reversed(names)
+              for file in sorted((path / "sequences" / name / "images").glob("cam_*.mp4"))}
+    cameras, shared = _read_cameras(path / CALIBRATION, videos)
+    source = NersembleSource(path, {serial: (c.height, c.width) for serial, c in cameras.items()}, downscale, crop)
+    if crop:
+        cameras = {serial: camera.cropped(*crop) for serial, camera in cameras.items()}
+    cameras = {serial: camera.scaled(1 / downscale) for serial, camera in cameras.items()}
+
+    notes_path = path / "capture.json"
+    notes = _read_json(notes_path) if notes_path.is_file() else {}
+    # The raw dataset's cameras ran at 73 fps; the benchmark's videos (intrinsics per camera) are thinned out.
+    recorded = RAW_FPS if shared else probe_video(videos[next(iter(videos))]).fps
+    try:
+        neutral = (str(notes["neutral"]["sequence"]), int(notes["neutral"]["frame"])) if "neutral" in notes else None
+        fps = float(notes.get("fps", recorded))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{notes_path}: fps must be a number and neutral {{sequence, frame}} ({error!r}); correct it") from error
+    if neutral and neutral[0] not in names:
+        raise ValueError(f"{notes_path}: the neutral frame is in {neutral[0]}, of which there is no video; name one of {names}")
+    return Capture(
+        subject=path.resolve().name, root=path, fps=fps, cameras=cameras, source=source, split_rules=SPLITS,
+        cache_bytes=cache_bytes,
+        sequences=tuple(name for name in names if not name.startswith("CROSS-")),
+        cross_sequences=tuple(name for name in names if name.startswith("CROSS-")),
+        encoder_camera=ENCODER_CAMERA if ENCODER_CAMERA in cameras else next(iter(cameras)),
+        head_pose_source=notes.get("head_pose_source"), neutral=neutral, kind=notes.get("kind", "subject"))
+
+
+@dataclass(frozen=True)
+class NersembleSource:
+    """Reads one participant's files; see `raf_lite.captures.capture.Source`."""
+
+    path: Path
+    sizes: Mapping[str, tuple[int, int]]  # height and width on disk, by serial
+    downscale: int
+    crop: tuple[int, int, int, int] | None
+
+    def video_path(self, sequence: str, serial: str) -> Path:
+        return self.path / "sequences" / sequence / "images" / f"cam_{serial}.mp4"
+
+    def mask_path(self, sequence: str, serial: str) -> Path:
+        return self.path / "sequences" / sequence / "alpha_maps" / f"cam_{serial}.mp4"
+
+    def cameras_of(self, sequence: str) -> tuple[str, ...]:
+        return tuple(sorted(file.stem.removeprefix("cam_")
+                            for file in (self.path / "sequences" / sequence / "images").glob("cam_*.mp4")))
+
+    def stored_size(self, serial: str) -> tuple[int, int]:
+        return self.sizes[serial]
+
+    def video_shape(self, sequence: str, serial: str) -> tuple[int, int, int]:
+        return _header_shape(self.video_path(sequence, serial))
+
+    def mask_shape(self, sequence: str, serial: str) -> tuple[int, int, int] | None:
+        path = self.mask_path(sequence, serial)
+        return _header_shape(path) if path.is_file() else None
+
+    def read_frames(self, sequence: str, serial: str) -> np.ndarray:
+        return read_video(self.video_path(sequence, serial), crop=self.crop, downscale=self.downscale)
+
+    def read_masks(self, sequence: str, serial: str) -> np.ndarray:
+        path = self.mask_path(sequence, serial)
+        if not path.is_file():
+            raise FileNotFoundError(f"there are no masks {path}; the raw NeRSemble dataset has none: take the benchmark's, or "
+                                    "matte the videos")
+        return read_video(path, crop=self.crop, downscale=self.downscale, gray=True)
+
+    def read_annotations(self, sequence: str) -> dict[str, np.ndarray]:
+        path = self.path / "annotations" / f"{sequence}.npz"
+        return _read_npz(path) if path.is_file() else {}
+
+    def read_truth(self, sequence: str) -> dict[str, np.ndarray]:
+        path = self.path / "truth" / f"{sequence}.npz"
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no {path}: only rendered captures know the truth")
+        return _read_npz(path)
+
+    def describe(self, sequence: str, serial: str | None = None, what: str = "images") -> str:
+        if serial is None:
+            return str(self.path / "sequences" / sequence)
+        return str((self.mask_path if what == "masks" else self.video_path)(sequence, serial))
+
+
+def write_calibration(participant_dir: str | os.PathLike, cameras: Mapping[str, Camera]) -> None:
+    """Write `calibration/camera_params.json` (and an identity `color_calibration.json`), which `open_capture` and
+    `nersemble_data` read back exactly.
+
+    Cameras that share one K are written like the raw dataset (one 3x3; `nersemble_data` reads only that), others like the
+    benchmark (one per serial).
+    """
+    Ks = {serial: camera.K.tolist() for serial, camera in cameras.items()}
+    first = next(iter(Ks.values()))
+    folder = Path(participant_dir, "calibration")
+    write_json(folder / "camera_params.json", {
+        "world_2_cam": {serial: camera.world_to_camera.tolist() for serial, camera in cameras.items()},
+        "intrinsics": first if all(K == first for K in Ks.values()) else Ks})
+    write_json(folder / "color_calibration.json", {serial: np.eye(3).tolist() for serial in cameras})
+
+
+def write_metadata(root: str | os.PathLike) -> None:
+    """Write `metadata_sequences.csv` of a folder of participants: a row each, an x for each sequence that has videos."""
+    with atomic_path(Path(root, "metadata_sequences.csv")) as tmp, open(tmp, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["ID", *SEQUENCES])
+        for participant in sorted(p for p in Path(root).iterdir() if p.is_dir() and is_nersemble(p)):
+            writer.writerow([int(participant.name), *("x" if (participant / "sequences" / name).is_dir() else ""
+                                                      for name in SEQUENCES)])
+
+
+def _read_cameras(path: Path, videos: Mapping[str, Path]) -> tuple[dict[str, Camera], bool]:
+    """Cameras at the size of their videos, and whether they share one K.
+
+    videos: one video of each serial that has any. A calibrated camera without a video (the benchmark hides them) is taken to
+    have the size of the first one that has.
+    """
+    params = _read_json(path)
+    try:
+        world_to_camera, intrinsics = dict(params["world_2_cam"]), params["intrinsics"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} needs the fields world_2_cam (by serial) and intrinsics; take NeRSemble's "
+                         "own file, or write one with write_calibration") from error
+    shared = not isinstance(intrinsics, dict)
+    for serial, video in videos.items():
+        if serial not in world_to_camera or not (shared or serial in intrinsics):
+            raise ValueError(f"{path} has no camera {serial}, of which there is a video {video}; add its calibration, or remove "
+                             "its videos")
+    sizes = {serial: probe_video(video) for serial, video in videos.items()}
+    any_size = next(iter(sizes.values()))
+    cameras = {}
+    for serial, matrix in world_to_camera.items():
+        if not shared and serial not in intrinsics:
+            raise ValueError(f"{path}: intrinsics has no camera {serial}, which world_2_cam has; add it")
+        size = sizes.get(serial, any_size)
+        try:
+            cameras[serial] = Camera(serial, matrix, intrinsics if shared else intrinsics[serial], size.width, size.height)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+    return cameras, shared
+
+
+def _header_shape(path: Path) -> tuple[int, int, int]:
+    info = probe_video(path)
+    return info.frames, info.height, info.width
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}); copy or write it again") from error
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} cannot be read ({type(error).__name__}); it is damaged: copy or write it again") from error

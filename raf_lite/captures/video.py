@@ -1,0 +1,149 @@
+"""H.264 video files in and out: one decode, one encode, every frame accounted for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange, Colorspace
+
+from raf_lite._files import atomic_path
+
+# x264's newest vector code gives other bytes at each run for some small frames (its macroblock tree with B-frames); its SSE2
+# code is as fast here and gives the plain C code's bytes, every time.
+_X264_ASM = "sse2" if platform.machine().lower() in ("x86_64", "amd64") else "0"
+
+
+def write_video(path: str | os.PathLike, frames: Iterable[np.ndarray], fps: float, *, crf: int = 18,
+                gray: bool = False) -> None:
+    """Encode `frames` to an H.264 (yuv420p) mp4, atomically; the same frames give the same bytes.
+
+    frames: any iterable of uint8 [H, W, 3] sRGB, or of uint8 [H, W] when `gray` (masks); H and W even, all alike.
+    fps: frames a second. crf: x264's quality, 0 (best) to 51.
+
+    Colours are stored as BT.601 limited range and tagged so: players that obey tags and decoders that assume the default
+    (OpenCV, hence `nersemble_data`) then show the same picture. One encoder thread, since x264's output varies with them.
+    Raises ValueError that names the file and frame: no frames, wrong shape or dtype, odd size, size that changes.
+    """
+    path = Path(path)
+    channels = "[H, W]" if gray else "[H, W, 3]"
+    size = None
+    with atomic_path(path) as tmp:
+        with av.open(str(tmp), "w", format="mp4", options={"movflags": "+faststart", "fflags": "+bitexact"}) as container:
+            for index, frame in enumerate(frames):
+                if frame.dtype != np.uint8 or frame.ndim != (2 if gray else 3) or (not gray and frame.shape[2] != 3):
+                    raise ValueError(f"{path}: frame {index} is {frame.dtype} {list(frame.shape)}; give uint8 {channels}")
+                if size is None:
+                    size = frame.shape[:2]
+                    if size[0] % 2 or size[1] % 2 or 0 in size:
+                        raise ValueError(f"{path}: frames are {size[1]}x{size[0]} (WxH), but H.264 yuv420p needs even sizes; "
+                                         "crop or pad them by one pixel")
+                    stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+                    stream.height, stream.width = size
+                    stream.pix_fmt = "yuv420p"
+                    stream.options = {"crf": str(crf), "preset": "medium", "threads": "1", "color_range": "tv",
+                                      "colorspace": "smpte170m", "color_primaries": "bt709", "color_trc": "iec61966-2-1",
+                                      "x264-params": f"asm={_X264_ASM}"}
+                if frame.shape[:2] != size:
+                    raise ValueError(f"{path}: frame {index} is {frame.shape[1]}x{frame.shape[0]} (WxH), the ones before it "
+                                     f"{size[1]}x{size[0]}; give all frames one size")
+                picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="gray" if gray else "rgb24")
+                container.mux(stream.encode(picture.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU601,
+                                                             dst_color_range=ColorRange.MPEG)))
+            if size is None:
+                raise ValueError(f"{path}: there are no frames to write; give at least one")
+            container.mux(stream.encode(None))
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video file's header says. `frames` is 0 where the header does not tell."""
+
+    width: int
+    height: int
+    frames: int
+    fps: float
+
+
+def probe_video(path: str | os.PathLike) -> VideoInfo:
+    """Read a video's header without decoding it. Raises FileNotFoundError, or ValueError if it is no readable video."""
+    with _open_video(path) as (_, stream):
+        return VideoInfo(stream.width, stream.height, stream.frames, float(stream.average_rate or 0))
+
+
+def read_video(path: str | os.PathLike, *, crop: tuple[int, int, int, int] | None = None, downscale: int = 1,
+               gray: bool = False) -> np.ndarray:
+    """Decode a whole video once: uint8 [T, H, W, 3] sRGB, or [T, H, W] if `gray` (masks).
+
+    crop: (left, top, width, height) in the file's pixels. downscale: whole factor n; each output pixel is the mean of an
+    n x n block, rows and columns that fill no whole block being dropped, so that intrinsics scale by exactly 1/n. Frames are
+    cropped and reduced as they are decoded, so that memory holds the result and one full frame.
+
+    Raises FileNotFoundError (no such file) or ValueError (not a video, truncated or damaged, no frames, crop outside).
+    """
+    path = Path(path)
+    with _open_video(path) as (container, stream):
+        left, top, width, height = crop or (0, 0, stream.width, stream.height)
+        if left < 0 or top < 0 or left + width > stream.width or top + height > stream.height:
+            raise ValueError(f"{path}: the crop (left {left}, top {top}, width {width}, height {height}) does not lie within "
+                             f"the {stream.width}x{stream.height} (WxH) frames; choose a smaller one")
+        if downscale < 1 or min(width, height) < downscale:
+            raise ValueError(f"{path}: cannot downscale {width}x{height} (WxH) frames by {downscale}; give a whole factor from "
+                             f"1 to {min(width, height)}")
+        stream.thread_type = "AUTO"
+        damage = ""
+
+        def decoded() -> Iterator[np.ndarray]:
+            nonlocal damage
+            try:
+                for packet in container.demux(stream):
+                    if packet.is_corrupt:
+                        damage = " (a packet is cut short)"
+                        return
+                    for picture in packet.decode():
+                        image = picture.to_ndarray(format="gray" if gray else "rgb24")
+                        yield _box_average(image[top:top + height, left:left + width], downscale)
+            except av.error.FFmpegError as error:
+                damage = f" ({error.strerror})"
+
+        shape = (height // downscale, width // downscale) + (() if gray else (3,))
+        frames = np.fromiter(decoded(), dtype=np.dtype((np.uint8, shape)))
+        if damage or not len(frames) or len(frames) < stream.frames:
+            raise ValueError(f"{path}: only {len(frames)} of {stream.frames} frames could be decoded{damage}; the file is "
+                             "truncated, damaged or empty: copy or write it again")
+    return frames
+
+
+@contextlib.contextmanager
+def _open_video(path: str | os.PathLike) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+    """Yield the opened file and its first video stream."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no video {path}; check the folder, or download or write it again")
+    try:
+        container = av.open(str(path))
+    except av.error.FFmpegError as error:
+        raise ValueError(f"{path} cannot be opened as a video ({error.strerror}); it is truncated or damaged: copy or write it "
+                         "again") from error
+    with container:
+        if not container.streams.video:
+            raise ValueError(f"{path} has no video stream; give an H.264 video")
+        yield container, container.streams.video[0]
+
+
+def _box_average(image: np.ndarray, factor: int) -> np.ndarray:
+    """Mean over factor x factor blocks of a uint8 image [H, W, ...], rounded to nearest."""
+    if factor == 1:
+        return image
+    height, width = image.shape[0] // factor, image.shape[1] // factor
+    total = np.full((height, width, *image.shape[2:]), factor * factor // 2, np.uint32)
+    for y in range(factor):
+        for x in range(factor):
+            total += image[y:height * factor:factor, x:width * factor:factor]
+    return (total // (factor * factor)).astype(np.uint8)

@@ -1,0 +1,99 @@
+"""Cameras: projection by hand, crops and scales that agree with it, and every fault of a calibration named."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from raf_lite.captures import Camera
+
+K = np.array([[500.0, 0, 128], [0, 400, 100], [0, 0, 1]])
+
+
+def camera(**changes) -> Camera:
+    values = dict(serial="222200037", world_to_camera=np.eye(4), K=K, width=256, height=200)
+    return Camera(**(values | changes))
+
+
+def test_projection_by_hand():
+    # x right, y down, z forward: u = 500 * 1 / 5 + 128, v = 400 * -0.5 / 5 + 100.
+    pixels, depth = camera().project(np.array([[1.0, -0.5, 5.0], [0, 0, 2]]))
+    np.testing.assert_allclose(pixels, [[228, 60], [128, 100]])
+    np.testing.assert_allclose(depth, [5, 2])
+
+
+def test_points_behind_have_no_pixels():
+    pixels, depth = camera().project(np.array([[0.0, 0, -1], [0, 0, 0]]))
+    assert np.isnan(pixels).all()
+    np.testing.assert_allclose(depth, [-1, 0])
+
+
+def test_center_is_where_the_camera_stands():
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_euler("xyz", [10, 20, 30], degrees=True).as_matrix()
+    matrix[:3, 3] = [1, -2, 30]
+    moved = camera(world_to_camera=matrix)
+    np.testing.assert_allclose(matrix @ np.append(moved.center, 1), [0, 0, 0, 1], atol=1e-12)
+
+
+@given(st.integers(1, 8), st.integers(0, 50), st.integers(0, 50),
+       st.tuples(st.floats(-1, 1), st.floats(-1, 1), st.floats(2, 9)))
+def test_crop_then_scale_moves_pixels_the_same_way(n, left, top, point):
+    pixels, _ = camera().project(np.array(point))
+    changed = camera().cropped(left, top, 150, 120).scaled(1 / n)
+    moved, _ = changed.project(np.array(point))
+    np.testing.assert_allclose(moved, (pixels - [left, top]) / n, atol=1e-9)
+    assert (changed.width, changed.height) == (150 // n, 120 // n)
+
+
+def test_scaling_up_keeps_the_view():
+    big = camera().scaled(2)
+    assert (big.width, big.height) == (512, 400)
+    np.testing.assert_allclose(big.K, [[1000, 0, 256], [0, 800, 200], [0, 0, 1]])
+
+
+def test_crop_outside_the_image():
+    with pytest.raises(ValueError, match="222200037.*256x200"):
+        camera().cropped(200, 0, 100, 100)
+
+
+def test_frozen():
+    with pytest.raises(ValueError, match="read-only"):
+        camera().K[0, 0] = 1
+
+
+def sheared() -> np.ndarray:
+    matrix = np.eye(4)
+    matrix[0, 1] = 0.01
+    return matrix
+
+
+def with_last_row() -> np.ndarray:
+    matrix = np.eye(4)
+    matrix[3, 0] = 1
+    return matrix
+
+
+@pytest.mark.parametrize(("field", "value", "message"), [
+    ("world_to_camera", np.eye(3), r"world_to_camera has shape \[3, 3\]"),
+    ("world_to_camera", "a matrix", "world_to_camera is not a matrix"),
+    ("world_to_camera", [[1, 2], [3]], "world_to_camera is not a matrix"),
+    ("world_to_camera", sheared(), "world_to_camera.*no rotation"),
+    ("world_to_camera", np.diag([2.0, 2, 2, 1]), "world_to_camera.*no rotation"),
+    ("world_to_camera", np.diag([1.0, 1, -1, 1]), "world_to_camera.*mirrors"),
+    ("world_to_camera", np.full((4, 4), np.nan), "world_to_camera.*not finite"),
+    ("world_to_camera", with_last_row(), "world_to_camera.*last row"),
+    ("K", np.eye(4), r"K has shape \[4, 4\]"),
+    ("K", np.full((3, 3), np.inf), "K has values that are not finite"),
+    ("K", np.diag([-500.0, 500, 1]), "K must be"),
+    ("K", K + [[0, 3, 0], [0, 0, 0], [0, 0, 0]], "K must be"),
+    ("K", K.T, "K must be"),
+    ("width", 0, "0x200"),
+])
+def test_faults_are_named(field, value, message):
+    with pytest.raises(ValueError, match=message) as error:
+        camera(**{field: value})
+    assert "222200037" in str(error.value)
