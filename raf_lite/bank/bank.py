@@ -1,0 +1,276 @@
+"""`ExpressionBank`: build, add, search, save, load."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import faiss
+import numpy as np
+
+from raf_lite.bank import storage
+from raf_lite.bank.checks import descriptor_array, donor_array, neutral_array, pose_array, thumbnail_dict
+from raf_lite.bank.statistics import bank_statistics
+
+_BLOCK = 4096  # queries searched at a time: bounds the memory of the exact distances to BLOCK * k * D floats
+
+
+class ExpressionBank:
+    """Expression descriptors of many donors, searched by Euclidean distance.
+
+    Make one with `from_arrays` or `load`. Rows keep their number for good; `add` appends.
+
+    Attributes
+    ----------
+    descriptors : float32 [N, D], read-only
+    donors : int or str [N], whose recording each row comes from
+    neutral : bool [N], the row is its donor's neutral frame (all False where nobody marked them)
+    head_pose : float32 [N, 4, 4] as the encoder saw it, or None
+    encoder : str, what made the descriptors ("unknown" is compatible with all)
+    descriptor : str, the name of the descriptor column
+    index : faiss.Index over `descriptors`; its search-time settings (`nprobe`, `efSearch`) may be changed, its rows may not
+    """
+
+    def __init__(self, descriptors, donors, *, encoder: str, descriptor: str, factory: str = "Flat",
+                 index: faiss.Index | None = None, neutral=None, head_pose=None, thumbnails=None):
+        self.descriptors = descriptor_array(descriptors, "the bank's descriptors").copy()
+        rows = len(self.descriptors)
+        if rows == 0:
+            raise ValueError("the bank is empty; give it at least one descriptor")
+        self.descriptors.flags.writeable = False  # the index holds a copy, which must not go out of step
+        self.donors = donor_array(donors, rows)
+        self.neutral = neutral_array(neutral, rows)
+        self.head_pose = pose_array(head_pose, rows)
+        self.encoder, self.descriptor, self.factory = encoder, descriptor, factory
+        self._thumbnails = thumbnail_dict(thumbnails, rows)
+        self.index = _build_index(self.descriptors, factory) if index is None else index
+
+    @classmethod
+    def from_arrays(
+        cls,
+        descriptors,  # [N, D]
+        donors,  # [N]
+        *,
+        encoder: str = "unknown",
+        descriptor: str = "descriptors",
+        index: str = "Flat",
+        neutral=None,  # bool [N]
+        head_pose=None,  # [N, 4, 4]
+        thumbnails: Mapping[int, bytes] | None = None,
+    ) -> ExpressionBank:
+        """A bank of these descriptors (copied).
+
+        descriptors: finite numbers, one row per frame. donors: an integer or string per row. encoder, descriptor: names kept
+        with the bank. index: a FAISS factory string with the L2 metric; "Flat" is exact, "IVF1024,Flat" or "HNSW32" trade
+        exactness for speed in banks of millions. neutral, head_pose: see the class. thumbnails: `{row: WebP bytes}`.
+
+        Raises ValueError for NaN (naming the row), an empty bank, arrays of differing lengths, or an unusable index string.
+        """
+        return cls(descriptors, donors, encoder=encoder, descriptor=descriptor, factory=index, neutral=neutral,
+                   head_pose=head_pose, thumbnails=thumbnails)
+
+    def __len__(self) -> int:
+        return len(self.descriptors)
+
+    def __repr__(self) -> str:
+        return (f"ExpressionBank({len(self)} rows of '{self.descriptor}' [{self.dim}] from {len(np.unique(self.donors))} donors, "
+                f"encoder '{self.encoder}', index '{self.factory}')")
+
+    @property
+    def dim(self) -> int:
+        """D, the length of a descriptor."""
+        return self.descriptors.shape[1]
+
+    @property
+    def thumbnail_rows(self) -> np.ndarray:
+        """int64 `[M]`: the rows that have a thumbnail, ascending."""
+        return np.fromiter(self._thumbnails, dtype=np.int64)
+
+    def thumbnail(self, row: int) -> np.ndarray | None:
+        """uint8 RGB `[h, w, 3]` of the row's frame, or None where none was stored."""
+        data = self._thumbnails.get(int(row))
+        return None if data is None else storage.decode_thumbnail(data)
+
+    def check_descriptors(self, descriptors, *, encoder: str | None = None, what: str = "descriptors") -> np.ndarray:
+        """Return `descriptors` as float32 `[N, D]`; ValueError unless they are finite, of this bank's D and of its encoder."""
+        array = descriptor_array(descriptors, what)
+        if array.shape[1] != self.dim:
+            raise ValueError(f"{what} have {array.shape[1]} dimensions and the bank's '{self.descriptor}' have {self.dim}; "
+                             "use the encoder that the bank was made with")
+        if encoder is not None and encoder != self.encoder and "unknown" not in (encoder, self.encoder):
+            raise ValueError(f"{what} come from encoder '{encoder}' and the bank from '{self.encoder}', so distances between "
+                             "them mean nothing; encode both with the same")
+        return array
+
+    def add(self, descriptors, donors, *, encoder: str | None = None, neutral=None, head_pose=None,
+            thumbnails: Mapping[int, bytes] | None = None) -> None:
+        """Append rows. Arguments as in `from_arrays`; `thumbnails` counts rows from the first added one.
+
+        An index that was trained (IVF, PQ) keeps the training of the first rows, as FAISS does. Raises ValueError as
+        `from_arrays` does, also when only one side has head poses; the bank is then unchanged.
+        """
+        new = self.check_descriptors(descriptors, encoder=encoder, what="added descriptors")
+        donors, neutral = donor_array(donors, len(new)), neutral_array(neutral, len(new))
+        head_pose, thumbnails = pose_array(head_pose, len(new)), thumbnail_dict(thumbnails, len(new))
+        self._check_kind(donors)
+        if (head_pose is None) != (self.head_pose is None):
+            raise ValueError("either the bank or the added rows lack head poses; "
+                             "give head_pose [N, 4, 4] for all rows or for none")
+        first = len(self)
+        self.index.add(new)
+        self.descriptors = np.concatenate([self.descriptors, new])
+        self.descriptors.flags.writeable = False
+        # NumPy would join signed and unsigned integers as floats.
+        ids = [ids if ids.dtype.kind == "U" else ids.astype(np.int64) for ids in (self.donors, donors)]
+        self.donors = np.concatenate(ids)
+        self.neutral = np.concatenate([self.neutral, neutral])
+        if head_pose is not None:
+            self.head_pose = np.concatenate([self.head_pose, head_pose])
+        self._thumbnails |= {first + row: data for row, data in thumbnails.items()}
+
+    def _check_kind(self, donors: np.ndarray) -> None:
+        # NumPy would compare 3 with "3", find them different, and exclude nobody.
+        if donors.size and (donors.dtype.kind == "U") != (self.donors.dtype.kind == "U"):
+            raise ValueError(f"donor {donors.ravel()[0]!r} is not of the type of the bank's donors ({self.donors[0]!r}); "
+                             "name donors as the bank does")
+
+    def allowed_rows(self, exclude_donors: Iterable = ()) -> np.ndarray:
+        """int64 rows of all donors but these, ascending. ValueError where none is left; donors the bank lacks are no error."""
+        single = isinstance(exclude_donors, (str, int, np.integer))
+        excluded = np.asarray([exclude_donors] if single else list(exclude_donors))
+        self._check_kind(excluded)
+        rows = np.flatnonzero(~np.isin(self.donors, excluded))
+        if len(rows) == 0:
+            raise ValueError(f"the bank holds only the excluded donors {excluded.tolist()}; add other donors to it")
+        return rows
+
+    def search(
+        self,
+        queries,  # [Q, D]
+        k: int,
+        exclude_donors: Iterable = (),
+        *,
+        encoder: str | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The k nearest rows of each query, nearest first: (Euclidean distances float32 [Q, k], rows int64 [Q, k]).
+
+        exclude_donors: donors none of whose rows may be returned, whatever the index. encoder: what made the queries, where
+        known. Exact with "Flat". With an approximate index the rows are approximate and their distances exact; queries for
+        which it finds fewer than k allowed rows are searched exactly.
+
+        Raises ValueError for NaN, a wrong dimension or encoder, and k larger than the rows that are left.
+        """
+        queries = self.check_descriptors(queries, encoder=encoder, what="queries")
+        allowed = self.allowed_rows(exclude_donors)
+        if not 1 <= k <= len(allowed):
+            raise ValueError(f"k = {k}, but the bank has {len(allowed)} rows to choose from; use k from 1 to {len(allowed)}")
+        params = None
+        if len(allowed) < len(self):
+            mask = np.ones(len(self), dtype=bool)
+            mask[allowed] = False
+            params = _search_parameters(self.index, faiss.IDSelectorNot(faiss.IDSelectorBatch(np.flatnonzero(mask))))
+        distances = np.empty((len(queries), k), dtype=np.float32)
+        rows = np.empty((len(queries), k), dtype=np.int64)
+        for start in range(0, len(queries), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            distances[block], rows[block] = self._search_block(queries[block], k, allowed, params)
+        return distances, rows
+
+    def _search_block(self, queries, k, allowed, params):
+        try:
+            _, rows = self.index.search(queries, k, params=params)
+        except RuntimeError as error:
+            raise ValueError(f"the index '{self.factory}' cannot leave donors out of a search ({_reason(error)}); use another, "
+                             "such as 'Flat', 'IVF...,Flat' or 'HNSW...'") from error
+        short = (rows < 0).any(axis=1)
+        if short.any():
+            mean = self.descriptors.mean(axis=0)  # taken off for the same reason as in _build_index
+            _, found = faiss.knn(queries[short] - mean, self.descriptors[allowed] - mean, k)
+            rows[short] = allowed[found]
+        # FAISS gives squared distances, of compressed vectors in some indexes and by |x|^2 + |y|^2 - 2xy in others.
+        distances = np.linalg.norm(queries[:, None] - self.descriptors[rows], axis=2)
+        order = np.lexsort((rows, distances), axis=1)
+        return np.take_along_axis(distances, order, axis=1), np.take_along_axis(rows, order, axis=1)
+
+    def donor_means(self) -> tuple[np.ndarray, np.ndarray]:
+        """(donors [M] in ascending order, float64 means of their descriptors [M, D])."""
+        names, member = np.unique(self.donors, return_inverse=True)
+        return names, _means(self.descriptors, member, len(names))
+
+    def centred(self) -> ExpressionBank:
+        """A bank of the same rows, each minus its own donor's mean: what is left is mostly expression, not identity.
+
+        Two people's frames are then near each other when both depart from their own average in the same way; no label is needed.
+        """
+        names, member = np.unique(self.donors, return_inverse=True)
+        offsets = self.descriptors - _means(self.descriptors, member, len(names))[member]
+        return ExpressionBank.from_arrays(offsets, self.donors, encoder=f"{self.encoder} minus donor mean",
+                                          descriptor=self.descriptor, index=self.factory)
+
+    def stats(self) -> dict:
+        """Size, coverage and identity leakage; see `raf_lite.bank.statistics.bank_statistics`."""
+        return bank_statistics(self)
+
+    def save(self, folder: str | os.PathLike) -> Path:
+        """Write the bank with its index to `folder` (format: `raf_lite.bank.storage`), replacing a bank of the same column.
+
+        Raises ValueError where the folder holds a bank with other columns or with ground truth, which would be lost.
+        """
+        if Path(folder, "bank.json").exists():
+            old = storage.read_manifest(folder)
+            if list(old["descriptors"]) != [self.descriptor] or "truth.npz" in old["files"]:
+                raise ValueError(f"{folder} holds a bank with columns {', '.join(old['descriptors'])} that this one would "
+                                 "replace; save to a folder of its own")
+        return storage.write_bank(folder, columns={self.descriptor: self.descriptors}, donors=self.donors, encoder=self.encoder,
+                                  neutral=self.neutral, poses=self.head_pose, thumbnails=self._thumbnails,
+                                  index=(self.descriptor, self.factory, self.index))
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike, descriptor: str | None = None) -> ExpressionBank:
+        """Read a bank folder. descriptor: the column to search on, such as "blendshapes" (default: the first that was written).
+
+        Raises FileNotFoundError for a missing file and ValueError for a damaged one (its sha256 is checked), another format
+        version or an unknown column. `truth.npz` is not opened.
+        """
+        return cls(**storage.read_bank(folder, descriptor))
+
+
+def _means(descriptors: np.ndarray, member: np.ndarray, count: int) -> np.ndarray:
+    sums = np.zeros((count, descriptors.shape[1]))
+    np.add.at(sums, member, descriptors)
+    return sums / np.bincount(member, minlength=count)[:, None]
+
+
+def _build_index(descriptors: np.ndarray, factory: str) -> faiss.Index:
+    dim = descriptors.shape[1]
+    try:
+        index = faiss.index_factory(dim, factory)
+        # Distances don't change when the mean is taken off first, and FAISS's float32 products then lose far fewer digits.
+        index = faiss.IndexPreTransform(faiss.CenteringTransform(dim), index)
+        index.train(descriptors)
+        index.add(descriptors)
+    except RuntimeError as error:
+        raise ValueError(f"FAISS cannot build the index '{factory}' over {len(descriptors)} descriptors of {dim} dimensions "
+                         f"({_reason(error)}); choose another factory string, such as 'Flat'") from error
+    return index
+
+
+def _search_parameters(index: faiss.Index, selector: faiss.IDSelector) -> faiss.SearchParameters:
+    """FAISS wants the selector in the parameter class of each kind of index; the index's own settings are kept."""
+    index = faiss.downcast_index(index)
+    if isinstance(index, faiss.IndexPreTransform):
+        return faiss.SearchParametersPreTransform(index_params=_search_parameters(index.index, selector))
+    if isinstance(index, faiss.IndexRefine):
+        return faiss.IndexRefineSearchParameters(k_factor=index.k_factor,
+                                                 base_index_params=_search_parameters(index.base_index, selector))
+    if isinstance(index, faiss.IndexIVF):
+        return faiss.SearchParametersIVF(sel=selector, nprobe=index.nprobe, max_codes=index.max_codes)
+    if isinstance(index, faiss.IndexHNSW):
+        return faiss.SearchParametersHNSW(sel=selector, efSearch=index.hnsw.efSearch)
+    return faiss.SearchParameters(sel=selector)
+
+
+def _reason(error: RuntimeError) -> str:
+    """The sentence in FAISS's exception text, without the C++ signature before it."""
+    return str(error).strip().splitlines()[-1].rsplit("Error: ", 1)[-1].strip()

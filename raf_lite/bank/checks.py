@@ -1,0 +1,64 @@
+"""What the arrays of a bank must be. Each function returns the array in the bank's own form or says what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+
+def descriptor_array(descriptors, what: str = "descriptors") -> np.ndarray:
+    """Return `descriptors` as finite float32 `[N, D]` with at least one column; ValueError names the first bad row."""
+    array = np.asarray(descriptors)
+    if array.ndim != 2 or array.shape[1] == 0:
+        raise ValueError(f"{what} must have shape [N, D], not {list(array.shape)}; pass one row per frame")
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"{what} must be numbers, not {array.dtype}; pass float32")
+    with np.errstate(over="ignore"):  # a float64 too large for float32 becomes infinite and is reported as such
+        array = np.ascontiguousarray(array, dtype=np.float32)
+    bad = ~np.isfinite(array).all(axis=1)
+    if bad.any():
+        raise ValueError(f"row {int(bad.argmax())} of {what} holds NaN or infinite values ({int(bad.sum())} such rows in all); "
+                         "leave out the frames that the encoder could not read")
+    return array
+
+
+def donor_array(donors, rows: int) -> np.ndarray:
+    """Return `donors` as a 1-D array of integers or fixed-width strings, one for each of `rows` descriptors."""
+    array = np.asarray(donors)
+    if array.shape != (rows,):
+        raise ValueError(f"donors has shape {list(array.shape)} but there are {rows} descriptors; give one donor per descriptor")
+    if array.dtype.kind not in "iuU":
+        raise ValueError(f"donors must be integers or strings, not {array.dtype}; give each recording an id of one of these")
+    return array
+
+
+def neutral_array(neutral, rows: int) -> np.ndarray:
+    """Return bool `[N]`: the row is its donor's neutral frame. None means that no row is marked."""
+    if neutral is None:
+        return np.zeros(rows, dtype=bool)
+    array = np.asarray(neutral)
+    if array.shape != (rows,) or array.dtype != bool:
+        raise ValueError(f"neutral must be bool with shape [{rows}], not {array.dtype} {list(array.shape)}; mark every row")
+    return array
+
+
+def pose_array(poses, rows: int) -> np.ndarray | None:
+    """Return float32 `[N, 4, 4]` head poses as the encoder saw them, or None."""
+    if poses is None:
+        return None
+    array = np.asarray(poses, dtype=np.float32)
+    if array.shape != (rows, 4, 4):
+        raise ValueError(f"head poses have shape {list(array.shape)}, not [{rows}, 4, 4]; give one matrix per descriptor")
+    return array
+
+
+def thumbnail_dict(thumbnails: Mapping[int, bytes] | None, rows: int) -> dict[int, bytes]:
+    """Return `{row: WebP bytes}` in order of rows."""
+    checked = {int(row): bytes(data) for row, data in (thumbnails or {}).items()}
+    for row, data in checked.items():
+        if not 0 <= row < rows:
+            raise ValueError(f"a thumbnail is for row {row}, but the bank has rows 0 to {rows - 1}; correct the row")
+        if data[:4] != b"RIFF" or data[8:12] != b"WEBP":
+            raise ValueError(f"the thumbnail of row {row} is not WebP; encode it with raf_lite.bank.encode_thumbnail")
+    return dict(sorted(checked.items()))
