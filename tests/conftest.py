@@ -10,16 +10,30 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item, call):
-    """With CI=true a skip is a failure, unless the test is marked `may_skip` (it needs what a CI machine cannot have)."""
-    outcome = yield
-    report = outcome.get_result()
-    if os.environ.get("CI") == "true" and report.skipped and not hasattr(report, "wasxfail") \
-            and item.get_closest_marker("may_skip") is None and "ict_pack" not in item.fixturenames:
+def fail_if_skipped(report) -> None:
+    """Turn a skip into a failure with its reason."""
+    if report.skipped and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         report.outcome = "failed"
         report.longrepr = f"skipped on CI, where every test must run: {reason}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """With CI=true a skip is a failure, unless the test needs the rig or is marked `may_skip`: a machine may lack those."""
+    report = yield
+    if os.environ.get("CI") == "true" and not item.get_closest_marker("may_skip") and "ict_pack" not in item.fixturenames:
+        fail_if_skipped(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    """The same for a whole file that skips itself."""
+    report = yield
+    if os.environ.get("CI") == "true":
+        fail_if_skipped(report)
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,216 @@
+"""MediaPipe's Face Landmarker as an expression encoder: 52 blendshape scores, 478 landmarks and the head pose in one pass."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+import threading
+import warnings
+import weakref
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from raf_lite.descriptors.encoder import Encoding, frame_list
+from raf_lite.descriptors.mediapipe_model import face_landmarker_path
+
+if TYPE_CHECKING:
+    from raf_lite.descriptors.landmarks import LandmarkPCA
+
+# Names the model file, on which the numbers depend; stored with everything that was encoded.
+ENCODER = "mediapipe-face_landmarker-float16-1"
+NUM_LANDMARKS = 478
+
+# The model's own order. "Left" and "Right" are the subject's.
+BLENDSHAPE_NAMES = (
+    "_neutral", "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "cheekPuff",
+    "cheekSquintLeft", "cheekSquintRight", "eyeBlinkLeft", "eyeBlinkRight", "eyeLookDownLeft", "eyeLookDownRight",
+    "eyeLookInLeft", "eyeLookInRight", "eyeLookOutLeft", "eyeLookOutRight", "eyeLookUpLeft", "eyeLookUpRight",
+    "eyeSquintLeft", "eyeSquintRight", "eyeWideLeft", "eyeWideRight", "jawForward", "jawLeft", "jawOpen", "jawRight",
+    "mouthClose", "mouthDimpleLeft", "mouthDimpleRight", "mouthFrownLeft", "mouthFrownRight", "mouthFunnel", "mouthLeft",
+    "mouthLowerDownLeft", "mouthLowerDownRight", "mouthPressLeft", "mouthPressRight", "mouthPucker", "mouthRight",
+    "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper", "mouthSmileLeft", "mouthSmileRight",
+    "mouthStretchLeft", "mouthStretchRight", "mouthUpperUpLeft", "mouthUpperUpRight", "noseSneerLeft", "noseSneerRight",
+)
+
+
+@dataclass(frozen=True)
+class FaceDetections:
+    """What MediaPipe saw in N frames; every array but `found` is NaN where it saw no face.
+
+    blendshapes: float32 [N, 52] in [0, 1], in the order of BLENDSHAPE_NAMES.
+    landmarks: float32 [N, 478, 3] in pixels: x to the right, y down, z away from the camera on the scale of x.
+    pose: float32 [N, 4, 4], MediaPipe's canonical face model (cm) to its virtual camera (OpenGL axes: y up, z towards the
+        viewer; 63 degrees vertical field of view, so the distance is right only up to the true camera's focal length).
+    found: bool [N].
+    """
+
+    blendshapes: np.ndarray  # [N, 52]
+    landmarks: np.ndarray  # [N, 478, 3]
+    pose: np.ndarray  # [N, 4, 4]
+    found: np.ndarray  # [N]
+
+
+class MediaPipeEncoder:
+    """Encoder around MediaPipe's Face Landmarker, one image at a time (no tracking: a frame's result is its own).
+
+    num_faces: how many faces to look for; of several, the one with the largest box of landmarks is taken.
+    kind: "blendshapes" (D = 52) or "landmarks" (aligned, then `landmark_pca`'s coefficients).
+    landmark_pca: the fitted LandmarkPCA; needed for kind "landmarks" only.
+
+    About 20 ms a frame on one core. Use it as a context manager, or call `close()`: MediaPipe complains when its objects
+    outlive the interpreter, so one that was forgotten is closed at exit.
+    Raises ImportError where mediapipe or the system's EGL library is missing, FileNotFoundError where the model is.
+    """
+
+    def __init__(self, num_faces: int = 1, kind: str = "blendshapes", landmark_pca: LandmarkPCA | None = None) -> None:
+        if kind not in ("blendshapes", "landmarks"):
+            raise ValueError(f"kind must be 'blendshapes' or 'landmarks', not {kind!r}")
+        if (kind == "landmarks") != (landmark_pca is not None):
+            raise ValueError("kind='landmarks' needs landmark_pca, and kind='blendshapes' takes none; for raw landmarks to fit "
+                             "one on, call detect()")
+        if landmark_pca is not None and landmark_pca.encoder != ENCODER:
+            raise ValueError(f"landmark_pca was fitted on landmarks of {landmark_pca.encoder!r}, not of {ENCODER!r}; fit it again")
+        self.kind = kind
+        self.landmark_pca = landmark_pca
+        self._landmarker, self._image = _make_landmarker(num_faces)
+        self._finalizer = weakref.finalize(self, self._landmarker.close)
+        # MediaPipe closes through a thread pool, which Python shuts down before it runs `atexit` hooks (and finalizers);
+        # this hook, the one that concurrent.futures itself uses, runs before that.
+        threading._register_atexit(self._finalizer)
+
+    @property
+    def name(self) -> str:
+        """The model behind the descriptors, which banks and captures store as their `encoder`."""
+        return ENCODER
+
+    @property
+    def descriptor(self) -> str:
+        """Which of the model's descriptors: "blendshapes" or "landmarks_pca", a column's name in banks and captures."""
+        return "landmarks_pca" if self.landmark_pca else "blendshapes"
+
+    @property
+    def dim(self) -> int:
+        """D, the length of one descriptor."""
+        return self.landmark_pca.dim if self.landmark_pca else len(BLENDSHAPE_NAMES)
+
+    def detect(self, frames: np.ndarray | Iterable[np.ndarray], *, progress: bool = False) -> FaceDetections:
+        """Find the face in each frame.
+
+        frames: [N, H, W, 3], or an iterable of [H, W, 3] that is read one at a time (a long video need not fit in memory);
+            sRGB, uint8 or float in [0, 1] (renderings that overshoot a little are clipped).
+        Raises ValueError for another shape, dtype or range, naming the frame, and when the encoder is closed.
+        """
+        if not self._finalizer.alive:
+            raise ValueError("this MediaPipeEncoder is closed; make a new one")
+        if isinstance(frames, np.ndarray) and frames.ndim != 4:
+            raise ValueError(f"frames must be [N, H, W, 3], not {list(frames.shape)}; add an axis to a single image")
+        if progress:
+            from tqdm.auto import tqdm
+
+            frames = tqdm(frames, desc="encoding", unit="frame")
+        rows = [self._detect_one(_to_uint8(frame, number)) for number, frame in enumerate(frames)]
+        found = np.array([row is not None for row in rows], bool)
+        blendshapes = np.full((len(rows), len(BLENDSHAPE_NAMES)), np.nan, np.float32)
+        landmarks = np.full((len(rows), NUM_LANDMARKS, 3), np.nan, np.float32)
+        pose = np.full((len(rows), 4, 4), np.nan, np.float32)
+        for number in np.flatnonzero(found):
+            blendshapes[number], landmarks[number], pose[number] = rows[number]
+        return FaceDetections(blendshapes, landmarks, pose, found)
+
+    def encode(self, frames: np.ndarray | Iterable[np.ndarray], *, progress: bool = False) -> Encoding:
+        """Descriptors of frames (see `detect`); warns with the numbers of the frames without a face, whose rows are NaN."""
+        seen = self.detect(frames, progress=progress)
+        missing = np.flatnonzero(~seen.found)
+        if len(missing):
+            warnings.warn(f"no face found in {len(missing)} of {len(seen.found)} frames (frames {frame_list(missing)}); "
+                          "their descriptors are NaN", stacklevel=2)
+        descriptors = seen.blendshapes
+        if self.landmark_pca:
+            descriptors = np.full((len(seen.found), self.dim), np.nan, np.float32)
+            descriptors[seen.found] = self.landmark_pca.encode_landmarks(seen.landmarks[seen.found])
+        return Encoding(descriptors, seen.found, seen.landmarks, seen.blendshapes, seen.pose)
+
+    def close(self) -> None:
+        """Free MediaPipe's graph; calling it again does nothing."""
+        self._finalizer()
+
+    def __enter__(self) -> MediaPipeEncoder:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _detect_one(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """Blendshapes [52], landmarks [478, 3] in pixels and pose [4, 4] of the largest face in one uint8 image."""
+        result = self._landmarker.detect(self._image(image))
+        if not result.face_landmarks:
+            return None
+        height, width = image.shape[:2]
+        faces = np.array([[(p.x, p.y, p.z) for p in face] for face in result.face_landmarks], np.float32)
+        faces *= np.array([width, height, width], np.float32)  # MediaPipe's z is on the scale of its normalised x
+        largest = int(np.ptp(faces[..., :2], axis=1).prod(-1).argmax())
+        scores = {category.category_name: category.score for category in result.face_blendshapes[largest]}
+        blendshapes = np.array([scores[name] for name in BLENDSHAPE_NAMES], np.float32)
+        return blendshapes, faces[largest], np.asarray(result.facial_transformation_matrixes[largest], np.float32)
+
+
+def _make_landmarker(num_faces: int) -> tuple[Any, Any]:
+    """A Face Landmarker in IMAGE mode, and a function from a uint8 image to MediaPipe's image type."""
+    missing = ("MediaPipe cannot be loaded ({}); run `pip install raf_lite[encode]` and, on a bare Debian or Ubuntu, "
+               "`apt-get install libegl1 libgles2`")
+    try:
+        import mediapipe
+        from mediapipe.tasks.python import BaseOptions, vision
+    except (ImportError, OSError) as error:
+        raise ImportError(missing.format(error)) from error
+    options = vision.FaceLandmarkerOptions(
+        base_options=BaseOptions(model_asset_path=os.fspath(face_landmarker_path())),
+        running_mode=vision.RunningMode.IMAGE, num_faces=num_faces,
+        output_face_blendshapes=True, output_facial_transformation_matrixes=True)
+    try:
+        # MediaPipe loads its native library here, so a missing libEGL shows here and not at the import.
+        with _quiet_stderr():
+            landmarker = vision.FaceLandmarker.create_from_options(options)
+    except OSError as error:
+        raise ImportError(missing.format(error)) from error
+    return landmarker, lambda image: mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=image)
+
+
+@contextlib.contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Swallow what native code writes to file descriptor 2; MediaPipe's start-up lines obey no log level.
+
+    If the body raises, the swallowed lines are attached to the exception, since they may tell why.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as log:
+        os.dup2(log.fileno(), 2)
+        try:
+            yield
+        except BaseException as error:
+            log.seek(0)
+            error.add_note(log.read().decode(errors="replace"))
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def _to_uint8(frame: np.ndarray, number: int) -> np.ndarray:
+    """One frame as contiguous uint8 [H, W, 3]; ValueError naming the frame for anything that is not an RGB image."""
+    frame = np.asarray(frame)
+    if frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
+        raise ValueError(f"frame {number} must be [H, W, 3], not {list(frame.shape)}; pass RGB without an alpha channel")
+    if frame.dtype == np.uint8:
+        return np.ascontiguousarray(frame)
+    if not np.issubdtype(frame.dtype, np.floating):
+        raise ValueError(f"frame {number} has dtype {frame.dtype}; pass uint8, or float in [0, 1]")
+    if not np.isfinite(frame).all() or frame.max() > 2:
+        raise ValueError(f"frame {number} has values that are not finite or far above 1; pass float images in [0, 1]")
+    return np.ascontiguousarray(np.rint(frame.clip(0, 1) * 255).astype(np.uint8))

@@ -1,0 +1,93 @@
+"""What is done to descriptors before they are compared or learned from: standardising, and taking a person's neutral out."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from raf_lite._files import write_npz
+from raf_lite.descriptors.encoder import frame_list
+
+
+@dataclass(frozen=True)
+class Standardizer:
+    """(descriptors - mean) / scale, each dimension by its own scale: fitted on a bank, then applied to everything.
+
+    mean, scale: float32 [D]. A dimension's scale is its standard deviation, but at least `floor` times the root mean square
+    of all standard deviations. MediaPipe leaves several blendshapes dead (scores of about 0), and a PCA's last components
+    carry little: without a floor their noise would weigh as much as the jaw.
+    """
+
+    mean: np.ndarray  # [D]
+    scale: np.ndarray  # [D]
+
+    @classmethod
+    def fit(cls, descriptors: np.ndarray, floor: float = 0.1) -> Standardizer:
+        """Fit on descriptors [N, D]. Raises ValueError where they are not finite, or where all rows are the same."""
+        descriptors = _check(descriptors, "descriptors").astype(np.float64)
+        deviation = descriptors.std(0)
+        size = np.sqrt((deviation ** 2).mean())
+        if not size > 0:
+            raise ValueError(f"all {len(descriptors)} descriptors are the same, so they have no scale; fit on varied frames")
+        return cls(descriptors.mean(0).astype(np.float32), np.maximum(deviation, floor * size).astype(np.float32))
+
+    def transform(self, descriptors: np.ndarray) -> np.ndarray:
+        """Standardised descriptors, float32 [N, D]; NaN rows stay NaN."""
+        return ((self._match(descriptors) - self.mean) / self.scale).astype(np.float32)
+
+    def inverse(self, standardised: np.ndarray) -> np.ndarray:
+        """The descriptors behind standardised ones, float32 [N, D]."""
+        return (self._match(standardised) * self.scale + self.mean).astype(np.float32)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write an npz, atomically."""
+        write_npz(path, mean=self.mean, scale=self.scale)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Standardizer:
+        """Read what `save` wrote. Raises FileNotFoundError, or ValueError for a damaged file."""
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is not a file; a Standardizer is written by its save()")
+        try:
+            with np.load(path, allow_pickle=False) as data:
+                return cls(data["mean"], data["scale"])
+        except (OSError, EOFError, KeyError, ValueError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path} is not a readable Standardizer ({error}); write it again with save()") from error
+
+    def _match(self, descriptors: np.ndarray) -> np.ndarray:
+        descriptors = np.asarray(descriptors, np.float32)
+        if descriptors.ndim != 2 or descriptors.shape[1] != len(self.mean):
+            raise ValueError(f"descriptors must be [N, {len(self.mean)}] for this Standardizer, not {list(descriptors.shape)}")
+        return descriptors
+
+
+def relative_to(descriptors: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Descriptors minus a reference of the *same person*, float32 [N, D]; NaN rows stay NaN.
+
+    descriptors: [N, D]. reference: [D], the descriptor of a neutral frame, or [M, D], whose mean is subtracted (a few neutral
+    frames, or the whole video when no frame is known to be neutral). What is left is mostly expression: identity's share of
+    the variance fell from about 0.2 to 0.05 on rendered heads encoded by MediaPipe.
+    Raises ValueError for another dimension and for a reference that is not finite.
+    """
+    descriptors = np.asarray(descriptors, np.float32)
+    reference = _check(np.atleast_2d(np.asarray(reference)), "reference")
+    if descriptors.ndim != 2 or descriptors.shape[1] != reference.shape[1]:
+        raise ValueError(f"descriptors {list(descriptors.shape)} and reference {list(reference.shape)} differ in dimension; "
+                         "take both from the same encoder")
+    return descriptors - reference.mean(0, dtype=np.float64).astype(np.float32)
+
+
+def _check(rows: np.ndarray, what: str) -> np.ndarray:
+    """`rows` as a finite, non-empty [N, D] array, or a ValueError that names the rows at fault."""
+    rows = np.asarray(rows)
+    if rows.ndim != 2 or 0 in rows.shape:
+        raise ValueError(f"{what} must be [N, D], not {list(rows.shape)}")
+    wrong = np.flatnonzero(~np.isfinite(rows).all(1))
+    if len(wrong):
+        raise ValueError(f"{what} of frames {frame_list(wrong)} are not finite; leave frames without a face out")
+    return rows
