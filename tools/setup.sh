@@ -25,7 +25,7 @@ if ! .venv/bin/python -c 'import torch' 2>/dev/null; then
     fi
 fi
 # Whatever comes later must not replace that torch: elsewhere pip would bring a CUDA build of several gigabytes.
-.venv/bin/python -c 'import torch; print("torch==" + torch.__version__)' >.venv/constraints.txt
+.venv/bin/python -c 'from importlib.metadata import version; print("torch==" + version("torch"))' >.venv/constraints.txt
 echo "setup: installing raf_lite and what it needs"
 $pip install -q -c .venv/constraints.txt -e '.[encode,dev]'
 $pip install -q --no-deps dreifus==0.1.28 gsplat==1.5.3

@@ -1,0 +1,148 @@
+"""`GaussianAvatar`: canonical 3-D Gaussians, a deformation field, a rigid head pose. Nothing else, and no template."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from raf_lite._files import atomic_path
+from raf_lite.avatar.fields import FIELDS
+from raf_lite.avatar.hull import Similarity, surface_points, visual_hull
+from raf_lite.captures import Camera
+from raf_lite.splatting import rasterize
+
+FORMAT = 1  # of the checkpoint; raised when its meaning changes
+
+
+class GaussianAvatar(nn.Module):
+    """A head of N Gaussians in normalised head space (centre 0, radius 1), driven by a descriptor [D] and a head pose [4, 4].
+
+    means: [N, 3] initial positions, normalised. colors: [N, 3] initial colours in [0, 1]. spacing: initial standard deviation
+    of a Gaussian, in radii. similarity: how the capture's head space was normalised. descriptor: name of the descriptor that
+    drives it. descriptor_mean [D], descriptor_scale: fixed standardisation of the descriptor, one scale for all dimensions so
+    that dead ones stay dead. field: a name in `FIELDS`.
+    """
+
+    def __init__(self, means: Tensor, colors: Tensor, spacing: float, similarity: Similarity, *, descriptor: str,
+                 descriptor_mean: Tensor, descriptor_scale: float, field: str = "basis", field_settings: dict | None = None):
+        super().__init__()
+        n = len(means)
+        self.descriptor, self.field_name, self.similarity = descriptor, field, similarity
+        self.means = nn.Parameter(means.clone())
+        self.quats = nn.Parameter(torch.tensor([1.0, 0, 0, 0]).repeat(n, 1))  # wxyz
+        self.log_scales = nn.Parameter(torch.full((n, 3), float(np.log(spacing))))
+        self.opacity_logits = nn.Parameter(torch.full((n,), 0.5))
+        self.color_logits = nn.Parameter(torch.logit(colors.clamp(0.02, 0.98)))
+        self.field = FIELDS[field](len(descriptor_mean), n, **(field_settings or {}))
+        self.register_buffer("descriptor_mean", descriptor_mean.clone().float())
+        self.register_buffer("descriptor_scale", torch.tensor(float(descriptor_scale)))
+
+    @classmethod
+    def from_capture(cls, images: np.ndarray, masks: np.ndarray, cameras: list[Camera], head_pose: np.ndarray, *,
+                     gaussians: int, rng: np.random.Generator, descriptor: str, descriptor_mean: np.ndarray,
+                     descriptor_scale: float, field: str = "basis", field_settings: dict | None = None) -> GaussianAvatar:
+        """Start an avatar from one neutral moment: images [C, H, W, 3] and masks [C, H, W] in [0, 1], seen by C cameras."""
+        hull = visual_hull(masks, cameras, head_pose)
+        centre = (hull.max(0) + hull.min(0)) / 2
+        similarity = Similarity(centre=centre, radius=float(np.linalg.norm(hull - centre, axis=1).max()))
+        points, colours = surface_points(hull, images, cameras, head_pose, gaussians, rng)
+        means = torch.as_tensor((points - centre) / similarity.radius, dtype=torch.float32)
+        # Gaussians about as wide as the gaps between them, were they spread evenly over a sphere's surface.
+        spacing = 0.6 * float(np.sqrt(4 * np.pi * 0.6**2 / gaussians))
+        return cls(means, torch.as_tensor(colours, dtype=torch.float32), spacing, similarity, descriptor=descriptor,
+                   descriptor_mean=torch.as_tensor(descriptor_mean), descriptor_scale=descriptor_scale, field=field,
+                   field_settings=field_settings)
+
+    def gaussians(self, descriptors: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Deformed Gaussians for descriptors [B, D].
+
+        Returns a dict of means [B, N, 3], quats [B, N, 4] (wxyz, not normalised), scales [B, N, 3], opacities [N] and
+        colors [B, N, 3], all in normalised head space, and the raw offsets [B, N, 13] for a penalty.
+        """
+        x = (descriptors - self.descriptor_mean) / self.descriptor_scale
+        offsets = self.field(x, self.means)
+        d_means, d_quats, d_scales, d_colors = offsets.split((3, 4, 3, 3), -1)
+        return {"means": self.means + d_means, "quats": self.quats + d_quats, "scales": torch.exp(self.log_scales + d_scales),
+                "opacities": torch.sigmoid(self.opacity_logits), "colors": torch.sigmoid(self.color_logits + d_colors)}, offsets
+
+    def splat(self, descriptor: Tensor, viewmats: Tensor, Ks: Tensor, width: int, height: int,  # [D], [C, 4, 4], [C, 3, 3]
+              background: float = 1.0, backend: str = "auto") -> tuple[Tensor, Tensor, Tensor]:
+        """Differentiable render of one expression from C views: image [C, H, W, 3], alpha [C, H, W, 1], offsets [N, 13].
+
+        viewmats come from `view`, which folds in the head pose and the normalisation.
+        """
+        g, offsets = self.gaussians(descriptor[None])
+        backgrounds = torch.full((len(viewmats), 3), background, device=viewmats.device)
+        image, alpha, _ = rasterize(g["means"][0], g["quats"][0], g["scales"][0], g["opacities"], g["colors"][0], viewmats, Ks,
+                                    width, height, backgrounds=backgrounds, backend=backend)
+        return image, alpha, offsets[0]
+
+    def view(self, camera: Camera, head_pose: np.ndarray) -> np.ndarray:
+        """View matrix [4, 4] from normalised head space to `camera`, for a head at `head_pose` [4, 4]."""
+        return self.similarity.viewmat(camera.world_to_camera, head_pose)
+
+    @torch.no_grad()
+    def render(self, descriptors: np.ndarray, head_poses: np.ndarray, cameras: list[Camera],
+               background: float = 1.0) -> np.ndarray:
+        """Pictures for T moments from C cameras of one size: float32 [T, C, H, W, 3] in [0, 1].
+
+        descriptors: [T, D]. head_poses: [T, 4, 4] head to world. Raises ValueError on a wrong dimension or NaN.
+        """
+        descriptors = np.asarray(descriptors, np.float32)
+        if descriptors.ndim != 2 or descriptors.shape[1] != len(self.descriptor_mean):
+            raise ValueError(f"descriptors are {list(descriptors.shape)}, but this avatar is driven by [T, "
+                             f"{len(self.descriptor_mean)}] '{self.descriptor}'; encode the driver with the same encoder")
+        bad = np.flatnonzero(~np.isfinite(descriptors).all(1))
+        if len(bad):
+            raise ValueError(f"descriptor of frame {bad[0]} is not finite (no face found there?); leave that frame out")
+        device = self.means.device
+        width, height = cameras[0].width, cameras[0].height
+        Ks = torch.as_tensor(np.stack([c.K for c in cameras]), dtype=torch.float32, device=device)
+        frames = []
+        for descriptor, pose in zip(torch.as_tensor(descriptors, device=device), head_poses, strict=True):
+            views = np.stack([self.view(c, pose) for c in cameras])
+            image, _, _ = self.splat(descriptor, torch.as_tensor(views, dtype=torch.float32, device=device), Ks, width, height,
+                                     background)
+            frames.append(image.clamp(0, 1).cpu().numpy())
+        return np.stack(frames)
+
+    def save(self, path: str | os.PathLike, notes: dict | None = None) -> None:
+        """Write one safetensors file: tensors, and JSON in its header (settings, similarity, `notes` for provenance)."""
+        header = {"format": FORMAT, "kind": "raf_lite.GaussianAvatar", "descriptor": self.descriptor, "field": self.field_name,
+                  "field_settings": self.field.settings, "centre": self.similarity.centre.tolist(),
+                  "radius": self.similarity.radius, "notes": notes or {}}
+        with atomic_path(path) as tmp:
+            save_file({k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}, tmp,
+                      metadata={"raf_lite": json.dumps(header)})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike, device: str | torch.device = "cpu") -> GaussianAvatar:
+        """Read what `save` wrote. Raises FileNotFoundError, or ValueError for another file, a damaged one or another version."""
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no avatar at {path}; train one with `raf-lite train` or correct the path")
+        try:
+            with safe_open(path, "pt") as f:
+                header = json.loads((f.metadata() or {}).get("raf_lite", "{}"))
+                state = {name: f.get_tensor(name) for name in f.keys()}
+        except SafetensorError as error:
+            raise ValueError(f"{path} is damaged or no safetensors file ({error}); save or copy the avatar again") from error
+        if header.get("kind") != "raf_lite.GaussianAvatar":
+            raise ValueError(f"{path} is a safetensors file, but no raf_lite avatar; name one that GaussianAvatar.save wrote")
+        if header["format"] != FORMAT:
+            raise ValueError(f"{path} has avatar format {header['format']}, and this raf_lite reads format {FORMAT}; "
+                             "train it again or install the matching version")
+        avatar = cls(state["means"], torch.sigmoid(state["color_logits"]), 1.0,
+                     Similarity(np.array(header["centre"]), header["radius"]), descriptor=header["descriptor"],
+                     descriptor_mean=state["descriptor_mean"], descriptor_scale=float(state["descriptor_scale"]),
+                     field=header["field"], field_settings=header["field_settings"])
+        avatar.load_state_dict(state)
+        avatar.notes = header["notes"]
+        return avatar.to(device)

@@ -1,0 +1,68 @@
+"""How the numba kernels of this room are compiled and launched."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+import numba as nb
+
+# Everything "fast" except the assumption that no NaN or infinity occurs: the projection has to recognise overflow and cull it.
+KEEP_NAN = {"nsz", "arcp", "contract", "afn", "reassoc"}
+
+_COMPILE_NOTICE_AFTER = 2.0  # seconds; a cached kernel loads in less
+_lock = threading.Lock()
+_owner: int | None = None
+_warm: set[str] = set()
+
+
+def kernel(*, parallel: bool = False, fastmath: bool | set[str] = True) -> Callable:
+    """Decorator: compile with numba on first use and keep the machine code on disk where a folder can be written."""
+
+    def decorate(function: Callable) -> Callable:
+        options = {"parallel": parallel, "fastmath": fastmath, "nogil": True, "error_model": "numpy"}
+        try:
+            return nb.njit(cache=True, **options)(function)
+        except RuntimeError:  # numba found no writable cache folder (read-only install): compile in each process
+            return nb.njit(cache=False, **options)(function)
+
+    return decorate
+
+
+@functools.cache
+def _announce() -> None:
+    """Print the notice, once per process though several stages compile."""
+    print("raf_lite: compiling the CPU rasteriser for this machine (about 20 s, once) ...", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def launch(stage: str) -> Iterator[None]:
+    """Hold the kernels for one stage ("forward", "backward"); the first, compiling launch of a stage says so if it takes long.
+
+    One launch at a time, since numba's `workqueue` threads (the only ones on some systems) abort the process when two
+    Python threads enter them. A forked child that inherited running kernel threads would hang or die inside numba, hence
+    the RuntimeError.
+    """
+    global _owner
+    if _owner not in (None, os.getpid()):  # asked before the lock, which may have been held at the moment of the fork
+        raise RuntimeError(
+            "rasterize() ran before this process was forked, and its CPU threads do not survive a fork; "
+            "start workers with the 'spawn' method or rasterise in one process only"
+        )
+    with _lock:
+        _owner = os.getpid()
+        if stage in _warm:
+            yield
+            return
+        notice = threading.Timer(_COMPILE_NOTICE_AFTER, _announce)
+        notice.daemon = True
+        notice.start()
+        try:
+            yield
+            _warm.add(stage)
+        finally:
+            notice.cancel()

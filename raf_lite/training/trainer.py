@@ -1,0 +1,245 @@
+"""The training loop: random frames and cameras, retrieval in one line, resumable, and loud when something breaks."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from tqdm.auto import tqdm
+
+from raf_lite._files import atomic_path
+from raf_lite.avatar import GaussianAvatar
+from raf_lite.bank import ExpressionBank
+from raf_lite.captures import Capture
+from raf_lite.retrieval import RetrievalAugmentation
+from raf_lite.training.config import TrainConfig
+from raf_lite.training.losses import reconstruction_loss
+
+CHECKPOINT = "checkpoint.safetensors"
+LOG = "log.jsonl"
+AVATAR = "avatar.safetensors"
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Every training frame of a capture, decoded and scaled once.
+
+    images: uint8 [F, C, H, W, 3]. masks: uint8 [F, C, H, W]. descriptors: float32 [F, D]. head_poses: [F, 4, 4].
+    cameras: C, scaled to the pictures. names: (sequence, frame) of each row. neutral: the row of the neutral frame.
+    """
+
+    images: np.ndarray
+    masks: np.ndarray
+    descriptors: np.ndarray
+    head_poses: np.ndarray
+    cameras: list
+    names: list[tuple[str, int]]
+    neutral: int
+
+    @classmethod
+    def from_capture(cls, capture: Capture, config: TrainConfig, *, progress: bool = True) -> TrainingSet:
+        """Read the training sequences and cameras of the capture's default split.
+
+        Frames without a face are left out and counted. Raises ValueError where head poses are missing, or no frame is left.
+        """
+        split = capture.split("default")
+        serials = list(split.train_cameras)
+        images, masks, descriptors, poses, names = [], [], [], [], []
+        missed = 0
+        for sequence in tqdm(split.train_sequences, desc="reading frames", disable=not progress):
+            values = capture.descriptors(sequence, config.descriptor)
+            head_poses = capture.head_poses(sequence)
+            if head_poses is None:
+                raise ValueError(f"{capture.root}: sequence {sequence} has no head pose; estimate it with "
+                                 "raf_lite.captures.fit_head_poses and store it in its annotations")
+            found = np.isfinite(values).all(1)
+            missed += int((~found).sum())
+            views, alphas = [], []
+            for serial in serials:
+                factor = _downscale(capture.cameras[serial], config.size)
+                views.append(_shrink(capture.frames(sequence, serial), factor)[found])
+                alphas.append(_shrink(capture.masks(sequence, serial), factor)[found])
+            images.append(np.stack(views, 1))
+            masks.append(np.stack(alphas, 1))
+            descriptors.append(values[found])
+            poses.append(head_poses[found])
+            names += [(sequence, int(t)) for t in np.flatnonzero(found)]
+        if not names:
+            raise ValueError(f"{capture.root}: the encoder found no face in any training frame; check the frontal camera's video")
+        if missed:
+            print(f"{missed} training frames without a face were left out")
+        if capture.neutral not in names:
+            raise ValueError(f"{capture.root}: its neutral frame {capture.neutral} is no usable training frame; name a "
+                             "sequence and frame of the training set under 'neutral' in capture.json")
+        cameras = [capture.cameras[s].scaled(1 / _downscale(capture.cameras[s], config.size)) for s in serials]
+        return cls(np.concatenate(images), np.concatenate(masks), np.concatenate(descriptors).astype(np.float32),
+                   np.concatenate(poses), cameras, names, names.index(capture.neutral))
+
+
+def _downscale(camera, size: int) -> int:
+    """Whole factor by which a camera's pictures shrink so that their longest side is at least `size`."""
+    return max(1, max(camera.width, camera.height) // size)
+
+
+def _shrink(frames: np.ndarray, factor: int) -> np.ndarray:
+    """Average factor x factor blocks; [T, H, W(, 3)] in [0, 1] -> uint8."""
+    t, height, width = frames.shape[:3]
+    height, width = height // factor, width // factor
+    blocks = np.asarray(frames)[:, :height * factor, :width * factor]
+    blocks = blocks.reshape(t, height, factor, width, factor, *frames.shape[3:]).mean((2, 4))
+    return (blocks * (1 if frames.dtype == np.uint8 else 255) + 0.5).astype(np.uint8)
+
+
+class Trainer:
+    """Trains one avatar on one capture, writing to `folder`: avatar.safetensors, log.jsonl and a checkpoint.
+
+    bank: needed when `config.retrieval` names a setting. device: where it runs (default: CUDA if usable, else CPU).
+    """
+
+    def __init__(self, data: TrainingSet, config: TrainConfig, folder: str | Path, *, bank: ExpressionBank | None = None,
+                 device: str | None = None, progress: bool = True):
+        self.data, self.config, self.folder, self.progress = data, config, Path(folder), progress
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.augmentation = None
+        if config.retrieval is not None:
+            if bank is None:
+                raise ValueError(f"retrieval '{config.retrieval}' needs an expression bank; pass bank=ExpressionBank.load(...)")
+            self.augmentation = RetrievalAugmentation.named(bank, config.retrieval, p=config.retrieval_p).fit(data.descriptors)
+        # Two streams, so that the baseline and RAF draw the same frames and cameras.
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.augmentation_generator = torch.Generator().manual_seed(config.seed + 1)
+        # The network's random start is torch's global stream: seeded here, put back after.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            n = data.neutral
+            deviation = data.descriptors.std(0).mean()
+            self.avatar = GaussianAvatar.from_capture(
+                data.images[n] / np.float32(255), data.masks[n] / np.float32(255), data.cameras, data.head_poses[n],
+                gaussians=config.gaussians, rng=np.random.default_rng(config.seed), descriptor=config.descriptor,
+                descriptor_mean=data.descriptors.mean(0), descriptor_scale=2.5 * max(float(deviation), 1e-6),
+                field=config.field).to(self.device)
+        self.optimizer = torch.optim.Adam(self._parameter_groups(), eps=1e-15, foreach=True)
+        self.schedule = torch.optim.lr_scheduler.ExponentialLR(self.optimizer, config.lr_final ** (1 / config.steps))
+        self.step = 0
+        self.images = torch.from_numpy(data.images)
+        self.masks = torch.from_numpy(data.masks)
+        self.descriptors = torch.from_numpy(data.descriptors)
+        self.views = torch.as_tensor(np.stack([[self.avatar.view(c, pose) for c in data.cameras] for pose in data.head_poses]),
+                                     dtype=torch.float32)
+        self.Ks = torch.as_tensor(np.stack([c.K for c in data.cameras]), dtype=torch.float32, device=self.device)
+
+    def _parameter_groups(self) -> list[dict]:
+        a, c = self.avatar, self.config
+        output = [a.field.basis] if c.field == "basis" else list(a.field.head.parameters())
+        network = [p for p in a.field.parameters() if not any(p is o for o in output)]
+        return [{"params": [a.means], "lr": c.lr_means}, {"params": [a.quats], "lr": c.lr_quats},
+                {"params": [a.log_scales], "lr": c.lr_scales}, {"params": [a.opacity_logits], "lr": c.lr_opacities},
+                {"params": [a.color_logits], "lr": c.lr_colors}, {"params": output, "lr": c.lr_basis},
+                {"params": network, "lr": c.lr_network}]
+
+    def train(self, resume: bool = False) -> GaussianAvatar:
+        """Run all steps and write the avatar. With resume=True go on from the last checkpoint, to the same result.
+
+        Raises FloatingPointError naming step, frame and camera when the loss or a gradient is not finite; the last
+        checkpoint stays.
+        """
+        started_at = self._load_checkpoint() if resume and (self.folder / CHECKPOINT).exists() else 0
+        if not started_at:
+            (self.folder / LOG).unlink(missing_ok=True)
+        clock = time.perf_counter()
+        height, width = self.images.shape[2:4]
+        # Two draws a step before anything else happens, so the order of frames is independent of what training does.
+        with tqdm(total=self.config.steps, initial=self.step, desc=self.config.retrieval or "baseline",
+                  disable=not self.progress) as bar, open(self.folder / LOG, "a", encoding="utf-8") as log:
+            while self.step < self.config.steps:
+                row = int(torch.randint(len(self.descriptors), (1,), generator=self.generator))
+                cameras = torch.randperm(len(self.data.cameras), generator=self.generator)[:self.config.views]
+                descriptor = self.descriptors[row:row + 1]
+                if self.augmentation is not None:
+                    descriptor, _ = self.augmentation.augment(descriptor, self.augmentation_generator, index=torch.tensor([row]))
+                target = self.images[row, cameras].to(self.device).float() / 255
+                mask = self.masks[row, cameras].to(self.device).float() / 255
+                try:
+                    image, alpha, offsets = self.avatar.splat(
+                        descriptor[0].to(self.device), self.views[row, cameras].to(self.device), self.Ks[cameras], width, height)
+                except ValueError as error:  # the rasteriser refuses Gaussians that are not finite
+                    raise self._broken(row, cameras) from error
+                c = self.config
+                terms = reconstruction_loss(image, alpha, offsets, target, mask, ssim_weight=c.ssim_weight,
+                                            mask_weight=c.mask_weight, offset_weight=c.offset_weight)
+                self.optimizer.zero_grad(set_to_none=True)
+                terms["total"].backward()
+                self._guard(terms["total"], row, cameras)
+                self.optimizer.step()
+                self.schedule.step()
+                self.step += 1
+                bar.update()
+                if self.step % 50 == 0 or self.step == c.steps:
+                    mse = float((image.detach() - target).square().mean())
+                    psnr = -10 * math.log10(max(mse, 1e-12))
+                    bar.set_postfix(psnr=f"{psnr:.1f} dB")
+                    line = {"step": self.step, "seconds": round(time.perf_counter() - clock, 2), "psnr": round(psnr, 3)}
+                    log.write(json.dumps(line | {k: round(float(v.detach()), 6) for k, v in terms.items()}) + "\n")
+                    log.flush()
+                if self.step % c.checkpoint_every == 0 and self.step < c.steps:
+                    self._save_checkpoint()
+        self.avatar.save(self.folder / AVATAR, notes={"config": self.config.as_dict(), "steps": self.step,
+                                                      "training_frames": len(self.descriptors)})
+        (self.folder / CHECKPOINT).unlink(missing_ok=True)
+        return self.avatar
+
+    def _guard(self, loss: torch.Tensor, row: int, cameras: torch.Tensor) -> None:
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.avatar.parameters() if p.grad is not None])
+        if not torch.isfinite(loss + norm):
+            raise self._broken(row, cameras)
+
+    def _broken(self, row: int, cameras: torch.Tensor) -> FloatingPointError:
+        sequence, frame = self.data.names[row]
+        serials = ", ".join(self.data.cameras[c].serial for c in cameras.tolist())
+        return FloatingPointError(f"step {self.step}: Gaussians, loss or gradient are not finite at {sequence} frame {frame}, "
+                                  f"camera(s) {serials}; look at that frame, or lower the learning rates")
+
+    def _save_checkpoint(self) -> None:
+        tensors = {f"avatar.{k}": v for k, v in self.avatar.state_dict().items()}
+        for i, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"adam.{i}.{k}": v for k, v in state.items()}
+        tensors["generator"] = self.generator.get_state()
+        tensors["augmentation_generator"] = self.augmentation_generator.get_state()
+        header = {"step": self.step, "config": self.config.as_dict(), "schedule": self.schedule.state_dict(),
+                  "learning_rates": [group["lr"] for group in self.optimizer.param_groups]}
+        with atomic_path(self.folder / CHECKPOINT) as tmp:
+            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, tmp,
+                      metadata={"raf_lite": json.dumps(header)})
+
+    def _load_checkpoint(self) -> int:
+        path = self.folder / CHECKPOINT
+        try:
+            with safe_open(path, "pt") as f:
+                header = json.loads((f.metadata() or {})["raf_lite"])
+                tensors = {name: f.get_tensor(name) for name in f.keys()}
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise ValueError(f"{path} is damaged ({type(error).__name__}); delete it and train from the start") from error
+        if header["config"] != self.config.as_dict():
+            raise ValueError(f"{path} belongs to a run with other settings; use its settings or another folder")
+        self.step = header["step"]
+        self.avatar.load_state_dict({k.removeprefix("avatar."): v for k, v in tensors.items() if k.startswith("avatar.")})
+        state: dict[int, dict] = {}
+        for name, value in tensors.items():
+            if name.startswith("adam."):
+                _, index, key = name.split(".")
+                state.setdefault(int(index), {})[key] = value
+        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        for group, lr in zip(self.optimizer.param_groups, header["learning_rates"], strict=True):
+            group["lr"] = lr
+        self.schedule.load_state_dict(header["schedule"])
+        self.generator.set_state(tensors["generator"])
+        self.augmentation_generator.set_state(tensors["augmentation_generator"])
+        return self.step

@@ -1,0 +1,170 @@
+"""The avatar: fields start at zero, the hull holds the shape, checkpoints come back whole."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from raf_lite.avatar import FIELDS, GaussianAvatar, Similarity, surface_points, visual_hull
+from raf_lite.captures import Camera
+
+SIZE = 48
+
+
+def ring_of_cameras(n=6, size=SIZE, distance=6.0, focal=2.2):
+    """Cameras on a circle round the origin, looking inwards; OpenCV axes, world y up."""
+    cameras = []
+    for k in range(n):
+        angle = 2 * np.pi * k / n
+        outwards = np.array([np.sin(angle), 0.0, np.cos(angle)])
+        right = np.cross(-outwards, [0.0, 1.0, 0.0])
+        pose = np.eye(4)
+        pose[:3, :3] = np.stack([right, np.cross(-outwards, right), -outwards])
+        pose[:3, 3] = -pose[:3, :3] @ (distance * outwards)
+        K = np.array([[focal * size, 0, size / 2], [0, focal * size, size / 2], [0, 0, 1.0]])
+        cameras.append(Camera(serial=str(k), world_to_camera=pose, K=K, width=size, height=size))
+    return cameras
+
+
+def ball_masks(cameras, centre, radius):
+    """Exact silhouettes of a ball."""
+    masks = []
+    for c in cameras:
+        x, y = np.meshgrid(np.arange(c.width) + 0.5, np.arange(c.height) + 0.5)
+        rays = np.stack([(x - c.K[0, 2]) / c.K[0, 0], (y - c.K[1, 2]) / c.K[1, 1], np.ones_like(x)], -1)
+        rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
+        middle = c.world_to_camera[:3, :3] @ centre + c.world_to_camera[:3, 3]
+        along = rays @ middle
+        masks.append((middle @ middle - along**2 < radius**2).astype(np.float32))
+    return np.stack(masks)
+
+
+def small_avatar(field="basis", n=40, dim=5):
+    g = torch.Generator().manual_seed(0)
+    return GaussianAvatar(torch.randn(n, 3, generator=g) * 0.3, torch.rand(n, 3, generator=g), 0.1,
+                          Similarity(np.array([0.5, 1.0, -2.0]), 3.0), descriptor="blendshapes",
+                          descriptor_mean=torch.zeros(dim), descriptor_scale=0.5, field=field)
+
+
+def test_visual_hull_of_a_ball_is_about_that_ball():
+    cameras, centre, radius = ring_of_cameras(12), np.array([0.2, -0.1, 0.1]), 0.9
+    hull = visual_hull(ball_masks(cameras, centre, radius), cameras, np.eye(4))
+    assert np.linalg.norm((hull.max(0) + hull.min(0)) / 2 - centre) < 0.08
+    # The hull contains the ball; cameras on one circle cannot see its poles get thinner, so it is a little larger.
+    distance = np.linalg.norm(hull - centre, axis=1)
+    assert distance.max() < radius * 1.25
+    grid = np.median(np.diff(np.unique(hull[:, 0])))
+    assert abs(len(hull) * grid**3 / (4 / 3 * np.pi * radius**3) - 1) < 0.25
+
+
+def test_visual_hull_lives_in_head_space():
+    cameras, centre = ring_of_cameras(8), np.array([0.1, 0.2, 0.0])
+    pose = np.eye(4)
+    pose[:3, 3] = centre  # the head stands at `centre`; in its own space the ball is at the origin
+    hull = visual_hull(ball_masks(cameras, centre, 0.8), cameras, pose)
+    assert np.linalg.norm(hull.mean(0)) < 0.05
+
+
+def test_masks_that_do_not_fit_the_cameras_are_named():
+    cameras = ring_of_cameras(4)
+    with pytest.raises(ValueError, match="masks and camera"):
+        visual_hull(np.zeros((4, SIZE, SIZE), np.float32), cameras, np.eye(4))
+
+
+def test_surface_points_take_the_colour_of_the_side_they_are_on():
+    cameras = ring_of_cameras(2)  # one in front (+z), one behind
+    hull = visual_hull(ball_masks(ring_of_cameras(8), np.zeros(3), 0.9), ring_of_cameras(8), np.eye(4))
+    images = np.zeros((2, SIZE, SIZE, 3), np.float32)
+    images[0, ..., 0] = 1  # the front camera sees red, the rear one blue
+    images[1, ..., 2] = 1
+    points, colours = surface_points(hull, images, cameras, np.eye(4), 500, np.random.default_rng(0))
+    assert points.shape == colours.shape == (500, 3)
+    front, back = points[:, 2] > 0.3, points[:, 2] < -0.3
+    assert (colours[front, 0] == 1).mean() > 0.95 and (colours[back, 2] == 1).mean() > 0.95
+
+
+def test_normalising_moves_no_pixel():
+    camera = ring_of_cameras(3)[1]
+    similarity = Similarity(np.array([0.3, -0.2, 0.4]), 1.7)
+    pose = np.eye(4)
+    pose[:3, 3] = [0.1, 0.2, 0.3]
+    point = np.array([0.4, 0.1, -0.2])
+    expected, _ = camera.project(pose[:3, :3] @ point + pose[:3, 3])
+    view = similarity.viewmat(camera.world_to_camera, pose)
+    x = view[:3, :3] @ ((point - similarity.centre) / similarity.radius) + view[:3, 3]
+    assert np.allclose(camera.K[[0, 1], [0, 1]] * x[:2] / x[2] + camera.K[:2, 2], expected)
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_new_field_deforms_nothing_and_learns_from_the_descriptor(field):
+    avatar = small_avatar(field)
+    gaussians, offsets = avatar.gaussians(torch.randn(2, 5))
+    assert (offsets == 0).all() and torch.equal(gaussians["means"][0], avatar.means)
+    descriptors = torch.tensor([[1.0, 0, 0, 0, 0], [0, 1.0, 0, 0, 0]])
+    optimizer = torch.optim.Adam(avatar.field.parameters(), lr=1e-2)
+    target = torch.stack([avatar.means.detach() + 0.05, avatar.means.detach() - 0.05])
+    first = None
+    for _ in range(150):
+        loss = (avatar.gaussians(descriptors)[0]["means"] - target).square().mean()
+        first = first if first is not None else loss.item()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.1 * first, "two descriptors, two shapes: the field must tell them apart"
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_save_and_load_give_the_same_pictures(field, tmp_path):
+    avatar = small_avatar(field)
+    with torch.no_grad():
+        for p in avatar.field.parameters():
+            p.add_(0.05 * torch.randn(p.shape, generator=torch.Generator().manual_seed(1)))
+    cameras = [c for c in ring_of_cameras(2)]
+    descriptors, poses = np.random.default_rng(0).random((2, 5), np.float32), np.repeat(np.eye(4)[None], 2, 0)
+    avatar.similarity = Similarity(np.zeros(3), 1.0)
+    before = avatar.render(descriptors, poses, cameras)
+    avatar.save(tmp_path / "a.safetensors", notes={"seed": 3})
+    again = GaussianAvatar.load(tmp_path / "a.safetensors")
+    assert again.notes == {"seed": 3} and again.field_name == field
+    assert np.array_equal(before, again.render(descriptors, poses, cameras))
+    assert before.shape == (2, 2, SIZE, SIZE, 3) and before.min() >= 0 and before.max() <= 1
+
+
+def test_render_refuses_what_it_cannot_be_driven_by():
+    avatar, cameras = small_avatar(), ring_of_cameras(1)
+    with pytest.raises(ValueError, match=r"\[T, 5\] 'blendshapes'"):
+        avatar.render(np.zeros((1, 6)), np.eye(4)[None], cameras)
+    with pytest.raises(ValueError, match="frame 1 is not finite"):
+        avatar.render(np.array([[0.0] * 5, [np.nan] * 5]), np.repeat(np.eye(4)[None], 2, 0), cameras)
+
+
+def test_damaged_missing_and_foreign_checkpoints_are_named(tmp_path):
+    path = tmp_path / "a.safetensors"
+    with pytest.raises(FileNotFoundError, match="no avatar at"):
+        GaussianAvatar.load(path)
+    small_avatar().save(path)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(ValueError, match="damaged"):
+        GaussianAvatar.load(path)
+    save_file({"x": torch.zeros(1)}, path)
+    with pytest.raises(ValueError, match="no raf_lite avatar"):
+        GaussianAvatar.load(path)
+    save_file({"x": torch.zeros(1)}, path, metadata={"raf_lite": json.dumps({"kind": "raf_lite.GaussianAvatar", "format": 99})})
+    with pytest.raises(ValueError, match="format 99"):
+        GaussianAvatar.load(path)
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.safetensors"
+    small_avatar().save(path)
+    before = path.read_bytes()
+
+    def full_disk(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("raf_lite.avatar.gaussian_avatar.save_file", full_disk)
+    with pytest.raises(OSError):
+        small_avatar().save(path)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,144 @@
+"""Training: losses against a library, resume to the same bytes, retrieval by the named setting, and loud failures."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from test_avatar import ball_masks, ring_of_cameras
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from raf_lite.avatar import GaussianAvatar
+from raf_lite.bank import ExpressionBank
+from raf_lite.training import PRESETS, TrainConfig, Trainer, TrainingSet, reconstruction_loss, ssim
+
+
+def toy_set(frames=12, size=32, dim=4):
+    """A ball whose colour follows the descriptor: red grows with the first entry."""
+    rng = np.random.default_rng(0)
+    cameras = ring_of_cameras(3, size)
+    masks = ball_masks(cameras, np.zeros(3), 0.9)
+    descriptors = rng.random((frames, dim), np.float32)
+    descriptors[0] = 0
+    colour = np.stack([descriptors[:, 0], np.full(frames, 0.4), np.full(frames, 0.6)], -1)
+    images = masks[None, ..., None] * colour[:, None, None, None, :] + (1 - masks[None, ..., None])
+    return TrainingSet(images=(images * 255).astype(np.uint8), masks=np.repeat((masks * 255).astype(np.uint8)[None], frames, 0),
+                       descriptors=descriptors, head_poses=np.repeat(np.eye(4)[None], frames, 0), cameras=cameras,
+                       names=[("EXP-1-head", t) for t in range(frames)], neutral=0)
+
+
+def toy_bank(dim=4):
+    rng = np.random.default_rng(1)
+    return ExpressionBank.from_arrays(rng.random((60, dim), np.float32), donors=np.repeat(np.arange(6), 10))
+
+
+CONFIG = TrainConfig(steps=40, size=32, gaussians=200, checkpoint_every=15)
+
+
+def test_ssim_is_torchmetrics_ssim_and_differentiable():
+    g = torch.Generator().manual_seed(0)
+    a = torch.rand(2, 40, 36, 3, generator=g)
+    b = (a + 0.1 * torch.randn(a.shape, generator=g)).clamp(0, 1)
+    _, expected = structural_similarity_index_measure(b.permute(0, 3, 1, 2), a.permute(0, 3, 1, 2), data_range=1.0,
+                                                      kernel_size=11, sigma=1.5, return_full_image=True)
+    # torchmetrics' map is padded by reflection; ours has the windows that lie wholly inside the picture.
+    assert ssim(a, b).item() == pytest.approx(expected[..., 5:-5, 5:-5].mean().item(), abs=1e-5)
+    assert ssim(a, a).item() == pytest.approx(1, abs=1e-5)
+    x = b.clone().requires_grad_()
+    ssim(a, x).backward()
+    assert torch.isfinite(x.grad).all() and x.grad.abs().sum() > 0
+
+
+def test_loss_terms_by_hand():
+    zeros, ones = torch.zeros(1, 16, 16, 3), torch.ones(1, 16, 16, 3)
+    terms = reconstruction_loss(ones, ones[..., :1], torch.full((5, 13), 2.0), zeros, torch.zeros(1, 16, 16), ssim_weight=0.2,
+                                mask_weight=0.5, offset_weight=0.1)
+    assert terms["l1"] == 1 and terms["mask"] == 1 and terms["offset"] == 4
+    assert terms["total"].item() == pytest.approx(0.8 + 0.2 * terms["ssim"].item() + 0.5 + 0.4)
+
+
+def test_training_learns_the_descriptor(tmp_path):
+    data = toy_set(frames=6)
+    avatar = Trainer(data, CONFIG.with_(steps=200, offset_weight=0.0, lr_basis=5e-2, lr_network=1e-2), tmp_path, progress=False).train()
+    shown = avatar.render(data.descriptors[[1, 2, 3, 4]], data.head_poses[:4], data.cameras[:1])[:, 0]
+    middle, wanted = shown[:, 14:18, 14:18, 0].mean((1, 2)), data.descriptors[[1, 2, 3, 4], 0]
+    assert np.abs(middle - wanted).mean() < 0.5 * np.abs(wanted - wanted.mean()).mean()
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert lines[-1]["step"] == 200 and lines[-1]["psnr"] > lines[0]["psnr"]
+
+
+def test_same_seed_same_bytes(tmp_path):
+    runs = [Trainer(toy_set(), CONFIG.with_(retrieval="paper-k16"), tmp_path / name, bank=toy_bank(), progress=False).train()
+            for name in "ab"]
+    for a, b in zip(runs[0].state_dict().values(), runs[1].state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("retrieval", [None, "centred"])
+def test_a_killed_run_resumes_to_the_same_result(tmp_path, retrieval, monkeypatch):
+    config = CONFIG.with_(retrieval=retrieval)
+    whole = Trainer(toy_set(), config, tmp_path / "whole", bank=toy_bank(), progress=False).train()
+
+    class Killed(BaseException):
+        pass
+
+    original = GaussianAvatar.splat
+    calls = []
+
+    def dies(self, *args, **kwargs):
+        calls.append(1)
+        if len(calls) == 33:  # after the checkpoint at step 30
+            raise Killed
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(GaussianAvatar, "splat", dies)
+    with pytest.raises(Killed):
+        Trainer(toy_set(), config, tmp_path / "cut", bank=toy_bank(), progress=False).train()
+    monkeypatch.setattr(GaussianAvatar, "splat", original)
+    assert (tmp_path / "cut" / "checkpoint.safetensors").exists()
+    resumed = Trainer(toy_set(), config, tmp_path / "cut", bank=toy_bank(), progress=False).train(resume=True)
+    for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    assert not (tmp_path / "cut" / "checkpoint.safetensors").exists()
+
+
+def test_baseline_and_retrieval_see_the_same_frames_and_cameras(tmp_path, monkeypatch):
+    seen = {}
+    original = GaussianAvatar.splat
+
+    def spy(self, descriptor, viewmats, *args, **kwargs):
+        seen.setdefault(name, []).append((descriptor.clone(), viewmats.clone()))
+        return original(self, descriptor, viewmats, *args, **kwargs)
+
+    monkeypatch.setattr(GaussianAvatar, "splat", spy)
+    for name, retrieval in (("baseline", None), ("raf", "paper")):
+        Trainer(toy_set(), CONFIG.with_(retrieval=retrieval), tmp_path / name, bank=toy_bank(), progress=False).train()
+    views = [torch.equal(a[1], b[1]) for a, b in zip(seen["baseline"], seen["raf"], strict=True)]
+    replaced = [not torch.equal(a[0], b[0]) for a, b in zip(seen["baseline"], seen["raf"], strict=True)]
+    assert all(views)
+    assert 2 <= sum(replaced) <= 18  # binomial(40, 0.2)
+
+
+def test_a_nan_is_named_with_step_sequence_frame_and_camera(tmp_path):
+    trainer = Trainer(toy_set(), CONFIG, tmp_path, progress=False)
+    trainer.descriptors[5] = torch.nan
+    with pytest.raises(FloatingPointError, match=r"step \d+: .* EXP-1-head frame 5, camera\(s\) [012], [012]"):
+        trainer.train()
+
+
+def test_wrong_uses_are_named(tmp_path):
+    with pytest.raises(ValueError, match="needs an expression bank"):
+        Trainer(toy_set(), CONFIG.with_(retrieval="paper"), tmp_path, progress=False)
+    trainer = Trainer(toy_set(), CONFIG, tmp_path, progress=False)
+    trainer._save_checkpoint()
+    with pytest.raises(ValueError, match="other settings"):
+        Trainer(toy_set(), CONFIG.with_(seed=1), tmp_path, progress=False).train(resume=True)
+    path = tmp_path / "checkpoint.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match="damaged"):
+        Trainer(toy_set(), CONFIG, tmp_path, progress=False).train(resume=True)
+
+
+def test_presets_are_complete():
+    assert set(PRESETS) == {"fast", "cpu", "gpu"}
+    assert PRESETS["fast"].steps < PRESETS["cpu"].steps < PRESETS["gpu"].steps
