@@ -61,7 +61,8 @@ def make_wheel(folder, package, version, member, content):
     info = f"{package}-{version}.dist-info"
     with zipfile.ZipFile(folder / f"{package}-{version}-py3-none-any.whl", "w") as wheel:
         wheel.writestr(member, content)
-        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\nRequires-Dist: absent-x\n")
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n"
+                       "Requires-Dist: absent-x\n")
         wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         wheel.writestr(f"{info}/RECORD", "")
 
@@ -280,17 +281,18 @@ def test_uint8_float_and_one_by_one_agree(encoder, seen):
 
 def test_of_two_faces_the_larger_counts(model_file):
     scene = np.full((360, 520, 3), 230, np.uint8)
-    scene[60:280, 5:225] = drawn_face(220)
     order = []
     with MediaPipeEncoder(num_faces=2) as encoder:
-        for fade in (0, 0.5):  # MediaPipe's own order is by certainty: the large face comes first, and when pale second
-            scene[40:320, 230:510] = fade * 230 + (1 - fade) * drawn_face(280, mouth=0.15)
+        for mouths, fade in (((0.15, 0), 0), ((0, 0.15), 0.5)):
+            scene[80:280, 20:220] = drawn_face(200, mouths[0])
+            scene[40:320, 230:510] = fade * 230 + (1 - fade) * drawn_face(280, mouths[1])
             faces = encoder._landmarker.detect(encoder._image(scene)).face_landmarks
             order.append([face[33].x * 520 > 225 for face in faces])
             seen = encoder.detect(scene[None])
-            # The large face's outer eye corners are at 230 + 0.7 * 140 = 328 and 412, and its mouth is open.
+            # The large face's outer eye corners are at 230 + 0.7 * 140 = 328 and 412.
             np.testing.assert_allclose(seen.landmarks[0, [33, 263], 0], [328, 412], atol=7)
-            assert seen.blendshapes[0, BLENDSHAPE_NAMES.index("jawOpen")] > 0.15
+            assert (seen.blendshapes[0, BLENDSHAPE_NAMES.index("jawOpen")] > 0.15) == (mouths[1] > 0)
+    # MediaPipe's own order is by certainty: the large face stood first, and when pale second.
     assert order == [[True, False], [False, True]]
 
 
@@ -355,7 +357,8 @@ def test_an_encoder_that_nobody_closed_ends_silently(model_file):
 
 def test_importing_the_room_leaves_mediapipe_alone():
     script = "import sys, raf_lite.descriptors; print('mediapipe' in sys.modules, 'torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True, cwd=DATA.parent)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True,
+                          cwd=DATA.parent)
     assert done.stdout.split() == ["False", "False"]
 
 

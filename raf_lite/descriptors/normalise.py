@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from raf_lite._files import write_npz
+from raf_lite.descriptors._npz import read_npz
 from raf_lite.descriptors.encoder import frame_list
 
 
@@ -50,14 +49,7 @@ class Standardizer:
     @classmethod
     def load(cls, path: str | os.PathLike) -> Standardizer:
         """Read what `save` wrote. Raises FileNotFoundError, or ValueError for a damaged file."""
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} is not a file; a Standardizer is written by its save()")
-        try:
-            with np.load(path, allow_pickle=False) as data:
-                return cls(data["mean"], data["scale"])
-        except (OSError, EOFError, KeyError, ValueError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path} is not a readable Standardizer ({error}); write it again with save()") from error
+        return cls(*read_npz(path, "Standardizer", ("mean", "scale")))
 
     def _match(self, descriptors: np.ndarray) -> np.ndarray:
         descriptors = np.asarray(descriptors, np.float32)
