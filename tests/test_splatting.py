@@ -306,3 +306,13 @@ def test_gradients_are_computed_for_what_asks_for_them_only():
     scene["Ks"].requires_grad_(True)
     rasterize(**scene)[0].sum().backward()
     assert scene["Ks"].grad is None
+
+
+@pytest.mark.parametrize("name", ["means", "colors"])
+def test_a_parameter_changed_before_backward_is_noticed(name):
+    scene = to(make_scene(n=20), torch.float32, PARAMETERS)
+    render, _, _ = rasterize(**scene)
+    with torch.no_grad():
+        scene[name].add_(1.0)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        render.sum().backward()

@@ -6,8 +6,9 @@ How it is made fast without C:
   Gaussian can reach within a strip form whole rows, thus one contiguous range whose length is a multiple of 8, and the loop
   over it has no branch: LLVM turns it into SIMD code.
 - The reached rows come from the exact ellipse {alpha >= 1/255}; rows in which every pixel is finished are left out.
-- The backward pass adds into one slot per (Gaussian, tile) intersection, and a second kernel sums the slots of each
-  Gaussian in fixed order. No atomics, so the result is the same to the last bit for any number of threads.
+- The backward pass adds into one slot per (Gaussian, tile) intersection, in the order of the tile lists so that no two
+  threads write to the same cache line, and a second kernel sums the slots of each Gaussian in fixed order. No atomics, so
+  the result is the same to the last bit for any number of threads.
 - 2^t is a polynomial on the fraction and integer arithmetic on the exponent bits; the exponent is clamped above the
   denormals, which would be slow.
 
@@ -17,14 +18,26 @@ difference of two nearly equal numbers.
 
 from __future__ import annotations
 
-import math
-
 import numba as nb
 import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from raf_lite.splatting.binning import (
+    COLOR,
+    FUSED,
+    MX,
+    MY,
+    OPACITY,
+    PACKED,
+    SLACK,
+    P,
+    Q,
+    R,
+    bin_tiles,
+    prepare,
+)
 from raf_lite.splatting.kernels import kernel, launch
 from raf_lite.splatting.reference import ALPHA_MAX, ALPHA_MIN, TILE, TRANSMITTANCE_MIN
 
@@ -39,7 +52,6 @@ STRIP_PIXELS = STRIP * TILE
 TILE_PIXELS = TILE * TILE
 BATCH = 16  # Gaussians between two looks for finished rows
 EVERYTHING = F(1e30)  # above any number of Gaussians; an infinity would be undefined under fastmath
-FUSED = 3  # channels blended inside the main loop; fewer are padded with zeros, more take one short loop each
 
 # Planes of the pixel buffer. Unsigned: with signed indices numba tests for negative ones, and nothing vectorises.
 U = np.uint64
@@ -47,16 +59,6 @@ PLANE = U(TILE_PIXELS)
 AT_X, AT_Y, AT_T, AT_STOP, AT_VIS, AT_BEHIND, AT_EXTRA, AT_COLOR = (U(k * TILE_PIXELS) for k in range(8))
 AT_COLOR1, AT_COLOR2 = U(AT_COLOR + PLANE), U(AT_COLOR + PLANE + PLANE)
 PLANES_BEFORE_COLOR = 7
-
-# Row of `packed`: all that blending needs to know of a Gaussian, in one cache line of 16 float32.
-MX, MY = 0, 1  # mean, pixels
-RX, RY = 2, 3  # half extents of the ellipse {alpha >= 1/255}
-SLANT, SPAN, NARROW = 4, 5, 6  # that ellipse at column x from the mean: y = -SLANT x +- sqrt(SPAN - NARROW x^2)
-LOWEST_X = 7  # column at which it reaches y = -RY; y = +RY lies opposite
-SLACK = 8  # pixels by which rounding may have shrunk these bounds
-P, Q, R = 9, 10, 11  # alpha = opacity * 2^-((P dx + Q dy)^2 + (R dy)^2): a sum of squares, so rounding can't make it exceed 1
-OPACITY, COLOR = 12, 13  # colour in 13, 14, 15
-PACKED = 16
 
 # Lanes of a batch: the fields of `packed` up to SLACK under their own numbers, then the rows found from them.
 LANE_MX, LANE_MY, LANE_RX, LANE_RY, LANE_SLANT, LANE_SPAN = (U(k * BATCH) for k in range(6))
@@ -86,101 +88,6 @@ def exp2_negative(t):
     f = t - F(whole)
     mantissa = ((((E5 * f + E4) * f + E3) * f + E2) * f + E1) * f + E0
     return mantissa * np.int32(np.int32(whole + 127) << 23).view(np.float32)
-
-
-# ---------------------------------------------------------------------------------------------------------- preparation
-
-
-@kernel(parallel=True)
-def prepare(means2d, conics, colors, opacities, radii, width, height, packed, boxes, tiles_per_gauss):
-    """Fill packed [C * N, 16], boxes [C, N, 4] (first and end tile in x, in y) and tiles_per_gauss [C, N] (zeros at first)."""
-    columns, rows = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
-    count, channels = radii.shape[1], colors.shape[1]
-    for n in nb.prange(count):
-        for c in range(radii.shape[0]):
-            if radii[c, n, 0] <= 0:
-                continue
-            mx, my, rx, ry = means2d[c, n, 0], means2d[c, n, 1], F(radii[c, n, 0]), F(radii[c, n, 1])
-            inv_tile = F(1.0 / TILE)
-            x0 = np.int32(min(max(ZERO, np.floor((mx - rx) * inv_tile)), F(columns)))
-            x1 = np.int32(min(max(ZERO, np.ceil((mx + rx) * inv_tile)), F(columns)))
-            y0 = np.int32(min(max(ZERO, np.floor((my - ry) * inv_tile)), F(rows)))
-            y1 = np.int32(min(max(ZERO, np.ceil((my + ry) * inv_tile)), F(rows)))
-            boxes[c, n, 0], boxes[c, n, 1], boxes[c, n, 2], boxes[c, n, 3] = x0, x1, y0, y1
-            tiles_per_gauss[c, n] = (x1 - x0) * (y1 - y0)
-
-            # float64: the determinant of a needle's conic is a small difference
-            xx, xy, yy = np.float64(conics[c, n, 0]), np.float64(conics[c, n, 1]), np.float64(conics[c, n, 2])
-            det = max(xx * yy - xy * xy, 1e-30 * xx * yy)
-            to_log2 = math.sqrt(0.5 / math.log(2.0))
-            g = c * count + n
-            packed[g, MX], packed[g, MY] = mx, my
-            root = math.sqrt(xx)
-            packed[g, P], packed[g, Q], packed[g, R] = to_log2 * root, to_log2 * xy / root, to_log2 * math.sqrt(det) / root
-            packed[g, OPACITY] = opacities[c, n]
-            for k in range(FUSED):
-                packed[g, COLOR + k] = colors[g % colors.shape[0], k] if k < channels else ZERO
-            reach = max(0.0, 2.0 * math.log(np.float64(opacities[c, n]) * 255.0)) + 1e-3  # squared Mahalanobis radius
-            half_x, half_y = math.sqrt(reach * yy / det), math.sqrt(reach * xx / det)
-            packed[g, RX], packed[g, RY] = half_x, half_y
-            packed[g, SLANT], packed[g, SPAN], packed[g, NARROW] = xy / yy, reach / yy, det / (yy * yy)
-            packed[g, LOWEST_X], packed[g, SLACK] = xy / xx * half_y, 0.002 + 1e-5 * (half_x + half_y)
-
-
-@kernel(parallel=True)
-def bin_tiles(radii, boxes, depth_bits, starts, columns, rows, tile_bits, flatten_ids, isect_ids, slots, offsets):
-    """Tile lists in depth order, per camera: sort the visible Gaussians once by depth, then append them to their tiles.
-
-    depth_bits [C, N] uint32: positive floats sort like their bits. starts [C * N + 1]: running sum of tiles_per_gauss.
-    Intersection i of the lists is slot slots[i], where the slots of one Gaussian are neighbours.
-    """
-    cameras, count = radii.shape[0], radii.shape[1]
-    tiles = columns * rows
-    for c in nb.prange(cameras):
-        keys, ids = np.empty(count, np.uint32), np.empty(count, np.int32)
-        other_keys, other_ids = np.empty(count, np.uint32), np.empty(count, np.int32)
-        cursor = np.zeros(tiles + 1, np.int64)
-        visible = 0
-        for n in range(count):
-            if radii[c, n, 0] > 0:
-                keys[visible] = depth_bits[c, n]
-                ids[visible] = n
-                visible += 1
-                for y in range(boxes[c, n, 2], boxes[c, n, 3]):
-                    for x in range(boxes[c, n, 0], boxes[c, n, 1]):
-                        cursor[y * columns + x + 1] += 1
-        cursor[0] = starts[c * count]
-        for t in range(tiles):
-            cursor[t + 1] += cursor[t]
-            offsets[c * tiles + t] = cursor[t]
-
-        # Three stable passes of 11 bits sort 32-bit keys; np.argsort would take several times as long.
-        for turn in range(3):
-            shift = np.uint32(11 * turn)
-            heads = np.zeros(2049, np.int64)
-            for k in range(visible):
-                heads[((keys[k] >> shift) & np.uint32(2047)) + np.uint32(1)] += 1
-            for k in range(2048):
-                heads[k + 1] += heads[k]
-            for k in range(visible):
-                digit = (keys[k] >> shift) & np.uint32(2047)
-                other_keys[heads[digit]], other_ids[heads[digit]] = keys[k], ids[k]
-                heads[digit] += 1
-            keys, other_keys = other_keys, keys
-            ids, other_ids = other_ids, ids
-
-        for k in range(visible):
-            n = ids[k]
-            slot = starts[c * count + n]
-            for y in range(boxes[c, n, 2], boxes[c, n, 3]):
-                for x in range(boxes[c, n, 0], boxes[c, n, 1]):
-                    tile = y * columns + x
-                    at = cursor[tile]
-                    cursor[tile] = at + 1
-                    flatten_ids[at] = c * count + n
-                    isect_ids[at] = (np.int64(c) << (32 + tile_bits)) | (np.int64(tile) << 32) | np.int64(keys[k])
-                    slots[at] = slot
-                    slot += 1
 
 
 # ------------------------------------------------------------------------------------------------------------- blending
@@ -260,7 +167,7 @@ def _blend(buf, start, pairs, packed, g, number):
 
 
 @kernel()
-def _blend_backward(buf, start, pairs, packed, g, number, gradient_slots, slot):
+def _blend_backward(buf, start, pairs, packed, g, number, gradient_slots, at):
     """Gradients of one Gaussian from the pixels from `start` on, added to its slot; the pixels step back to before it."""
     mx, my, p, q, r, opacity = packed[g, MX], packed[g, MY], packed[g, P], packed[g, Q], packed[g, R], packed[g, OPACITY]
     c0, c1, c2 = packed[g, COLOR], packed[g, COLOR + 1], packed[g, COLOR + 2]
@@ -292,15 +199,15 @@ def _blend_backward(buf, start, pairs, packed, g, number, gradient_slots, slot):
         sxx += gx * dx
         sxy += gx * dy
         syy += gy * dy
-    gradient_slots[slot, 0] += s
-    gradient_slots[slot, 1] += sx
-    gradient_slots[slot, 2] += sy
-    gradient_slots[slot, 3] += sxx
-    gradient_slots[slot, 4] += sxy
-    gradient_slots[slot, 5] += syy
-    gradient_slots[slot, MOMENTS] += k0
-    gradient_slots[slot, MOMENTS + 1] += k1
-    gradient_slots[slot, MOMENTS + 2] += k2
+    gradient_slots[at, 0] += s
+    gradient_slots[at, 1] += sx
+    gradient_slots[at, 2] += sy
+    gradient_slots[at, 3] += sxx
+    gradient_slots[at, 4] += sxy
+    gradient_slots[at, 5] += syy
+    gradient_slots[at, MOMENTS] += k0
+    gradient_slots[at, MOMENTS + 1] += k1
+    gradient_slots[at, MOMENTS + 2] += k2
 
 
 @kernel()
@@ -403,7 +310,7 @@ def _open_rows(row_stop, strip, number, window):
 
 @kernel(parallel=True)
 def blend_backward(
-    packed, colors, flatten_ids, slots, offsets, order, background, width, height, threads,
+    packed, colors, flatten_ids, offsets, order, background, width, height, threads,
     reach, transmittance, stop, g_render, g_alpha, gradient_slots,
 ):  # fmt: skip
     """Fill gradient_slots [M, 6 + max(D, 3)], zeros at first, from the gradients of render and alpha."""
@@ -458,18 +365,17 @@ def blend_backward(
                             plane = AT_COLOR + U(FUSED + k) * PLANE
                             for i in range(lo, lo + pairs * U(PAIR)):
                                 buf[i + AT_EXTRA] += buf[i + plane] * color
-                    slot = slots[at]
-                    _blend_backward(buf, lo, pairs, packed, g, number, gradient_slots, slot)
+                    _blend_backward(buf, lo, pairs, packed, g, number, gradient_slots, at)
                     for k in range(extra):
                         plane = AT_COLOR + U(FUSED + k) * PLANE
                         total = ZERO
                         for i in range(lo, lo + pairs * U(PAIR)):
                             total += buf[i + AT_VIS] * buf[i + plane]
-                        gradient_slots[slot, MOMENTS + FUSED + k] += total
+                        gradient_slots[at, MOMENTS + FUSED + k] += total
 
 
 @kernel(parallel=True)
-def gather(conics, opacities, starts, gradient_slots, g_means2d, g_conics, g_opacities, g_colors):
+def gather(conics, opacities, starts, positions, gradient_slots, g_means2d, g_conics, g_opacities, g_colors):
     """Sum each Gaussian's slots, and turn the moments into gradients. All outputs are zeros at first."""
     shared = g_colors.shape[0] == 1
     for n in nb.prange(conics.shape[1]):
@@ -479,14 +385,15 @@ def gather(conics, opacities, starts, gradient_slots, g_means2d, g_conics, g_opa
                 continue
             s, sx, sy, sxx, sxy, syy = ZERO, ZERO, ZERO, ZERO, ZERO, ZERO
             for k in range(first, end):
-                s += gradient_slots[k, 0]
-                sx += gradient_slots[k, 1]
-                sy += gradient_slots[k, 2]
-                sxx += gradient_slots[k, 3]
-                sxy += gradient_slots[k, 4]
-                syy += gradient_slots[k, 5]
+                at = positions[k]
+                s += gradient_slots[at, 0]
+                sx += gradient_slots[at, 1]
+                sy += gradient_slots[at, 2]
+                sxx += gradient_slots[at, 3]
+                sxy += gradient_slots[at, 4]
+                syy += gradient_slots[at, 5]
                 for channel in range(g_colors.shape[2]):
-                    g_colors[0 if shared else c, n, channel] += gradient_slots[k, MOMENTS + channel]
+                    g_colors[0 if shared else c, n, channel] += gradient_slots[at, MOMENTS + channel]
             xx, xy, yy = conics[c, n, 0], conics[c, n, 1], conics[c, n, 2]
             g_means2d[c, n, 0], g_means2d[c, n, 1] = xx * sx + xy * sy, xy * sx + yy * sy
             g_conics[c, n, 0], g_conics[c, n, 1], g_conics[c, n, 2] = HALF * sxx, sxy, HALF * syy
@@ -516,10 +423,12 @@ class _Composite(torch.autograd.Function):
             starts = np.zeros(cameras * count + 1, np.int64)
             np.cumsum(tiles_per_gauss, out=starts[1:])
             total = int(starts[-1])
-            flatten_ids, isect_ids, slots = np.empty(total, np.int32), np.empty(total, np.int64), np.empty(total, np.int64)
+            flatten_ids, isect_ids, positions = (np.empty(total, kind) for kind in (np.int32, np.int64, np.int64))
             offsets = np.full(cameras * columns * rows + 1, total, np.int64)
             tile_bits = (columns * rows).bit_length()
-            bin_tiles(rads, boxes, deps.view(np.uint32), starts, columns, rows, tile_bits, flatten_ids, isect_ids, slots, offsets)
+            bin_tiles(
+                rads, boxes, deps.view(np.uint32), starts, columns, rows, tile_bits, flatten_ids, isect_ids, positions, offsets
+            )
             order = np.argsort(-np.diff(offsets), kind="stable")  # longest first, so that the threads end together
             reach = np.empty((total, 2 * STRIPS), np.uint8)
             render = np.empty((cameras, height, width, cols.shape[2]), F)
@@ -528,7 +437,9 @@ class _Composite(torch.autograd.Function):
                 packed, features, flatten_ids, offsets, order, background, width, height, nb.get_num_threads(),
                 reach, render, transmittance, stop,
             )  # fmt: skip
-        ctx.saved = packed, cons, cols, opas, flatten_ids, slots, starts, offsets, order, background, reach, transmittance, stop
+        ctx.save_for_backward(conics, colors, opacities)  # checked for changes in between, unlike what follows
+        ctx.lists = packed, flatten_ids, positions, starts, offsets, order, reach
+        ctx.pixels = background, transmittance, stop
         tiles = tiles_per_gauss, isect_ids, flatten_ids, offsets[:-1].reshape(cameras, rows, columns).astype(np.int32)
         tiles = [torch.from_numpy(a).to(device) for a in tiles]
         ctx.mark_non_differentiable(*tiles)
@@ -537,18 +448,20 @@ class _Composite(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, g_render, g_alpha, *_):
-        packed, cons, cols, opas, flatten_ids, slots, starts, offsets, order, background, reach, transmittance, stop = ctx.saved
+        cons, cols, opas = (_array(t) for t in ctx.saved_tensors)
+        packed, flatten_ids, positions, starts, offsets, order, reach = ctx.lists
+        background, transmittance, stop = ctx.pixels
         height, width = transmittance.shape[1:]
         device, g_render, g_alpha = g_render.device, _array(g_render), _array(g_alpha)
         g_means2d, g_conics, g_opacities = np.zeros((*opas.shape, 2), F), np.zeros_like(cons), np.zeros_like(opas)
         g_colors, features = np.zeros_like(cols), cols.reshape(-1, cols.shape[2])
         with launch("compositing backward"):
-            gradient_slots = np.zeros((len(slots), MOMENTS + max(FUSED, cols.shape[2])), F)
+            gradient_slots = np.zeros((len(positions), MOMENTS + max(FUSED, cols.shape[2])), F)
             blend_backward(
-                packed, features, flatten_ids, slots, offsets, order, background, width, height, nb.get_num_threads(),
+                packed, features, flatten_ids, offsets, order, background, width, height, nb.get_num_threads(),
                 reach, transmittance, stop, g_render, g_alpha, gradient_slots,
             )  # fmt: skip
-            gather(cons, opas, starts, gradient_slots, g_means2d, g_conics, g_opacities, g_colors)
+            gather(cons, opas, starts, positions, gradient_slots, g_means2d, g_conics, g_opacities, g_colors)
         g_background = None
         if ctx.needs_input_grad[4]:
             g_background = np.einsum("chw,chwd->cd", transmittance, g_render, dtype=np.float64).astype(F)

@@ -21,7 +21,11 @@ _warm: set[str] = set()
 
 
 def kernel(*, parallel: bool = False, fastmath: bool | set[str] = True) -> Callable:
-    """Decorator: compile with numba on first use and keep the machine code on disk where a folder can be written."""
+    """Decorator: compile with numba on first use and keep the machine code on disk where a folder can be written.
+
+    numba looks for changes in a kernel's own file only: after changing a constant that a kernel imports from another file,
+    delete `__pycache__`.
+    """
 
     def decorate(function: Callable) -> Callable:
         options = {"parallel": parallel, "fastmath": fastmath, "nogil": True, "error_model": "numpy"}

@@ -247,7 +247,8 @@ class _Project(torch.autograd.Function):
                 *arrays, width, height, F(eps2d), F(near_plane), F(far_plane), F(radius_clip), antialiased,
                 radii, means2d, depths, conics, compensations,
             )  # fmt: skip
-        ctx.saved = arrays, radii, conics, compensations
+        ctx.save_for_backward(means, quats, scales, viewmats, Ks)  # checked for changes in between, unlike what follows
+        ctx.results = radii, conics, compensations
         ctx.settings = width, height, F(eps2d), antialiased
         out = [torch.from_numpy(a).to(means.device) for a in (radii, means2d, depths, conics, compensations)]
         ctx.mark_non_differentiable(out[0])
@@ -256,7 +257,8 @@ class _Project(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, _, *gradients):
-        (means, quats, scales, _, viewmats, Ks), radii, conics, compensations = ctx.saved
+        means, quats, scales, viewmats, Ks = (_array(t) for t in ctx.saved_tensors)
+        radii, conics, compensations = ctx.results
         with_viewmats = ctx.needs_input_grad[4]
         outputs = [np.empty_like(a) for a in (means, quats, scales)]
         chunks = -(-len(means) // CHUNK) if with_viewmats else 0
