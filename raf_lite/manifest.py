@@ -26,7 +26,8 @@ def write_manifest(data_dir: Path, *, origin: dict[str, str], licence: str, conv
         name = path.relative_to(data_dir).as_posix()
         part = name.split("/")[0]
         if part not in origin:
-            raise ValueError(f"{path}: nothing says where the folder '{part}' comes from; add it to the build, or remove the file")
+            raise ValueError(f"{path}: nothing says where the folder '{part}' comes from; add it to the build, "
+                             "or remove the file")
         files.append({"path": name, "bytes": path.stat().st_size, "sha256": sha256_file(path), "origin": part})
     write_json(data_dir / NAME, {"format": 1, "licence": licence, "origins": origin, "conventions": conventions,
                                  "total_bytes": sum(f["bytes"] for f in files), "files": files})

@@ -6,8 +6,9 @@ import subprocess
 import sys
 import tomllib
 
-import raf_lite
 from conftest import ROOT
+
+import raf_lite
 
 
 def requirements():

@@ -59,7 +59,8 @@ def test_loss_terms_by_hand():
 
 def test_training_learns_the_descriptor(tmp_path):
     data = toy_set(frames=6)
-    avatar = Trainer(data, CONFIG.with_(steps=200, offset_weight=0.0, lr_basis=5e-2, lr_network=1e-2), tmp_path, progress=False).train()
+    config = CONFIG.with_(steps=200, offset_weight=0.0, lr_basis=5e-2, lr_network=1e-2)
+    avatar = Trainer(data, config, tmp_path, progress=False).train()
     shown = avatar.render(data.descriptors[[1, 2, 3, 4]], data.head_poses[:4], data.cameras[:1])[:, 0]
     middle, wanted = shown[:, 14:18, 14:18, 0].mean((1, 2)), data.descriptors[[1, 2, 3, 4], 0]
     assert np.abs(middle - wanted).mean() < 0.5 * np.abs(wanted - wanted.mean()).mean()

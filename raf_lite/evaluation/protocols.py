@@ -1,0 +1,204 @@
+"""Self- and cross-driving: which frames an avatar is asked for, what drives it, and what the answer is compared with.
+
+The words: *training views* are training frames from training cameras; *hold-out cameras* the same moments from cameras that
+training never saw; *self* the person's own hold-out sequences, of which *self-seen* are frames of archetypes that training has,
+*self-unseen* of archetypes that it has not, *self-strong* those of the seen that have an amplitude >= 1; *cross* another
+person's expressions. In cross-driving the avatar gets the **driver's** descriptors and head poses and nothing else; the CROSS
+sequence of the capture is the exact answer and is opened for its pictures (and, to draw regions, its landmarks) only.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from raf_lite._files import write_json
+from raf_lite.captures import Camera, Capture
+from raf_lite.evaluation.metrics import (
+    descriptor_distance,
+    flip,
+    half_pixel_shift,
+    landmark_error,
+    mean_absolute_error,
+    psnr,
+    ssim,
+)
+from raf_lite.evaluation.regions import REGIONS, face_regions
+
+GROUPS = ("training views", "hold-out cameras", "self", "self-seen", "self-unseen", "self-strong", "cross")
+NOISE_FLOOR = "noise floor"
+
+
+@dataclass(frozen=True)
+class Case:
+    """Frames of one sequence from some cameras: what drives the avatar, and where the truth is."""
+
+    protocol: str  # "training views", "hold-out cameras", "self" or "cross"
+    sequence: str  # of the capture, whose pictures are the truth
+    serials: tuple[str, ...]
+    frames: np.ndarray  # [T] indices
+    descriptors: np.ndarray  # [T, D]
+    head_poses: np.ndarray  # [T, 4, 4]
+
+
+def driving_cases(capture: Capture, drivers: Mapping[str, Capture], descriptor: str, frame_step: int = 2) -> Iterator[Case]:
+    """Every case that a capture allows. frame_step: of hold-out and cross frames; training frames are six times sparser.
+
+    Frames in which the encoder found no face cannot drive and are left out. Raises ValueError for a CROSS sequence whose
+    driver is not given.
+    """
+    split = capture.split("default")
+
+    def usable(source, sequence, step):
+        values = source.descriptors(sequence, descriptor)
+        kept = np.flatnonzero(np.isfinite(values).all(1))[::step]
+        return kept, values[kept], source.head_poses(sequence)[kept]
+
+    for sequence in split.train_sequences:
+        frames = usable(capture, sequence, 6 * frame_step)
+        yield Case("training views", sequence, split.train_cameras, *frames)
+        yield Case("hold-out cameras", sequence, split.holdout_cameras, *frames)
+    for sequence in split.holdout_sequences:
+        yield Case("self", sequence, (capture.encoder_camera, *split.holdout_cameras), *usable(capture, sequence, frame_step))
+    for name in capture.cross_sequences:
+        driver, sequence = capture.cross_parts(name)
+        if driver not in drivers:
+            raise ValueError(f"{capture.root}: the answer {name} needs driver {driver}; pass its capture in `drivers`")
+        serials = (capture.encoder_camera, *(s for s in split.holdout_cameras if s in capture.cameras_of(name)))
+        yield Case("cross", name, serials, *usable(drivers[driver], sequence, frame_step))
+
+
+def _labels(capture: Capture) -> dict[str, tuple[np.ndarray, np.ndarray]] | None:
+    """For each hold-out sequence: is the frame's archetype seen in training [T], and is it strong [T]; None without truth.
+
+    Neutral frames are neither seen nor unseen (-1 of int8).
+    """
+    split = capture.split("default")
+    try:
+        seen = {a for s in split.train_sequences for a in np.unique(capture.truth(s)["archetype"]) if a >= 0}
+        labels = {}
+        for sequence in split.holdout_sequences:
+            truth = capture.truth(sequence)
+            archetype = truth["archetype"]
+            labels[sequence] = (np.where(archetype < 0, -1, np.isin(archetype, list(seen))), truth["amplitude"] >= 1)
+        return labels
+    except FileNotFoundError:
+        return None
+
+
+def _groups(case: Case, labels) -> list[list[str]]:
+    """The names of the groups that each frame of a case counts in."""
+    if case.protocol != "self" or labels is None:
+        return [[case.protocol] for _ in case.frames]
+    seen, strong = (x[case.frames] for x in labels[case.sequence])
+    names = {-1: ["self"], 0: ["self", "self-unseen"], 1: ["self", "self-seen"]}
+    return [names[int(s)] + ["self-strong"] * bool(s == 1 and hard) for s, hard in zip(seen, strong, strict=True)]
+
+
+def _scaled_truth(capture: Capture, case: Case, serial: str, size: int) -> tuple[np.ndarray, Camera]:
+    """Ground truth [T, h, w, 3] in [0, 1] at `size` pixels (block averages) and the camera to match."""
+    camera = capture.cameras[serial]
+    factor = max(1, max(camera.width, camera.height) // size)
+    images = capture.images(case.sequence, serial, case.frames)
+    t, height, width = images.shape[:3]
+    height, width = height // factor, width // factor
+    blocks = images[:, :height * factor, :width * factor].reshape(t, height, factor, width, factor, 3)
+    return blocks.mean((2, 4)), camera.scaled(1 / factor)
+
+
+def evaluate(avatars: Mapping[str, object], capture: Capture, drivers: Mapping[str, Capture], *, size: int,
+             out: str | os.PathLike | None = None, encoder=None, frame_step: int = 2, settings: dict | None = None,
+             progress: bool = True) -> pd.DataFrame:
+    """Grade avatars side by side on the same frames.
+
+    avatars: name -> something with `render(descriptors, head_poses, cameras) -> [T, C, H, W, 3]` and `descriptor`; the first one
+    is the baseline. drivers: participant id -> capture. size: pixels a side at which pictures are compared. encoder: a
+    MediaPipeEncoder for landmark error and AED on the encoder's camera; without one those columns are NaN. out: a JSON file with
+    the table, the same by sequence, and `settings`.
+
+    Returns a table with a row for each (group, avatar), and a "noise floor" row a group for what depends on the encoder: ground
+    truth against itself shifted by half a pixel. Columns: frames, psnr and psnr_face (dB), ssim, flip (face), mae_* (grey levels
+    of 255, by region), landmarks (pixels at `size`), aed.
+    """
+    labels = _labels(capture)
+    descriptor = next(iter(avatars.values())).descriptor
+    cases = list(driving_cases(capture, drivers, descriptor, frame_step))
+    rows = []
+    for case in tqdm(cases, desc="grading", disable=not progress):
+        groups = _groups(case, labels)
+        truth, cameras = zip(*(_scaled_truth(capture, case, serial, size) for serial in case.serials), strict=True)
+        landmarks = capture.landmarks68(case.sequence)
+        masks = None
+        if landmarks is not None:
+            masks = [[face_regions(camera.project(points)[0], camera.height, camera.width) for points in landmarks[case.frames]]
+                     for camera in cameras]
+        graded = encoder is not None and case.protocol in ("self", "cross") and capture.encoder_camera in case.serials
+        if graded:
+            front = case.serials.index(capture.encoder_camera)
+            reference = encoder.detect(truth[front])
+            shifted = encoder.detect(half_pixel_shift(truth[front]))
+            floor = {"landmarks": landmark_error(shifted.landmarks - [0.5, 0.5, 0], reference.landmarks),
+                     "aed": descriptor_distance(shifted.blendshapes, reference.blendshapes)}
+            rows += [{"avatar": NOISE_FLOOR, "group": group, "sequence": case.sequence, "landmarks": floor["landmarks"][t],
+                      "aed": floor["aed"][t]} for t, names in enumerate(groups) for group in names]
+        for name, avatar in avatars.items():
+            shown = avatar.render(case.descriptors, case.head_poses, list(cameras))
+            seen = encoder.detect(shown[:, front]) if graded else None
+            for c in range(len(cameras)):
+                for t, names in enumerate(groups):
+                    image, answer = shown[t, c], truth[c][t]
+                    row = {"psnr": psnr(image, answer), "ssim": ssim(image, answer)}
+                    if masks is not None:
+                        regions = masks[c][t]
+                        row["psnr_face"] = psnr(image, answer, regions["face"])
+                        row |= {f"mae_{r}": mean_absolute_error(image, answer, regions[r]) for r in REGIONS}
+                        if c == 0:
+                            row["flip"] = flip(image, answer, regions["face"])
+                    if graded and c == front:
+                        row["landmarks"] = landmark_error(seen.landmarks[t], reference.landmarks[t])
+                        row["aed"] = descriptor_distance(seen.blendshapes[t], reference.blendshapes[t])
+                    rows += [{"avatar": name, "group": group, "sequence": case.sequence, **row} for group in names]
+    frames = pd.DataFrame(rows)
+    columns = ["psnr", "psnr_face", "ssim", "flip", *(f"mae_{r}" for r in REGIONS), "landmarks", "aed"]
+    frames = frames.reindex(columns=["avatar", "group", "sequence", *columns])
+    table = _pool(frames, ["group", "avatar"], columns)
+    order = [(g, a) for g in GROUPS for a in (*avatars, NOISE_FLOOR) if (g, a) in table.index]
+    table = table.loc[order]
+    if out is not None:
+        by_sequence = _pool(frames, ["group", "sequence", "avatar"], columns)
+        write_json(Path(out), {"settings": settings or {}, "size": size, "baseline": next(iter(avatars)),
+                               "table": _records(table), "by_sequence": _records(by_sequence)})
+    return table
+
+
+def _pool(frames: pd.DataFrame, keys: list[str], columns: list[str]) -> pd.DataFrame:
+    """Means over frames and cameras; `views` counts the pictures."""
+    grouped = frames.groupby(keys, sort=False)
+    return grouped[columns].mean().assign(views=grouped.size())[["views", *columns]]
+
+
+def _records(table: pd.DataFrame) -> list[dict]:
+    """Rows as plain dicts; NaN becomes None, as JSON has none."""
+    flat = table.reset_index()
+    return [{k: None if isinstance(v, float) and np.isnan(v) else round(v, 5) if isinstance(v, float) else v
+             for k, v in record.items()} for record in flat.to_dict("records")]
+
+
+def change_from_baseline(table: pd.DataFrame) -> pd.DataFrame:
+    """Percent change of every error column against the group's first avatar (negative = better); PSNR as a difference in dB."""
+    errors = [c for c in table.columns if c not in ("views", "psnr", "psnr_face", "ssim")]
+    out = []
+    for (group, name), row in table.iterrows():
+        base = table.loc[group].iloc[0]
+        if name in (NOISE_FLOOR, table.loc[group].index[0]):
+            continue
+        change = {f"{c} %": 100 * (row[c] / base[c] - 1) for c in errors}
+        out.append({"group": group, "avatar": name, "psnr dB": row["psnr"] - base["psnr"],
+                    "psnr_face dB": row["psnr_face"] - base["psnr_face"], **change})
+    return pd.DataFrame(out).set_index(["group", "avatar"])

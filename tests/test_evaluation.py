@@ -1,0 +1,266 @@
+"""Grading: metrics by hand, regions where they belong, and protocols that cannot see the answer."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from raf_lite.captures import open_capture
+from raf_lite.evaluation import GROUPS, NOISE_FLOOR, REGIONS, change_from_baseline, driving_cases, evaluate, face_regions
+from raf_lite.evaluation.metrics import (
+    descriptor_distance,
+    flip,
+    half_pixel_shift,
+    landmark_error,
+    mean_absolute_error,
+    psnr,
+    ssim,
+)
+
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def capture(data_dir):
+    return open_capture(data_dir / "mini_nersemble" / "001")
+
+
+@pytest.fixture(scope="module")
+def drivers(data_dir, capture):
+    names = sorted({capture.cross_parts(c)[0] for c in capture.cross_sequences})
+    return {name: open_capture(data_dir / "mini_nersemble" / name) for name in names}
+
+
+def noise(shape, seed=0):
+    return np.random.default_rng(seed).random(shape, np.float32)
+
+
+class Recall:
+    """An avatar that answers with the capture's own pictures, found by the descriptor that drives it; offset: what it adds."""
+
+    descriptor = "blendshapes"
+
+    def __init__(self, capture, drivers, size, offset=0.0):
+        self.offset, self.answers = offset, {}
+        for case in driving_cases(capture, drivers, self.descriptor, frame_step=1):
+            for descriptor, frame in zip(case.descriptors, case.frames):
+                self.answers[descriptor.tobytes()] = (case.sequence, frame)
+        self.capture, self.size = capture, size
+
+    def render(self, descriptors, head_poses, cameras):
+        out = []
+        for descriptor in descriptors:
+            sequence, frame = self.answers[descriptor.tobytes()]
+            views = np.stack([self.capture.frames(sequence, c.serial)[frame] for c in cameras]) / np.float32(255)
+            f = views.shape[1] // self.size
+            out.append(views.reshape(len(cameras), self.size, f, self.size, f, 3).mean((2, 4)) + self.offset)
+        return np.stack(out)
+
+
+def test_psnr_by_hand_and_normalised_by_its_own_mask():
+    truth = np.full((10, 10, 3), 0.5, np.float32)
+    image = truth.copy()
+    mask = np.zeros((10, 10), np.float32)
+    mask[:2] = 1
+    image[:2] += 0.1
+    assert psnr(image, truth, mask) == pytest.approx(20, abs=1e-4)  # -10 log10(0.1^2)
+    assert psnr(image, truth) == pytest.approx(20 + 10 * np.log10(5), abs=1e-4)  # a fifth of the pixels
+    assert psnr(truth, truth) == np.inf and np.isnan(psnr(image, truth, np.zeros_like(mask)))
+    assert mean_absolute_error(image, truth, mask) == pytest.approx(25.5, abs=1e-3)
+    assert mean_absolute_error(image, truth, np.ones_like(mask)) == pytest.approx(5.1, abs=1e-3)
+    assert np.isnan(mean_absolute_error(image, truth, np.zeros_like(mask)))
+
+
+def test_ssim_knows_structure():
+    truth = noise((40, 40, 3))
+    assert ssim(truth, truth) == pytest.approx(1, abs=1e-5)
+    assert ssim(truth[:, ::-1], truth) < 0.2
+    assert ssim(truth * 0.9, truth) > 0.9
+
+
+def test_flip_counts_inside_the_mask():
+    truth = noise((48, 48, 3)) * 0.5
+    mask = np.zeros((48, 48), np.float32)
+    mask[10:30, 12:34] = 1
+    assert flip(truth, truth, mask) == 0
+    outside = truth.copy()
+    outside[35:] = 1
+    assert flip(outside, truth, mask) == 0
+    inside = truth.copy()
+    inside[15:25, 15:25] = 1
+    assert 0.05 < flip(inside, truth, mask) < 1
+    assert np.isnan(flip(truth, truth, np.zeros_like(mask)))
+
+
+def test_landmark_error_descriptor_distance_and_half_a_pixel():
+    truth = np.zeros((2, 4, 3))
+    moved = truth + [3, 4, 100]  # depth does not count
+    moved[1, 0] = np.nan
+    np.testing.assert_allclose(landmark_error(moved, truth), [5, np.nan])
+    np.testing.assert_allclose(descriptor_distance(np.full((1, 52), 0.3), np.full((1, 52), 0.1)), [0.2])
+    ramp = np.broadcast_to(np.arange(20.0)[None, None, :, None], (1, 20, 20, 3))
+    np.testing.assert_allclose(half_pixel_shift(ramp)[0, 1:, 1:], ramp[0, 1:, 1:] - 0.5)  # what was half a pixel to the left
+
+
+def test_regions_hold_their_landmarks_and_do_not_overlap(capture):
+    camera = capture.cameras[capture.encoder_camera]
+    for sequence in ("EXP-8-jaw-1", "EMO-4-disgust+happy"):
+        points = camera.project(capture.landmarks68(sequence)[10])[0]
+        masks = face_regions(points, camera.height, camera.width)
+        assert tuple(masks) == REGIONS
+        pixel = lambda k: tuple((points[k].astype(int))[::-1])  # noqa: E731
+        assert all(masks["mouth"][pixel(k)] for k in range(48, 68))
+        assert all(masks["eyes"][pixel(k)] for k in (*range(17, 27), *range(36, 48)))
+        assert masks["cheeks+nose"][pixel(30)] and all(masks["face"][pixel(k)] for k in range(68))
+        for part in REGIONS[1:]:
+            assert 0.02 < masks[part].sum() / masks["face"].sum() < 0.6
+            assert (masks[part] <= masks["face"]).all()
+        assert (masks["mouth"] + masks["eyes"] + masks["cheeks+nose"] <= 1).all()
+
+
+def test_an_unusable_landmark_empties_the_regions():
+    points = noise((68, 2)) * 50
+    points[3] = np.nan
+    assert all(mask.sum() == 0 for mask in face_regions(points, 64, 64).values())
+
+
+def test_the_answers_descriptors_are_never_read(capture, drivers):
+    """Cross-driving: an avatar gets the driver's descriptors and poses; touching those of the answer is an error here."""
+
+    class Sealed:
+        def __getattr__(self, name):
+            return getattr(capture, name)
+
+        def descriptors(self, sequence, name):
+            assert not sequence.startswith("CROSS-"), "the answer's own descriptors were read"
+            return capture.descriptors(sequence, name)
+
+        def head_poses(self, sequence):
+            assert not sequence.startswith("CROSS-"), "the answer's own head poses were read"
+            return capture.head_poses(sequence)
+
+    seen = set()
+    for case in driving_cases(Sealed(), drivers, "blendshapes"):
+        if case.protocol == "cross":
+            driver, sequence = capture.cross_parts(case.sequence)
+            np.testing.assert_array_equal(case.descriptors, drivers[driver].descriptors(sequence, "blendshapes")[case.frames])
+            np.testing.assert_array_equal(case.head_poses, drivers[driver].head_poses(sequence)[case.frames])
+            seen.add(driver)
+    assert seen == set(drivers)
+    # The answer's own descriptors differ from the driver's: reading them instead would be noticed.
+    name = capture.cross_sequences[0]
+    driver, sequence = capture.cross_parts(name)
+    assert not np.allclose(capture.descriptors(name, "blendshapes"), drivers[driver].descriptors(sequence, "blendshapes"))
+
+
+def test_no_case_shows_a_training_sequence_as_held_out(capture, drivers):
+    split = capture.split()
+    for case in driving_cases(capture, drivers, "blendshapes"):
+        if case.protocol == "training views":
+            assert case.sequence in split.train_sequences and set(case.serials) == set(split.train_cameras)
+        elif case.protocol == "hold-out cameras":
+            assert case.sequence in split.train_sequences and set(case.serials) == set(split.holdout_cameras)
+        elif case.protocol == "self":
+            assert case.sequence in split.holdout_sequences
+        assert np.isfinite(case.descriptors).all()
+
+
+def test_a_missing_driver_is_named(capture, drivers):
+    lacking = {name: driver for name, driver in drivers.items() if name != "102"}
+    with pytest.raises(ValueError, match="needs driver 102"):
+        list(driving_cases(capture, lacking, "blendshapes"))
+
+
+def test_frames_that_cannot_drive_are_left_out(capture, drivers):
+    class Gappy:
+        encoder_camera, cameras = drivers["101"].encoder_camera, drivers["101"].cameras
+
+        def descriptors(self, sequence, name):
+            values = drivers["101"].descriptors(sequence, name).copy()
+            values[:5] = np.nan
+            return values
+
+        def head_poses(self, sequence):
+            return drivers["101"].head_poses(sequence)
+
+    for case in driving_cases(capture, drivers | {"101": Gappy()}, "blendshapes", frame_step=1):
+        if case.protocol == "cross":
+            assert case.frames.min() == (5 if "-101-" in case.sequence else 0)
+
+
+def test_a_perfect_avatar_is_perfect_and_a_brighter_one_is_not(capture, drivers, tmp_path):
+    avatars = {"perfect": Recall(capture, drivers, SIZE), "brighter": Recall(capture, drivers, SIZE, offset=0.02)}
+    out = tmp_path / "metrics.json"
+    table = evaluate(avatars, capture, drivers, size=SIZE, out=out, frame_step=6, settings={"seed": 3}, progress=False)
+    assert [g for g in GROUPS if g in table.index.get_level_values(0)] == list(GROUPS)
+    perfect, brighter = table.xs("perfect", level="avatar"), table.xs("brighter", level="avatar")
+    assert np.isinf(perfect["psnr"]).all() and np.allclose(perfect["ssim"], 1) and (perfect["flip"] == 0).all()
+    assert (perfect[[f"mae_{r}" for r in REGIONS]] == 0).all(axis=None)
+    np.testing.assert_allclose(brighter["psnr"], -20 * np.log10(0.02), atol=0.01)
+    np.testing.assert_allclose(brighter[[f"mae_{r}" for r in REGIONS]], 5.1, atol=0.02)
+    assert table["landmarks"].isna().all() and NOISE_FLOOR not in table.index.get_level_values(1)  # there was no encoder
+    assert perfect.loc["self-strong", "views"] <= perfect.loc["self-seen", "views"] < perfect.loc["self", "views"]
+    stored = json.loads(out.read_text(), parse_constant=lambda c: pytest.fail(f"{c} is not JSON"))
+    assert stored["settings"] == {"seed": 3} and stored["baseline"] == "perfect"
+    assert len(stored["table"]) == len(table)
+    assert {row["sequence"] for row in stored["by_sequence"]} >= set(capture.cross_sequences)
+
+
+def test_seen_and_unseen_follow_the_archetypes(capture, drivers):
+    """Seen frames are of archetypes that a training sequence has; unseen ones of none."""
+    from raf_lite.evaluation.protocols import _groups, _labels
+
+    split = capture.split()
+    trained = set(np.concatenate([capture.truth(s)["archetype"] for s in split.train_sequences]))
+    labels = _labels(capture)
+    counted = dict.fromkeys(("self-seen", "self-unseen", "self-strong"), 0)
+    for case in driving_cases(capture, drivers, "blendshapes", frame_step=1):
+        if case.protocol != "self":
+            continue
+        truth = capture.truth(case.sequence)
+        for frame, names in zip(case.frames, _groups(case, labels)):
+            archetype, strong = truth["archetype"][frame], truth["amplitude"][frame] >= 1
+            wanted = [] if archetype < 0 else ["self-seen"] if archetype in trained else ["self-unseen"]
+            wanted += ["self-strong"] * (wanted == ["self-seen"] and strong)
+            assert names == ["self", *wanted]
+            for name in wanted:
+                counted[name] += 1
+    assert min(counted.values()) >= 10, counted
+
+
+def test_landmarks_and_aed_with_the_encoder(capture, drivers, tmp_path):
+    """MediaPipe on the truth itself: no error; half a pixel of shift: a floor above zero and far below a head's size."""
+    pytest.importorskip("mediapipe")
+    from raf_lite.descriptors import MediaPipeEncoder
+
+    small = dataclasses.replace(capture.split(), train_sequences=(), holdout_sequences=capture.split().holdout_sequences[:1])
+
+    class OneSequence:
+        cross_sequences = ()
+
+        def __getattr__(self, name):
+            return getattr(capture, name)
+
+        def split(self, name="default"):
+            return small
+
+    only = OneSequence()
+    with MediaPipeEncoder() as encoder:
+        table = evaluate({"perfect": Recall(capture, drivers, 256)}, only, {}, size=256, encoder=encoder, frame_step=10,
+                         progress=False)
+    assert table.loc[("self", "perfect"), "landmarks"] < 1e-3 and table.loc[("self", "perfect"), "aed"] < 1e-4
+    floor = table.loc[("self", NOISE_FLOOR)]
+    assert 0 < floor["landmarks"] < 2 and 0 < floor["aed"] < 0.05
+
+
+def test_change_from_baseline_by_hand():
+    index = pd.MultiIndex.from_tuples([("cross", "base"), ("cross", "raf"), ("cross", NOISE_FLOOR)], names=["group", "avatar"])
+    table = pd.DataFrame({"views": [4, 4, 4], "psnr": [30.0, 31.5, np.nan], "psnr_face": [28.0, 27.0, np.nan],
+                          "ssim": [0.9, 0.8, np.nan], "mae_face": [10.0, 8.0, np.nan], "aed": [0.2, 0.3, 0.01]}, index=index)
+    change = change_from_baseline(table)
+    assert list(change.index) == [("cross", "raf")]
+    row = change.loc[("cross", "raf")]
+    assert row["psnr dB"] == 1.5 and row["psnr_face dB"] == -1
+    assert row["mae_face %"] == pytest.approx(-20) and row["aed %"] == pytest.approx(50)
