@@ -15,6 +15,8 @@ demo: system setup
 
 test: system setup
 	@$(BIN)/python -m pytest
+	@RAF_FAST=1 $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-sanitize-with tests/sanitize.cfg \
+		--nbval-cell-timeout=300 --nbval-kernel-startup-timeout=120 notebooks
 
 data: system setup
 	@$(BIN)/raf-lite data build

@@ -16,10 +16,10 @@ class Session:
     fast: bool
 
 
-def setup(*, minutes_cpu: float, minutes_gpu: float, needs_gpu: bool = False) -> Session:
+def setup(*, minutes_cpu: float, minutes_gpu: float | None = None, needs_gpu: bool = False) -> Session:
     """Print versions, device, mode and how long the notebook takes; warn where a GPU is needed and there is none.
 
-    minutes_cpu, minutes_gpu: measured durations of the full notebook on two CPU cores and on a T4-class GPU.
+    minutes_cpu, minutes_gpu: measured durations of the full notebook on two CPU cores and on a T4-class GPU (None: not measured).
     """
     import torch
 
@@ -32,7 +32,8 @@ def setup(*, minutes_cpu: float, minutes_gpu: float, needs_gpu: bool = False) ->
     if fast:
         print("mode: RAF_FAST, everything is tiny and the numbers mean nothing; unset RAF_FAST for the real thing")
     else:
-        print(f"mode: full, about {minutes_gpu if device == 'cuda' else minutes_cpu:g} minutes here")
+        minutes = minutes_gpu if device == "cuda" else minutes_cpu
+        print(f"mode: full, {'not timed on a GPU yet' if minutes is None else f'about {minutes:g} minutes here'}")
     if needs_gpu and device == "cpu":
         print("WARNING: this notebook is made for a GPU, and none is here. In Colab: Runtime > Change runtime type > GPU.")
     return Session(device, fast)

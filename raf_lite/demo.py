@@ -70,7 +70,7 @@ def run(out: str | Path = "out/demo", data: str | Path | None = None) -> Path:
                 "training_seconds": {k: round(v, 1) for k, v in seconds.items()}}
     clock = time.perf_counter()
     table = evaluate(avatars, capture, drivers, size=config.size, out=out / "metrics.json", encoder=encoder,
-                     frame_step=12 if fast else 3, settings=settings)
+                     frame_step=12 if fast else 4, settings=settings)
     if encoder is not None:
         encoder.close()
     change = change_from_baseline(table)

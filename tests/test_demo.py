@@ -16,8 +16,8 @@ from raf_lite.demo import RUNS
 def demo(tmp_path_factory, data_dir):
     out = tmp_path_factory.mktemp("demo")
     command = [sys.executable, "-m", "raf_lite.cli", "demo", "--out", str(out)]
-    run = subprocess.run(command, env=os.environ | {"RAF_FAST": "1", "RAF_LITE_DATA": str(data_dir)}, capture_output=True, text=True,
-                         check=False)
+    environment = os.environ | {"RAF_FAST": "1", "RAF_LITE_DATA": str(data_dir)}
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr[-2000:]
     return out, run.stdout
 

@@ -11,6 +11,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from raf_lite.avatar import GaussianAvatar
 from raf_lite.bank import ExpressionBank
 from raf_lite.training import PRESETS, TrainConfig, Trainer, TrainingSet, reconstruction_loss, ssim
+from raf_lite.training.trainer import _halve
 
 
 def toy_set(frames=12, size=32, dim=4):
@@ -32,7 +33,7 @@ def toy_bank(dim=4):
     return ExpressionBank.from_arrays(rng.random((60, dim), np.float32), donors=np.repeat(np.arange(6), 10))
 
 
-CONFIG = TrainConfig(steps=40, size=32, gaussians=200, checkpoint_every=15)
+CONFIG = TrainConfig(steps=40, size=32, coarse_steps=0, gaussians=200, checkpoint_every=15)
 
 
 def test_ssim_is_torchmetrics_ssim_and_differentiable():
@@ -73,6 +74,34 @@ def test_same_seed_same_bytes(tmp_path):
             for name in "ab"]
     for a, b in zip(runs[0].state_dict().values(), runs[1].state_dict().values(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_a_finished_avatar_is_trained_once(tmp_path, capsys):
+    """resume=True reads it; other settings, other frames or resume=False train."""
+    first = Trainer(toy_set(), CONFIG, tmp_path, progress=False).train(resume=True)
+    stamp = (tmp_path / "avatar.safetensors").stat().st_mtime_ns
+    again = Trainer(toy_set(), CONFIG, tmp_path, progress=False).train(resume=True)
+    assert "trained already" in capsys.readouterr().out and (tmp_path / "avatar.safetensors").stat().st_mtime_ns == stamp
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+    data = toy_set()
+    data.images[3, 1, 5, 5] ^= 1
+    for trainer, resume in ((Trainer(data, CONFIG, tmp_path, progress=False), True),
+                            (Trainer(toy_set(), CONFIG.with_(seed=1), tmp_path, progress=False), True),
+                            (Trainer(toy_set(), CONFIG.with_(seed=1), tmp_path, progress=False), False)):
+        trainer.train(resume=resume)
+        assert "trained already" not in capsys.readouterr().out
+        assert (tmp_path / "avatar.safetensors").stat().st_mtime_ns > stamp
+        stamp = (tmp_path / "avatar.safetensors").stat().st_mtime_ns
+
+
+def test_coarse_steps_see_halves_and_change_the_result(tmp_path):
+    images, masks, Ks = torch.rand(2, 6, 8, 3), torch.rand(2, 6, 8), torch.tensor([[[9.0, 0, 4], [0, 9, 3], [0, 0, 1]]] * 2)
+    small, small_masks, small_Ks = _halve(images, masks, Ks)
+    torch.testing.assert_close(small[0, 1, 2], images[0, 2:4, 4:6].mean((0, 1)))
+    torch.testing.assert_close(small_masks[1, 0, 3], masks[1, 0:2, 6:8].mean())
+    torch.testing.assert_close(small_Ks[0], torch.tensor([[4.5, 0, 2], [0, 4.5, 1.5], [0, 0, 1]]))
+    avatars = [Trainer(toy_set(), CONFIG.with_(coarse_steps=c), tmp_path / str(c), progress=False).train() for c in (0, 20)]
+    assert not torch.equal(avatars[0].means, avatars[1].means)
 
 
 @pytest.mark.parametrize("retrieval", [None, "centred"])

@@ -81,7 +81,7 @@ class GaussianAvatar(nn.Module):
         g, offsets = self.gaussians(descriptor[None])
         backgrounds = torch.full((len(viewmats), 3), background, device=viewmats.device)
         image, alpha, _ = rasterize(g["means"][0], g["quats"][0], g["scales"][0], g["opacities"], g["colors"][0], viewmats, Ks,
-                                    width, height, backgrounds=backgrounds, backend=backend)
+                                    width, height, backgrounds=backgrounds, backend=backend, rasterize_mode="antialiased")
         return image, alpha, offsets[0]
 
     def view(self, camera: Camera, head_pose: np.ndarray) -> np.ndarray:

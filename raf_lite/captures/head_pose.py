@@ -145,7 +145,7 @@ def _solve(
     """Weighted linear triangulation: u p3 = p1 and v p3 = p2 for every camera, in least squares. Weight 0 leaves a view out."""
     observed = np.where(weights[..., None] > 0, observed, 0.0)
     rows = observed[..., None] * projections[:, None, 2] - projections[:, :2]  # [N, C, 2, 4]
-    rows = (np.sqrt(weights)[..., None, None] * rows).reshape(len(rows), -1, 4)
+    rows = (np.sqrt(weights)[..., None, None] * rows).reshape(len(rows), 2 * rows.shape[1], 4)
     normal = rows.transpose(0, 2, 1) @ rows
     # Heads are at a finite place, so the fourth coordinate is 1: three unknowns. The pseudo-inverse bears parallel rays.
     return -(np.linalg.pinv(normal[:, :3, :3], rcond=1e-12, hermitian=True) @ normal[:, :3, 3:])[..., 0]

@@ -12,42 +12,52 @@ from scipy.ndimage import shift
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 
-def psnr(image: np.ndarray, truth: np.ndarray, mask: np.ndarray | None = None) -> float:
-    """Peak signal-to-noise ratio in dB of [H, W, 3] pictures in [0, 1], over the mask [H, W] (weights) or the whole frame.
+def _masked_mean(values: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Mean of [T, H, W] over each mask's own area, [T]; NaN for an empty mask."""
+    area = masks.sum((1, 2))
+    with np.errstate(invalid="ignore"):
+        return np.einsum("thw,thw->t", values, masks) / np.where(area > 0, area, np.nan)
+
+
+def psnr(images: np.ndarray, truth: np.ndarray, masks: np.ndarray | None = None) -> np.ndarray:
+    """Peak signal-to-noise ratio in dB, [T], of pictures [T, H, W, 3] in [0, 1], over masks [T, H, W] (weights) or whole frames.
 
     -10 log10 of the mean squared error; infinite for equal pictures, NaN for an empty mask.
     """
-    error = ((image - truth) ** 2).mean(-1)
-    if mask is None:
-        mse = error.mean()
-    else:
-        mse = (error * mask).sum() / mask.sum() if mask.sum() else np.nan
-    return float(-10 * np.log10(mse)) if mse > 0 else float("nan" if np.isnan(mse) else "inf")
+    difference = images - truth
+    squared = np.einsum("thwc,thwc->thw", difference, difference) / 3
+    mse = squared.mean((1, 2), dtype=np.float64) if masks is None else _masked_mean(squared, masks)
+    with np.errstate(divide="ignore"):
+        return -10 * np.log10(mse)
 
 
-def mean_absolute_error(image: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> float:
-    """Mean absolute difference in 8-bit grey levels (0 to 255) over a mask [H, W]; NaN for an empty one."""
-    return float((np.abs(image - truth).mean(-1) * mask).sum() / mask.sum() * 255) if mask.sum() else float("nan")
+def mean_absolute_error(images: np.ndarray, truth: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Mean absolute difference in 8-bit grey levels (0 to 255), [T], over masks [T, H, W]; NaN for an empty one."""
+    return _masked_mean(np.abs(images - truth) @ np.full(3, 255 / 3, np.float32), masks)
 
 
-def ssim(image: np.ndarray, truth: np.ndarray) -> float:
-    """Structural similarity of [H, W, 3] pictures in [0, 1] over the whole frame: torchmetrics, 11x11 window, sigma 1.5."""
-    a, b = (torch.as_tensor(np.ascontiguousarray(x), dtype=torch.float32).permute(2, 0, 1)[None] for x in (image, truth))
-    return float(structural_similarity_index_measure(a, b, data_range=1.0, kernel_size=11, sigma=1.5))
+def ssim(images: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Structural similarity, [T], of pictures [T, H, W, 3] in [0, 1], whole frames: torchmetrics, 11x11 window, sigma 1.5."""
+    a, b = (torch.as_tensor(np.ascontiguousarray(x, np.float32)).permute(0, 3, 1, 2) for x in (images, truth))
+    return structural_similarity_index_measure(a, b, data_range=1.0, kernel_size=11, sigma=1.5, reduction="none").numpy()
 
 
-def flip(image: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> float:
-    """FLIP (Andersson et al. 2020), a perceptual error in [0, 1], averaged over a mask [H, W]; NaN for an empty one.
+def flip(images: np.ndarray, truth: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """FLIP (Andersson et al. 2020), a perceptual error in [0, 1], averaged over masks [T, H, W]: [T]; NaN for an empty one.
 
-    Computed on the mask's bounding box; NVIDIA's implementation at its default viewing distance (67 pixels a degree).
+    Computed on each mask's bounding box; NVIDIA's implementation at its default viewing distance (67 pixels a degree).
     """
-    if not (mask > 0.5).any():
-        return float("nan")
-    rows, columns = np.flatnonzero((mask > 0.5).any(1)), np.flatnonzero((mask > 0.5).any(0))
-    box = np.s_[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1]
-    crop = [np.ascontiguousarray(x[box], np.float32) for x in (truth, image)]
-    error, _, _ = flip_evaluator.evaluate(*crop, "LDR", applyMagma=False, computeMeanError=False)
-    return float((error[..., 0] * mask[box]).sum() / mask[box].sum())
+    errors = np.full(len(images), np.nan)
+    for t, mask in enumerate(masks):
+        inside = mask > 0.5
+        if not inside.any():
+            continue
+        rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+        box = np.s_[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1]
+        pair = [np.ascontiguousarray(x[t][box], np.float32) for x in (truth, images)]
+        error, _, _ = flip_evaluator.evaluate(*pair, "LDR", applyMagma=False, computeMeanError=False)
+        errors[t] = (error[..., 0] * mask[box]).sum() / mask[box].sum()
+    return errors
 
 
 def landmark_error(landmarks: np.ndarray, truth: np.ndarray) -> np.ndarray:

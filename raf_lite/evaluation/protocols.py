@@ -101,6 +101,12 @@ def _groups(case: Case, labels) -> list[list[str]]:
     return [names[int(s)] + ["self-strong"] * bool(s == 1 and hard) for s, hard in zip(seen, strong, strict=True)]
 
 
+def _region_masks(camera: Camera, landmarks: np.ndarray) -> dict[str, np.ndarray]:
+    """Masks [T, H, W] of each of REGIONS for landmarks [T, 68, 3] in world space."""
+    masks = [face_regions(camera.project(points)[0], camera.height, camera.width) for points in landmarks]
+    return {name: np.stack([m[name] for m in masks]) for name in REGIONS}
+
+
 def _scaled_truth(capture: Capture, case: Case, serial: str, size: int) -> tuple[np.ndarray, Camera]:
     """Ground truth [T, h, w, 3] in [0, 1] at `size` pixels (block averages) and the camera to match."""
     camera = capture.cameras[serial]
@@ -136,8 +142,7 @@ def evaluate(avatars: Mapping[str, object], capture: Capture, drivers: Mapping[s
         landmarks = capture.landmarks68(case.sequence)
         masks = None
         if landmarks is not None:
-            masks = [[face_regions(camera.project(points)[0], camera.height, camera.width) for points in landmarks[case.frames]]
-                     for camera in cameras]
+            masks = [_region_masks(camera, landmarks[case.frames]) for camera in cameras]
         graded = encoder is not None and case.protocol in ("self", "cross") and capture.encoder_camera in case.serials
         if graded:
             front = case.serials.index(capture.encoder_camera)
@@ -150,19 +155,19 @@ def evaluate(avatars: Mapping[str, object], capture: Capture, drivers: Mapping[s
         for name, avatar in avatars.items():
             shown = avatar.render(case.descriptors, case.head_poses, list(cameras))
             seen = encoder.detect(shown[:, front]) if graded else None
-            for c in range(len(cameras)):
+            for c, answer in enumerate(truth):
+                images = shown[:, c]
+                values = {"psnr": psnr(images, answer), "ssim": ssim(images, answer)}
+                if masks is not None:
+                    values["psnr_face"] = psnr(images, answer, masks[c]["face"])
+                    values |= {f"mae_{r}": mean_absolute_error(images, answer, masks[c][r]) for r in REGIONS}
+                    if c == 0:
+                        values["flip"] = flip(images, answer, masks[c]["face"])
+                if graded and c == front:
+                    values["landmarks"] = landmark_error(seen.landmarks, reference.landmarks)
+                    values["aed"] = descriptor_distance(seen.blendshapes, reference.blendshapes)
                 for t, names in enumerate(groups):
-                    image, answer = shown[t, c], truth[c][t]
-                    row = {"psnr": psnr(image, answer), "ssim": ssim(image, answer)}
-                    if masks is not None:
-                        regions = masks[c][t]
-                        row["psnr_face"] = psnr(image, answer, regions["face"])
-                        row |= {f"mae_{r}": mean_absolute_error(image, answer, regions[r]) for r in REGIONS}
-                        if c == 0:
-                            row["flip"] = flip(image, answer, regions["face"])
-                    if graded and c == front:
-                        row["landmarks"] = landmark_error(seen.landmarks[t], reference.landmarks[t])
-                        row["aed"] = descriptor_distance(seen.blendshapes[t], reference.blendshapes[t])
+                    row = {k: float(v[t]) for k, v in values.items()}
                     rows += [{"avatar": name, "group": group, "sequence": case.sequence, **row} for group in names]
     frames = pd.DataFrame(rows)
     columns = ["psnr", "psnr_face", "ssim", "flip", *(f"mae_{r}" for r in REGIONS), "landmarks", "aed"]
@@ -184,9 +189,9 @@ def _pool(frames: pd.DataFrame, keys: list[str], columns: list[str]) -> pd.DataF
 
 
 def _records(table: pd.DataFrame) -> list[dict]:
-    """Rows as plain dicts; NaN becomes None, as JSON has none."""
+    """Rows as plain dicts; NaN and infinity (PSNR of equal pictures) become None, as JSON has neither."""
     flat = table.reset_index()
-    return [{k: None if isinstance(v, float) and np.isnan(v) else round(v, 5) if isinstance(v, float) else v
+    return [{k: None if isinstance(v, float) and not np.isfinite(v) else round(v, 5) if isinstance(v, float) else v
              for k, v in record.items()} for record in flat.to_dict("records")]
 
 

@@ -17,15 +17,13 @@ def gaussian_window(size: int = 11, sigma: float = 1.5) -> Tensor:
 def ssim(a: Tensor, b: Tensor) -> Tensor:  # [C, H, W, 3] each, values in [0, 1] -> scalar
     """Mean structural similarity, 11x11 window with sigma 1.5, without padding.
 
-    The value is that of torchmetrics (a test compares them); the two-pass separable window makes it several times faster, and
-    on a CPU this loss is a fifth of a training step.
+    The value is that of torchmetrics (a test compares them). The window is separable, and all pictures are channels of one
+    depthwise convolution: with pictures as a batch of one channel, its gradient took two thirds of a training step on a CPU.
     """
-    channels = a.shape[-1]
-    window = gaussian_window().to(a)
-    rows, columns = window.view(1, 1, 11, 1), window.view(1, 1, 1, 11)
-    stack = torch.cat([a, b, a * a, b * b, a * b]).permute(0, 3, 1, 2).flatten(0, 1)[:, None]
-    blurred = F.conv2d(F.conv2d(stack, rows), columns)
-    mean_a, mean_b, aa, bb, ab = blurred.view(5, len(a) * channels, *blurred.shape[-2:])
+    stack = torch.cat([a, b, a * a, b * b, a * b]).permute(0, 3, 1, 2).flatten(0, 1)
+    rows = gaussian_window().to(a).view(1, 1, 11, 1).expand(len(stack), -1, -1, -1)
+    blurred = F.conv2d(F.conv2d(stack, rows, groups=len(stack)), rows.transpose(2, 3), groups=len(stack))
+    mean_a, mean_b, aa, bb, ab = blurred.chunk(5)
     var_a, var_b, cov = aa - mean_a**2, bb - mean_b**2, ab - mean_a * mean_b
     c1, c2 = 0.01**2, 0.03**2
     return (((2 * mean_a * mean_b + c1) * (2 * cov + c2)) / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))).mean()

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import time
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm.auto import tqdm
 
+import raf_lite
 from raf_lite._files import atomic_path
 from raf_lite.avatar import GaussianAvatar
 from raf_lite.bank import ExpressionBank
@@ -97,6 +101,12 @@ def _shrink(frames: np.ndarray, factor: int) -> np.ndarray:
     return (blocks * (1 if frames.dtype == np.uint8 else 255) + 0.5).astype(np.uint8)
 
 
+def _halve(images: torch.Tensor, masks: torch.Tensor, Ks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Pictures [C, H, W, 3], masks [C, H, W] and intrinsics [C, 3, 3] at half the size, by averaging 2x2 blocks."""
+    pooled = F.avg_pool2d(torch.cat([images, masks[..., None]], -1).permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
+    return pooled[..., :3], pooled[..., 3], Ks * Ks.new_tensor([[0.5], [0.5], [1.0]])
+
+
 class Trainer:
     """Trains one avatar on one capture, writing to `folder`: avatar.safetensors, log.jsonl and a checkpoint.
 
@@ -146,16 +156,20 @@ class Trainer:
                 {"params": network, "lr": c.lr_network}]
 
     def train(self, resume: bool = False) -> GaussianAvatar:
-        """Run all steps and write the avatar. With resume=True go on from the last checkpoint, to the same result.
+        """Run all steps and write the avatar. With resume=True go on from the last checkpoint, to the same result; an avatar that
+        the same settings and data have already given is read instead of trained again.
 
         Raises FloatingPointError naming step, frame and camera when the loss or a gradient is not finite; the last
         checkpoint stays.
         """
-        started_at = self._load_checkpoint() if resume and (self.folder / CHECKPOINT).exists() else 0
-        if not started_at:
+        if resume and (self.folder / CHECKPOINT).exists():
+            self._load_checkpoint()
+        elif resume and self._is_finished():
+            print(f"{self.folder / AVATAR} is trained already; delete it to train again")
+            return self.avatar
+        else:
             (self.folder / LOG).unlink(missing_ok=True)
         clock = time.perf_counter()
-        height, width = self.images.shape[2:4]
         # Two draws a step before anything else happens, so the order of frames is independent of what training does.
         with tqdm(total=self.config.steps, initial=self.step, desc=self.config.retrieval or "baseline",
                   disable=not self.progress) as bar, open(self.folder / LOG, "a", encoding="utf-8") as log:
@@ -167,9 +181,12 @@ class Trainer:
                     descriptor, _ = self.augmentation.augment(descriptor, self.augmentation_generator, index=torch.tensor([row]))
                 target = self.images[row, cameras].to(self.device).float() / 255
                 mask = self.masks[row, cameras].to(self.device).float() / 255
+                Ks = self.Ks[cameras]
+                if self.step < self.config.coarse_steps:
+                    target, mask, Ks = _halve(target, mask, Ks)
                 try:
                     image, alpha, offsets = self.avatar.splat(
-                        descriptor[0].to(self.device), self.views[row, cameras].to(self.device), self.Ks[cameras], width, height)
+                        descriptor[0].to(self.device), self.views[row, cameras].to(self.device), Ks, *mask.shape[:0:-1])
                 except ValueError as error:  # the rasteriser refuses Gaussians that are not finite
                     raise self._broken(row, cameras) from error
                 c = self.config
@@ -191,10 +208,28 @@ class Trainer:
                     log.flush()
                 if self.step % c.checkpoint_every == 0 and self.step < c.steps:
                     self._save_checkpoint()
-        self.avatar.save(self.folder / AVATAR, notes={"config": self.config.as_dict(), "steps": self.step,
-                                                      "training_frames": len(self.descriptors)})
+        self.avatar.save(self.folder / AVATAR, notes=self._provenance())
         (self.folder / CHECKPOINT).unlink(missing_ok=True)
         return self.avatar
+
+    def _provenance(self) -> dict:
+        """What decides the result: settings, and checksums of the training frames and of the bank."""
+        d, bank = self.data, self.augmentation.bank if self.augmentation is not None else None
+        arrays = [d.images, d.masks, d.descriptors, d.head_poses] + ([bank.descriptors] if bank is not None else [])
+        checksum = functools.reduce(lambda crc, array: zlib.crc32(np.ascontiguousarray(array), crc), arrays, 0)
+        return {"config": self.config.as_dict(), "raf_lite": raf_lite.__version__, "training_frames": len(d.names),
+                "checksum": checksum}
+
+    def _is_finished(self) -> bool:
+        """Whether the folder holds the avatar of this very run; if so it becomes `self.avatar`."""
+        try:
+            done = GaussianAvatar.load(self.folder / AVATAR, self.device)
+        except (FileNotFoundError, ValueError):
+            return False
+        if done.notes == self._provenance():
+            self.avatar, self.step = done, self.config.steps
+            return True
+        return False
 
     def _guard(self, loss: torch.Tensor, row: int, cameras: torch.Tensor) -> None:
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.avatar.parameters() if p.grad is not None])
@@ -219,7 +254,7 @@ class Trainer:
             save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, tmp,
                       metadata={"raf_lite": json.dumps(header)})
 
-    def _load_checkpoint(self) -> int:
+    def _load_checkpoint(self) -> None:
         path = self.folder / CHECKPOINT
         try:
             with safe_open(path, "pt") as f:
@@ -242,4 +277,3 @@ class Trainer:
         self.schedule.load_state_dict(header["schedule"])
         self.generator.set_state(tensors["generator"])
         self.augmentation_generator.set_state(tensors["augmentation_generator"])
-        return self.step
