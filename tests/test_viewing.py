@@ -138,6 +138,8 @@ def test_report_holds_the_numbers_once_and_stands_alone(tmp_path):
     assert all(attrs.get("alt") for tag, attrs in page.tags if tag == "img")
     figure = next(attrs for tag, attrs in page.tags if tag == "svg")
     assert figure["role"] == "img" and "cross, RAF & co: -20.0 %" in figure["aria-label"]
+    groups = [attrs for tag, attrs in page.tags if attrs.get("scope") == "rowgroup"]
+    assert [g["rowspan"] for g in groups] == ["3"]
     assert page.tags[0] == ("html", {"lang": "en"}) and "RAF_FAST" not in page.text
 
 

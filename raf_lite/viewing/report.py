@@ -18,14 +18,29 @@ from raf_lite._files import atomic_path
 STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;color:#1a1a1a;background:#fff;max-width:1080px;margin:2rem auto;padding:0 1rem}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:14px;display:block;overflow-x:auto}
-th,td{padding:.25rem .6rem;text-align:right;border-bottom:1px solid #ddd}th[scope=row],td.name{text-align:left}
-caption{text-align:left;font-weight:600;padding:.5rem 0}tr.first td,tr.first th{border-top:2px solid #555}
+th,td{padding:.25rem .55rem;text-align:right;border-bottom:1px solid #ddd}th[scope=row]{font-weight:400}
+th[scope=row],th[scope=rowgroup]{text-align:left;white-space:nowrap;vertical-align:top}
+caption{text-align:left;font-weight:600;padding:.5rem 0}tbody tr:first-child>*{border-top:2px solid #555}
 figure{margin:1.5rem 0}figcaption{font-size:14px;color:#444}img,video,svg{max-width:100%}
 .warning{border-left:5px solid #b00;padding:.5rem 1rem;background:#fff3f3}dt{font-weight:600}dd{margin:0 0 .4rem 1rem}
 """
 HEADINGS = {"views": "pictures", "psnr": "PSNR dB ↑", "psnr_face": "PSNR face dB ↑", "ssim": "SSIM ↑", "flip": "FLIP face ↓",
             "mae_face": "face ↓", "mae_mouth": "mouth ↓", "mae_eyes": "eyes ↓", "mae_cheeks+nose": "cheeks+nose ↓",
             "landmarks": "landmarks px ↓", "aed": "AED ↓"}
+MEANINGS = {
+    "training views": "frames and cameras that training saw",
+    "hold-out cameras": "the same moments from cameras that training never saw",
+    "self": "the person's own sequences that training never saw; self-seen are frames of expressions that training has, "
+            "self-unseen of expressions that it has not, self-strong those of the seen that are acted at full strength or more",
+    "cross": "other people act; the avatar gets their descriptors and head poses, the truth is this person with their expression",
+    "↑ ↓": "higher is better, lower is better",
+    "face, mouth, eyes, cheeks+nose": "mean absolute difference in grey levels (0 to 255) inside the region, drawn from "
+                                      "the rig's projected landmarks",
+    "FLIP": "a perceptual error from 0 to 1, inside the face, on the first camera",
+    "landmarks, AED": "MediaPipe on avatar and truth, frontal camera: mean distance of its landmarks in pixels, mean difference "
+                      "of its 52 blendshapes. AED shares its encoder with the descriptor that drives the avatar",
+    "noise floor": "the truth against itself, moved by half a pixel: smaller differences mean nothing",
+}
 DIGITS = {"views": 0, "psnr": 2, "psnr_face": 2, "ssim": 4, "flip": 4, "landmarks": 3, "aed": 4}
 
 
@@ -36,13 +51,15 @@ def _cell(column: str, value: float) -> str:
 def table_html(table: pd.DataFrame, caption: str) -> str:
     """An accessible HTML table of `raf_lite.evaluation.evaluate`'s result."""
     head = "".join(f'<th scope="col">{html.escape(h)}</th>' for h in ("frames", "avatar", *(HEADINGS[c] for c in table.columns)))
-    body, before = [], None
-    for (group, name), row in table.iterrows():
-        cells = "".join(f"<td>{_cell(c, row[c])}</td>" for c in table.columns)
-        body.append(f'<tr{" class=first" if group != before else ""}><th scope="row">{html.escape(group)}</th>'
-                    f'<td class="name">{html.escape(name)}</td>{cells}</tr>')
-        before = group
-    return f"<table><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+    bodies = []
+    for group, rows in table.groupby(level=0, sort=False):
+        heading = f'<th scope="rowgroup" rowspan="{len(rows)}">{html.escape(group)}</th>'
+        lines = []
+        for (_, name), row in rows.iterrows():
+            cells = "".join(f"<td>{_cell(c, row[c])}</td>" for c in table.columns)
+            lines.append(f'<tr>{"" if lines else heading}<th scope="row">{html.escape(name)}</th>{cells}</tr>')
+        bodies.append(f"<tbody>{''.join(lines)}</tbody>")
+    return f"<table><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead>{''.join(bodies)}</table>"
 
 
 def change_figure(change: pd.DataFrame, column: str, title: str) -> str:
@@ -64,7 +81,8 @@ def change_figure(change: pd.DataFrame, column: str, title: str) -> str:
                     f'<rect x="{x:.1f}" y="{y + 2}" width="{max(length, 1):.1f}" height="16" fill="{colour}"/>'
                     f'<text x="{left + width + 8}" y="{y + 14}" font-size="13">{value:+.1f} % {verdict}</text>')
     height = 20 + len(values) * row
-    return (f'<figure><svg role="img" aria-label="{html.escape(sentence)}" viewBox="0 0 880 {height}" font-family="system-ui">'
+    return (f"<h3>{html.escape(title)}</h3>"
+            f'<figure><svg role="img" aria-label="{html.escape(sentence)}" viewBox="0 0 880 {height}" font-family="system-ui">'
             f'<line x1="{middle}" y1="4" x2="{middle}" y2="{height - 8}" stroke="#333"/>{"".join(bars)}</svg>'
             f"<figcaption>{html.escape(sentence)}</figcaption></figure>")
 
@@ -93,11 +111,10 @@ def write_report(path: str | os.PathLike, table: pd.DataFrame, change: pd.DataFr
 some training descriptors were replaced by neighbours from a bank of other people. <em>Cross</em> is another person's expressions
 on this person's face, graded against an exact answer.</p>
 <h2>Numbers</h2>{table_html(table, f"Means over pictures, compared at {settings['size']} x {settings['size']} pixels")}
-<p>↑ higher is better, ↓ lower is better. Errors of regions are mean absolute differences in grey levels (0 to 255) inside the
-region. Landmarks and AED use MediaPipe on the frontal camera; AED shares its encoder with the descriptor that drives the avatar.
-The noise floor is ground truth against itself, moved by half a pixel.</p>
+<dl>{"".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(meaning)}</dd>" for name, meaning in MEANINGS.items())}</dl>
 {''.join(f"<p>{html.escape(n)}</p>" for n in notes)}
-<h2>Change from the baseline</h2><p>One seed and one person: differences of a few percent are not evidence.</p>
+<h2>Change from the baseline</h2><p>One seed and one person: differences of a few percent are not evidence. Nor is the baseline
+alone a fair judge: how much of a gain equally large noise would have brought is measured in notebook 00.</p>
 {''.join(change_figure(change, c, t) for c, t in figures if c in change.columns)}
 <h2>Pictures</h2>{''.join(picture_html(image, alt) for image, alt in strips)}
 <figure><video controls muted loop src="{html.escape(Path(video).name)}" aria-label="Comparison video"></video>
