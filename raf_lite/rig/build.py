@@ -148,7 +148,7 @@ def _write_participants(work: Path, settings: BuildSettings) -> None:
 def build_data(data_dir: Path, *, jobs: int = 2, settings: BuildSettings = SETTINGS) -> None:
     """Build `data_dir/mini_nersemble`, `data_dir/bank` and `data_dir/MANIFEST.json`.
 
-    Takes about half an hour on two cores. May be stopped at any time; the same call goes on where it was.
+    Takes about twenty minutes on two cores. May be stopped at any time; the same call goes on where it was.
     Raises FileNotFoundError where the rig or the encoder's model is missing, with what to do.
     """
     load_pack()
