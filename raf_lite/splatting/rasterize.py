@@ -69,7 +69,8 @@ def rasterize(
         graph: `retain_grad()` works), "radii" [C, N, 2] int32 (0 = culled), "depths" [C, N], "conics" [C, N, 3],
         "opacities" [C, N], "tiles_per_gauss", "isect_ids", "flatten_ids", "isect_offsets", "tile_size", "tile_width",
         "tile_height", "width", "height", "n_cameras", "n_batches", and None for "batch_ids", "camera_ids",
-        "gaussian_ids". What is culled holds zeros (in gsplat: anything). Same bytes for any number of CPU threads.
+        "gaussian_ids". What is culled holds zeros (in gsplat: anything). Same bytes for any number of CPU threads and in every
+        process that finds the kernels compiled; the process that compiles them may differ in the last bit.
 
     Raises:
         ValueError: an argument has a wrong shape, dtype, device, range or a value that is not finite, or a camera is
