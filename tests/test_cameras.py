@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from raf_lite.captures import Camera
+from raf_lite.captures import Camera, block_mean, shrink_factor
 
 K = np.array([[500.0, 0, 128], [0, 400, 100], [0, 0, 1]])
 
@@ -97,3 +97,12 @@ def test_faults_are_named(field, value, message):
     with pytest.raises(ValueError, match=message) as error:
         camera(**{field: value})
     assert "222200037" in str(error.value)
+
+
+def test_block_means_by_hand_and_the_factor_to_them():
+    frames = np.arange(2 * 5 * 4, dtype=np.uint8).reshape(2, 5, 4)  # the fifth row is left over
+    np.testing.assert_array_equal(block_mean(frames, 2), [[[2.5, 4.5], [10.5, 12.5]], [[22.5, 24.5], [30.5, 32.5]]])
+    colour = np.stack([frames, frames + 1], -1)
+    np.testing.assert_array_equal(block_mean(colour, 2)[..., 1], block_mean(frames, 2) + 1)
+    view = camera(width=3208, height=2200)
+    assert [shrink_factor(view, size) for size in (4000, 3208, 1604, 1000, 256)] == [1, 1, 2, 3, 12]

@@ -9,9 +9,11 @@ from raf_lite.captures.cameras import Camera
 from raf_lite.captures.capture import Capture, Split
 from raf_lite.captures.head_pose import fit_head_poses, triangulate
 from raf_lite.captures.nersemble import is_nersemble, open_nersemble
+from raf_lite.captures.scaling import block_mean, shrink_factor
 from raf_lite.captures.video import read_video, write_video
 
-__all__ = ["Camera", "Capture", "Split", "fit_head_poses", "open_capture", "read_video", "triangulate", "write_video"]
+__all__ = ["Camera", "Capture", "Split", "block_mean", "fit_head_poses", "open_capture", "read_video", "shrink_factor",
+           "triangulate", "write_video"]
 
 
 def open_capture(path: str | os.PathLike, *, downscale: int = 1, crop: tuple[int, int, int, int] | None = None,

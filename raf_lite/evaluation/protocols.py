@@ -19,7 +19,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from raf_lite._files import write_json
-from raf_lite.captures import Camera, Capture
+from raf_lite.captures import Camera, Capture, block_mean, shrink_factor
 from raf_lite.evaluation.metrics import (
     descriptor_distance,
     flip,
@@ -110,12 +110,8 @@ def _region_masks(camera: Camera, landmarks: np.ndarray) -> dict[str, np.ndarray
 def _scaled_truth(capture: Capture, case: Case, serial: str, size: int) -> tuple[np.ndarray, Camera]:
     """Ground truth [T, h, w, 3] in [0, 1] at `size` pixels (block averages) and the camera to match."""
     camera = capture.cameras[serial]
-    factor = max(1, max(camera.width, camera.height) // size)
-    images = capture.images(case.sequence, serial, case.frames)
-    t, height, width = images.shape[:3]
-    height, width = height // factor, width // factor
-    blocks = images[:, :height * factor, :width * factor].reshape(t, height, factor, width, factor, 3)
-    return blocks.mean((2, 4)), camera.scaled(1 / factor)
+    factor = shrink_factor(camera, size)
+    return block_mean(capture.images(case.sequence, serial, case.frames), factor), camera.scaled(1 / factor)
 
 
 def evaluate(avatars: Mapping[str, object], capture: Capture, drivers: Mapping[str, Capture], *, size: int,

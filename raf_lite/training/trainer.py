@@ -21,7 +21,7 @@ import raf_lite
 from raf_lite._files import atomic_path
 from raf_lite.avatar import GaussianAvatar
 from raf_lite.bank import ExpressionBank
-from raf_lite.captures import Capture
+from raf_lite.captures import Capture, block_mean, shrink_factor
 from raf_lite.retrieval import RetrievalAugmentation
 from raf_lite.training.config import TrainConfig
 from raf_lite.training.losses import reconstruction_loss
@@ -67,7 +67,7 @@ class TrainingSet:
             missed += int((~found).sum())
             views, alphas = [], []
             for serial in serials:
-                factor = _downscale(capture.cameras[serial], config.size)
+                factor = shrink_factor(capture.cameras[serial], config.size)
                 views.append(_shrink(capture.frames(sequence, serial), factor)[found])
                 alphas.append(_shrink(capture.masks(sequence, serial), factor)[found])
             images.append(np.stack(views, 1))
@@ -82,23 +82,14 @@ class TrainingSet:
         if capture.neutral not in names:
             raise ValueError(f"{capture.root}: its neutral frame {capture.neutral} is no usable training frame; name a "
                              "sequence and frame of the training set under 'neutral' in capture.json")
-        cameras = [capture.cameras[s].scaled(1 / _downscale(capture.cameras[s], config.size)) for s in serials]
+        cameras = [capture.cameras[s].scaled(1 / shrink_factor(capture.cameras[s], config.size)) for s in serials]
         return cls(np.concatenate(images), np.concatenate(masks), np.concatenate(descriptors).astype(np.float32),
                    np.concatenate(poses), cameras, names, names.index(capture.neutral))
 
 
-def _downscale(camera, size: int) -> int:
-    """Whole factor by which a camera's pictures shrink so that their longest side is at least `size`."""
-    return max(1, max(camera.width, camera.height) // size)
-
-
 def _shrink(frames: np.ndarray, factor: int) -> np.ndarray:
-    """Average factor x factor blocks; [T, H, W(, 3)] in [0, 1] -> uint8."""
-    t, height, width = frames.shape[:3]
-    height, width = height // factor, width // factor
-    blocks = np.asarray(frames)[:, :height * factor, :width * factor]
-    blocks = blocks.reshape(t, height, factor, width, factor, *frames.shape[3:]).mean((2, 4))
-    return (blocks * (1 if frames.dtype == np.uint8 else 255) + 0.5).astype(np.uint8)
+    """uint8 [T, H, W, 3], or masks [T, H, W] in [0, 1], at a fraction of their size: uint8."""
+    return (block_mean(frames, factor) * (1 if frames.dtype == np.uint8 else 255) + 0.5).astype(np.uint8)
 
 
 def _halve(images: torch.Tensor, masks: torch.Tensor, Ks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -1,0 +1,20 @@
+"""Pictures at a fraction of their size: whole blocks averaged, which no filter can tilt or ring."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from raf_lite.captures.cameras import Camera
+
+
+def shrink_factor(camera: Camera, size: int) -> int:
+    """Whole factor by which a camera's pictures shrink so that their longest side is at least `size` pixels; never below 1."""
+    return max(1, max(camera.width, camera.height) // size)
+
+
+def block_mean(frames: np.ndarray, factor: int) -> np.ndarray:
+    """Mean of each factor x factor block of [T, H, W] or [T, H, W, 3], in floating point; rows and columns left over are cut."""
+    t, height, width = frames.shape[:3]
+    height, width = height // factor, width // factor
+    blocks = np.asarray(frames)[:, :height * factor, :width * factor]
+    return blocks.reshape(t, height, factor, width, factor, *frames.shape[3:]).mean((2, 4))
