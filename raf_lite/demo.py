@@ -48,7 +48,7 @@ def run(out: str | Path = "out/demo", data: str | Path | None = None) -> Path:
     config = PRESETS["fast" if fast else "gpu" if device == "cuda" else "cpu"]
     if device == "cuda" and not fast:
         # The shipped capture is small; the preset's long schedule is for captures of the size of NeRSemble's.
-        config = config.with_(steps=5000, size=256, gaussians=20000)
+        config = config.with_(steps=5000, size=256, coarse_steps=2500, gaussians=20000)
     capture = open_capture(data / "mini_nersemble" / SUBJECT)
     bank = ExpressionBank.load(data / "bank", descriptor=config.descriptor)
     print(f"raf_lite {raf_lite.__version__}, {device}{', RAF_FAST: numbers mean nothing' if fast else ''}: {len(RUNS)} avatars "

@@ -127,7 +127,7 @@ class Trainer:
                 gaussians=config.gaussians, rng=np.random.default_rng(config.seed), descriptor=config.descriptor,
                 descriptor_mean=data.descriptors.mean(0), descriptor_scale=2.5 * max(float(deviation), 1e-6),
                 field=config.field).to(self.device)
-        self.optimizer = torch.optim.Adam(self._parameter_groups(), eps=1e-15, foreach=True)
+        self.optimizer = torch.optim.Adam(self._parameter_groups(), eps=1e-15, fused=True)
         self.schedule = torch.optim.lr_scheduler.ExponentialLR(self.optimizer, config.lr_final ** (1 / config.steps))
         self.step = 0
         self.images = torch.from_numpy(data.images)
