@@ -11,6 +11,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from raf_lite.avatar import GaussianAvatar
 from raf_lite.bank import ExpressionBank
 from raf_lite.training import PRESETS, TrainConfig, Trainer, TrainingSet, reconstruction_loss, ssim
+from raf_lite.training.ssim import ssim_torch
 from raf_lite.training.trainer import _halve
 
 
@@ -48,6 +49,25 @@ def test_ssim_is_torchmetrics_ssim_and_differentiable():
     x = b.clone().requires_grad_()
     ssim(a, x).backward()
     assert torch.isfinite(x.grad).all() and x.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("shape", [(1, 11, 11, 3), (2, 24, 37, 3)])
+def test_the_ssim_of_a_cpu_is_that_of_torch_with_its_gradients(shape):
+    g = torch.Generator().manual_seed(1)
+    a, b = torch.rand(shape, generator=g), torch.rand(shape, generator=g)
+    answers = []
+    for call, dtype in ((ssim, torch.float32), (ssim_torch, torch.float64)):
+        pair = [x.to(dtype).requires_grad_() for x in (a, b)]
+        value = call(*pair)
+        answers.append((value.detach().double(), *(x.double() for x in torch.autograd.grad(3 * value, pair))))
+    (value, *gradients), (exact, *exact_gradients) = answers
+    assert value.item() == pytest.approx(exact.item(), abs=1e-6)
+    for ours, theirs in zip(gradients, exact_gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=5e-6 * theirs.abs().max().item())
+    with pytest.raises(ValueError, match="at least 11 pixels"):
+        ssim(a[:, :10], b[:, :10])
+    with pytest.raises(ValueError, match="same shape"):
+        ssim(a, b[:, :, 1:])
 
 
 def test_loss_terms_by_hand():

@@ -171,9 +171,7 @@ def _check_tensors(tensors: dict[str, Tensor]) -> None:
             raise ValueError(f"{name} must be a floating tensor of the same dtype as means ({means.dtype}), got {tensor.dtype}")
         if tensor.device != means.device:
             raise ValueError(f"{name} must be on the device of means ({means.device}), got {tensor.device}")
-    # One sum per tensor is cheap, and one transfer for all of them spares a GPU seven waits; a sum may also overflow, hence
-    # the second, exact look.
-    if not torch.stack([t.detach().sum() for t in tensors.values()]).isfinite().all():
+    if not _sums_are_finite([t.detach() for t in tensors.values()]):  # a sum may also overflow, hence the second, exact look
         for name, tensor in tensors.items():
             bad = (~tensor.detach().isfinite()).nonzero()
             if len(bad):
@@ -190,6 +188,14 @@ def _check_tensors(tensors: dict[str, Tensor]) -> None:
         if singular[camera]:
             raise ValueError(f"viewmats[{camera}] is singular: its upper left 3x3 block must be a rotation")
         raise ValueError(f"Ks[{camera}] must have positive focal lengths, got {K[camera, 0, 0]} and {K[camera, 1, 1]}")
+
+
+def _sums_are_finite(tensors: list[Tensor]) -> bool:
+    """Whether each tensor's sum is finite, by the cheapest way to learn it."""
+    if tensors[0].device.type == "cpu":  # numpy, since torch would wake its threads for each
+        with np.errstate(over="ignore", invalid="ignore"):
+            return bool(np.isfinite([t.numpy().sum() for t in tensors]).all())
+    return bool(torch.stack([t.sum() for t in tensors]).isfinite().all())  # one transfer spares a GPU seven waits
 
 
 def _choose_backend(backend: str, means: Tensor) -> str:

@@ -1,7 +1,8 @@
 """Training: settings, losses, the loop with progress, logs and resume."""
 
 from raf_lite.training.config import PRESETS, TrainConfig
-from raf_lite.training.losses import reconstruction_loss, ssim
+from raf_lite.training.losses import reconstruction_loss
+from raf_lite.training.ssim import ssim
 from raf_lite.training.trainer import Trainer, TrainingSet
 
 __all__ = ["PRESETS", "TrainConfig", "Trainer", "TrainingSet", "reconstruction_loss", "ssim"]
