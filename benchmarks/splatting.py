@@ -10,14 +10,17 @@ Writes benchmarks/results/splatting.json with machine and versions. Quote ratios
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import raf_lite  # noqa: F401  (first: it sets torch's threads to wait without spinning)
 
@@ -30,10 +33,12 @@ from scenes import GAUSSIAN_PARAMETERS, head_scene, moved
 from torch_tiles import rasterize_tiles
 
 from raf_lite._files import write_json
-from raf_lite.splatting import rasterize
+from raf_lite.splatting import compositing, projection, rasterize
 from raf_lite.splatting.reference import ALPHA_MAX, ALPHA_MIN, TILE, TRANSMITTANCE_MIN
 
 GAUSSIANS, SIZES = (5_000, 20_000, 50_000), (128, 256)
+KERNELS = {projection: ("project_forward", "project_backward"),
+           compositing: ("prepare", "bin_tiles", "blend_forward", "blend_backward", "gather")}
 TARGETS = {"times_faster_than_torch_tiles": 60, "times_the_bound": 12, "cold_start_s": 20, "warm_start_s": 1}
 
 # Floating-point operations, a fused multiply-add being two. A pair that is looked at costs the distance (2), the quadratic form
@@ -125,6 +130,27 @@ def time_backend(render: Callable[..., tuple], scene: dict, seconds: float) -> t
     return forward, milliseconds(both, seconds=seconds)
 
 
+def kernel_milliseconds(scene: dict, seconds: float) -> dict[str, float]:
+    """Where forward + backward goes: median ms of each numba kernel, and of everything around them ("python and torch")."""
+    times: dict[str, list[float]] = {}
+
+    def timed(name: str, call: Callable) -> Callable:
+        def run(*args):
+            start = time.perf_counter()
+            call(*args)
+            times.setdefault(name, []).append((time.perf_counter() - start) * 1e3)
+        return run
+
+    with contextlib.ExitStack() as stack:
+        for module, names in KERNELS.items():
+            for name in names:
+                stack.enter_context(mock.patch.object(module, name, timed(name, getattr(module, name))))
+        _, both = time_backend(rasterize, scene, seconds)
+    # Kernels of the forward pass also ran without gradients; their time is the same.
+    out = {name: round(statistics.median(values), 3) for name, values in times.items()}
+    return out | {"python and torch": round(both["median_ms"] - sum(out.values()), 3)}
+
+
 FIRST_CALL = """
 import json, time
 start = time.perf_counter()
@@ -196,11 +222,14 @@ def main() -> None:
     print(HEADER)
     # Torch tiles take seconds a call, hence few of them; the number of runs stands beside each.
     result |= measure(GAUSSIANS, SIZES, seconds=2.0, tiles_seconds=4.0)
+    result["kernels_20k_128_ms"] = kernel_milliseconds(head_scene(20_000, 128), seconds=2.0)
     with tempfile.TemporaryDirectory() as cache:
         result["start"] = {name: start_seconds(cache) for name in ("cold", "warm")}
     result["targets"] = judge(result)
     result["seconds"] = round(time.perf_counter() - started, 1)
     print(f"\nmeasured peak: {result['fma_peak_gflops']} GFLOP/s in fused multiply-adds, {nb.get_num_threads()} threads")
+    print("20,000 Gaussians, 128 px, forward + backward, ms: "
+          + ", ".join(f"{name} {ms:.2f}" for name, ms in result["kernels_20k_128_ms"].items()))
     for name, verdict in result["targets"].items():
         print(f"{name:<30} target {verdict['target']:>3}  reached {verdict['reached']:>6}  "
               + ("met" if verdict["met"] else "NOT met"))

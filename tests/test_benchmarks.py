@@ -121,6 +121,9 @@ def test_the_splatting_benchmark_in_small():
         assert row["numba"]["fastest_ms"] > row["bound_ms"] > 0
         ratio = row["torch_tiles"]["median_ms"] / row["numba"]["median_ms"]
         assert row["times_faster_than_torch_tiles"] == pytest.approx(ratio, rel=0.02, abs=0.06)
+    parts = splatting.kernel_milliseconds(scenes.head_scene(200, 32), 0.05)
+    assert set(parts) == {"python and torch", *(name for names in splatting.KERNELS.values() for name in names)}
+    assert min(parts.values()) > 0
     row = {"gaussians": 20_000, "size": 128, "stage": "forward+backward", "times_faster_than_torch_tiles": 61,
            "times_the_bound": 13}
     verdicts = splatting.judge({"rows": [row], "start": {"cold": {"first_call_s": 19}, "warm": {"first_call_s": 1.5}}})
