@@ -6,6 +6,7 @@ of the machine. Writes benchmarks/results/rig.json with machine and versions. Qu
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import statistics
@@ -35,6 +36,7 @@ def milliseconds(call, repeats: int = 30) -> float:
 
 def main() -> None:
     """Measure, print, write."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     model, person = HeadModel(load_pack()), Person.from_seed(0)
     bake = milliseconds(lambda: model.bake(person.shape, person.look), 5)
     head, cameras = model.bake(person.shape, person.look), studio_cameras(256)

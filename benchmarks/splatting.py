@@ -10,6 +10,7 @@ Writes benchmarks/results/splatting.json with machine and versions. Quote ratios
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
@@ -217,6 +218,7 @@ def judge(result: dict) -> dict:
 
 def main() -> None:
     """Measure, print, write."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     started = time.perf_counter()
     result = {"machine": describe_machine()}
     print(HEADER)

@@ -7,6 +7,7 @@ benchmarks/results/training_step.json with machine and versions. Quote shares; m
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import tempfile
 import time
@@ -128,6 +129,7 @@ def summarise(steps: list[dict[str, float]], coarse_steps: int) -> dict[str, dic
 
 def main() -> None:
     """Measure, print, write."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     config = PRESETS["cpu"]
     data = TrainingSet.from_capture(open_capture(find_data() / "mini_nersemble" / "001"), config)
     result = {"machine": describe_machine(), "config": config.as_dict()}
