@@ -41,6 +41,29 @@ def _demo(args: argparse.Namespace) -> int:
     return 0
 
 
+def _study(args: argparse.Namespace) -> int:
+    """`raf-lite study run|select|retrieval|status|report`."""
+    from raf_lite.study import execute, selecting
+
+    if args.what == "run":
+        left = execute.execute(args.plan, args.folder, args.jobs, args.most)
+        print(f"{args.plan}: {left} runs left" if left else f"{args.plan}: all runs are done; see raf-lite study report")
+    elif args.what == "select":
+        choice = selecting.choose(args.folder)
+        for descriptor in ("blendshapes", "landmarks-neutral"):
+            print(f"{descriptor}: {choice[descriptor]['variant']}, p = {choice[descriptor]['p']}")
+    elif args.what == "retrieval":
+        execute.grade_retrieval(args.folder, args.jobs)
+    elif args.what == "status":
+        for name, (done, total) in execute.status(args.folder).items():
+            print(f"{name:<13} {done:>4} of {total} runs")
+    else:
+        from raf_lite.study.report import write_study_report
+
+        print(*write_study_report(args.folder, args.out), sep="\n")
+    return 0
+
+
 def _doctor(args: argparse.Namespace) -> int:
     """Print what is here and what is missing, each with its mend."""
     import torch
@@ -95,6 +118,22 @@ def parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="train three avatars from the shipped capture, grade and film them")
     demo.add_argument("--out", type=Path, default=Path("out/demo"), help="where the report goes (default: out/demo)")
     demo.set_defaults(run=_demo)
+
+    study = commands.add_parser("study", help="when does retrieval help: runs, resumable, and their report; needs the rig and "
+                                              "MediaPipe").add_subparsers(required=True, metavar="what", dest="what")
+    run = study.add_parser("run", help="do the runs of a plan that are not done yet")
+    run.add_argument("plan", help="selection, confirmation, seeds, rates, bounds, bank, coverage, descriptors or tolerance")
+    run.add_argument("--most", type=int, help="stop after so many runs")
+    select = study.add_parser("select", help="choose the best variant from the selection runs, once, before confirmation")
+    graded = study.add_parser("retrieval", help="grade neighbours against the truth, and what leaks from each descriptor")
+    for command in (run, graded):
+        command.add_argument("--jobs", type=int, default=2, help="processes, one core each (default: 2)")
+    report = study.add_parser("report", help="report.html and report.md from the lines alone")
+    report.add_argument("--out", type=Path, help="folder of the report (default: that of the lines)")
+    for command in (run, select, graded, study.add_parser("status", help="how many runs of each plan are done"), report):
+        command.add_argument("--folder", type=Path, default=Path("benchmarks/results/study"),
+                             help="folder of the lines (default: benchmarks/results/study)")
+        command.set_defaults(run=_study)
 
     commands.add_parser("doctor", help="what is installed here, and what is missing").set_defaults(run=_doctor)
     return top

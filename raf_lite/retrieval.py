@@ -20,16 +20,18 @@ import torch
 if TYPE_CHECKING:
     from raf_lite.bank import ExpressionBank
 
-KEYS = ("raw", "centred")
+KEYS = ("raw", "centred", "weighted")
 CONTROLS = ("random", "gaussian", "residual", "mean_shift")
 STRATEGIES = ("nearest", *CONTROLS)
 
 # The settings by name, and every control of each ("centred-gaussian"): it has the key and k of the setting that it controls.
-# The k = 1 of "paper" is our reading of its nearest neighbour; k = 16 and the centred key are ours.
+# The k = 1 of "paper" is our reading of its nearest neighbour; k = 16, centred and weighted keys, and blending are ours.
 SETTINGS: dict[str, dict] = {
     "paper": {"key": "raw", "k": 1, "strategy": "nearest"},
     "paper-k16": {"key": "raw", "k": 16, "strategy": "nearest"},
     "centred": {"key": "centred", "k": 16, "strategy": "nearest"},
+    "weighted": {"key": "weighted", "k": 16, "strategy": "nearest"},
+    "blended": {"key": "centred", "k": 16, "strategy": "nearest", "blend": True},
 }
 SETTINGS |= {f"{name}-{control}": {**setting, "strategy": control}
              for name, setting in SETTINGS.items() for control in CONTROLS}
@@ -44,8 +46,12 @@ class RetrievalAugmentation:
     if the bank holds it.
 
     key: what neighbours are searched on. "raw" (the paper's) compares descriptors as they are. "centred" (ours) compares
-    descriptors minus the mean of their own person, so that neighbours share the expression rather than the face shape. Either
-    way the donor's raw descriptor is what is put in.
+    descriptors minus the mean of their own person, so that neighbours share the expression rather than the face shape. "weighted"
+    (ours) also divides each dimension by the deviation of the donors' means, so that what differs from person to person anyway
+    counts less. Whatever the key, the donor's raw descriptor is what is put in.
+
+    blend: put in only a share of the way from the old descriptor to the new one, drawn evenly from 0 to 1 each time; gentler on
+    what the person does themselves.
 
     strategy: "nearest" is RAF. The others are controls that use the same bank without retrieving by similarity:
         random      a random row of the bank is put in
@@ -60,7 +66,7 @@ class RetrievalAugmentation:
     """
 
     def __init__(self, bank: ExpressionBank, p: float = 0.2, k: int = 1, key: str = "raw", strategy: str = "nearest",
-                 subject=None):
+                 subject=None, blend: bool = False):
         if not 0 <= p <= 1:
             raise ValueError(f"p = {p} is not a probability; use a number from 0 to 1")
         if key not in KEYS:
@@ -68,6 +74,7 @@ class RetrievalAugmentation:
         if strategy not in STRATEGIES:
             raise ValueError(f"unknown strategy '{strategy}'; choose one of {', '.join(STRATEGIES)}")
         self.bank, self.p, self.k, self.key, self.strategy, self.subject = bank, p, k, key, strategy, subject
+        self.blend = blend
         self._exclude = () if subject is None else (subject,)
         rows = bank.allowed_rows(self._exclude)
         if not 1 <= k <= len(rows):
@@ -100,7 +107,8 @@ class RetrievalAugmentation:
             raise ValueError(f"strategy '{self.strategy}' needs at least {needed} training descriptors, not {len(train)}; "
                              "fit it on all training frames")
         self.subject_mean = train.mean(axis=0, dtype=np.float64)
-        self._keys = self.bank if self.key == "raw" else self.bank.centred()
+        self._key_scale = self._identity_scale() if self.key == "weighted" else 1.0
+        self._keys = self.bank if self.key == "raw" else self.bank.centred(scale=self._key_scale)
         self._allowed = self.bank.allowed_rows(self._exclude)
         self.neighbours = self._search(train)
         self.residuals = self.bank.descriptors[self.neighbours] - train[:, None]
@@ -119,8 +127,8 @@ class RetrievalAugmentation:
         generator: `numpy.random.Generator` or `torch.Generator`, to match. index: int [B], which rows of the fitted training
         set these are; their neighbours are then looked up instead of searched for, and "residual" takes no frame's own.
 
-        info, of the same type: `replaced` bool [B]; `rows` int64 [B], the row of the bank that was put in, or -1;
-        `distances` float32 [B], Euclidean, from the old to the new descriptor.
+        info, of the same type: `replaced` bool [B]; `rows` int64 [B], the row of the bank that was put in (with `blend`,
+        gone towards), or -1; `distances` float32 [B], Euclidean, from the old to the new descriptor.
 
         Every call draws the same amount from the generator, whatever p and strategy: runs that differ only in those
         replace the same descriptors, so that a control is paired with what it controls.
@@ -184,15 +192,23 @@ class RetrievalAugmentation:
             new = old + self.residuals[other, rng.integers(self.k, size=count)]
         else:
             new = old + rng.choice(self._mean_shifts, size=count)
+        if self.blend:
+            new = old + rng.random((count, 1)) * (new - old)
         rows = np.full(len(batch), -1, dtype=np.int64)
         rows[replaced] = taken
         return replaced, rows, new.astype(np.float64)
 
     def _search(self, descriptors: np.ndarray) -> np.ndarray:
         """Rows of the bank [B, k] nearest to the subject's descriptors [B, D] in the space of the key."""
-        if self.key == "centred":
-            return self._keys.search(descriptors - self.subject_mean, self.k, self._exclude)[1]
-        return self.bank.search(descriptors, self.k, self._exclude)[1]
+        if self.key == "raw":
+            return self.bank.search(descriptors, self.k, self._exclude)[1]
+        return self._keys.search((descriptors - self.subject_mean) / self._key_scale, self.k, self._exclude)[1]
+
+    def _identity_scale(self) -> np.ndarray:
+        """How far people differ on average in each dimension, [D], with a floor: a tenth of the variance inside a person."""
+        means = self.bank.donor_means()[1]
+        inside = self.bank.centred().descriptors.var(axis=0, dtype=np.float64)
+        return np.sqrt(means.var(axis=0) + 0.1 * inside + 1e-6 * inside.mean() + np.finfo(float).tiny)
 
     def _checked_index(self, index, batch: int) -> np.ndarray:
         index, frames = np.asarray(index), len(self.neighbours)

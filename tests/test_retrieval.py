@@ -162,10 +162,53 @@ def test_every_setting_has_all_its_controls_with_its_own_key_and_k():
     assert SETTINGS["paper"] == {"key": "raw", "k": 1, "strategy": "nearest"}
     assert SETTINGS["paper-k16"] == {"key": "raw", "k": 16, "strategy": "nearest"}
     assert SETTINGS["centred"] == {"key": "centred", "k": 16, "strategy": "nearest"}
-    assert len(SETTINGS) == 3 * len(STRATEGIES)
-    for name in ("paper", "paper-k16", "centred"):
+    assert SETTINGS["weighted"] == {"key": "weighted", "k": 16, "strategy": "nearest"}
+    assert SETTINGS["blended"] == {"key": "centred", "k": 16, "strategy": "nearest", "blend": True}
+    names = [name for name, setting in SETTINGS.items() if setting["strategy"] == "nearest"]
+    assert len(SETTINGS) == len(names) * len(STRATEGIES)
+    for name in names:
         for control in CONTROLS:
             assert SETTINGS[f"{name}-{control}"] == {**SETTINGS[name], "strategy": control}
+
+
+def test_a_weighted_key_looks_past_what_differs_from_person_to_person(train):
+    # Dimension 0 is who somebody is, dimension 1 what they do; a little of the first leaks into every frame.
+    rng = np.random.default_rng(0)
+    donors = np.repeat(np.arange(30), 40)
+    who, does = rng.normal(0, 5, 30)[donors], rng.normal(0, 1, (30, 40))
+    does = (does - does.mean(1, keepdims=True)).ravel()
+    rows = np.stack([who + rng.normal(0, 1, 1200), does], 1).astype(np.float32)
+    bank = ExpressionBank.from_arrays(rows, donors)
+    own = rng.normal(0, 1, (200, 2)).astype(np.float32)
+    own -= own.mean(0)
+    error = {}
+    for key in ("raw", "centred", "weighted"):
+        raf = RetrievalAugmentation(bank, k=4, key=key).fit(own)
+        error[key] = np.abs(rows[raf.neighbours, 1] - own[:, None, 1]).mean()
+    assert error["weighted"] < 0.5 * error["centred"] and error["centred"] < error["raw"]
+    # By hand: the distance is that of centred codes, each dimension over the floored deviation of the donors' means.
+    means = np.stack([rows[donors == d].mean(0) for d in range(30)]).astype(np.float64)
+    centred = rows - means[donors]
+    scale = np.sqrt(means.var(0) + 0.1 * centred.var(0))
+    distance = np.linalg.norm((centred - (own[0] - own.mean(0))) / scale, axis=1)
+    assert set(raf.neighbours[0]) == set(np.argsort(distance)[:4])
+
+
+def test_blending_goes_an_even_share_of_the_way(bank, train):
+    raf = RetrievalAugmentation(bank, p=1, k=1, key="centred", blend=True).fit(train)
+    index = np.zeros(4000, dtype=np.int64)
+    out, info = raf.augment(train[index].astype(np.float64), np.random.default_rng(0), index=index)
+    way = bank.descriptors[raf.neighbours[0, 0]].astype(np.float64) - train[0]
+    shares = (out - train[0]) @ way / (way @ way)
+    np.testing.assert_allclose(out, train[0] + shares[:, None] * way, atol=1e-5)
+    assert 0 <= shares.min() < 0.01 and 0.99 < shares.max() <= 1
+    assert abs(shares.mean() - 0.5) < 0.02 and abs(shares.var() - 1 / 12) < 0.005
+    assert (info["rows"] == raf.neighbours[0, 0]).all()
+    # Its noise control has the same covariance as what it adds: a third of the residuals', since the shares' mean square is 1/3.
+    noise = RetrievalAugmentation(bank, p=1, k=16, key="centred", strategy="gaussian", blend=True).fit(train)
+    added = noise.augment(np.zeros((40_000, 6)), np.random.default_rng(1))[0]
+    np.testing.assert_allclose(np.cov(added.T, bias=True), noise.residual_covariance / 3,
+                               atol=0.05 * np.abs(noise.residual_covariance).max())
 
 
 # --- randomness ---------------------------------------------------------------------------------------------------------------
@@ -238,7 +281,8 @@ def test_torch_keeps_type_and_device(bank, train, dtype, device):
         taken = info["rows"] >= 0
         if taken.any():
             expected = torch.from_numpy(bank.descriptors[info["rows"][taken].cpu().numpy()]).to(batch)
-            assert torch.equal(out[taken], expected), name
+            if not raf.blend:
+                assert torch.equal(out[taken], expected), name
         assert torch.equal(out[~info["replaced"]], before[~info["replaced"]])
         assert torch.equal(batch, before)
 

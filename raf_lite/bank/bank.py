@@ -198,14 +198,15 @@ class ExpressionBank:
         names, member = np.unique(self.donors, return_inverse=True)
         return names, _means(self.descriptors, member, len(names))
 
-    def centred(self) -> ExpressionBank:
+    def centred(self, scale: np.ndarray | float = 1.0) -> ExpressionBank:
         """A bank of the same rows, each minus its own donor's mean: what is left is mostly expression, not identity.
 
         Two people's frames are then near each other when both depart from their own average in the same way; no label is needed.
+        scale: [D] or a number, by which the offsets are divided.
         """
         names, member = np.unique(self.donors, return_inverse=True)
         offsets = self.descriptors - _means(self.descriptors, member, len(names))[member]
-        return ExpressionBank.from_arrays(offsets, self.donors, encoder=f"{self.encoder} minus donor mean",
+        return ExpressionBank.from_arrays(offsets / scale, self.donors, encoder=f"{self.encoder} minus donor mean",
                                           descriptor=self.descriptor, index=self.factory)
 
     def stats(self) -> dict:

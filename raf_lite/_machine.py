@@ -1,0 +1,27 @@
+"""Where a measurement was made."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+import numba
+import numpy as np
+import torch
+
+import raf_lite
+
+
+def describe_machine() -> dict:
+    """Processor, threads and versions; the load that others put on the machine, where the system tells."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        model = names[0] if names else model
+    return {"processor": model, "machine": platform.machine(), "system": platform.system(), "cpus": os.cpu_count(),
+            "numba_threads": numba.get_num_threads(), "torch_threads": torch.get_num_threads(),
+            "load_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+            "python": platform.python_version(), "numpy": np.__version__, "numba": numba.__version__,
+            "torch": torch.__version__, "raf_lite": raf_lite.__version__}

@@ -1,0 +1,73 @@
+"""The study's descriptors: two encoder outputs, each as it is, minus the own neutral frame, or minus the own video mean."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+from raf_lite.bank import ExpressionBank
+from raf_lite.descriptors import ENCODER, relative_to
+from raf_lite.manifest import find_data
+from raf_lite.study.people import CROSS_SEQUENCES, SEEN_DONORS, TURNED, load_person
+
+ENCODED = ("blendshapes", "landmarks")
+DESCRIPTORS = tuple(f"{name}{form}" for name in ENCODED for form in ("", "-neutral", "-mean"))
+BANKS = ("shipped", "seen")  # "seen": donors who make only the faces that the subject's training has
+BANK_COLUMNS = {"blendshapes": "blendshapes", "landmarks": "landmarks_pca"}
+
+
+def parts(descriptor: str) -> tuple[str, str]:
+    """("blendshapes" or "landmarks", "raw", "neutral" or "mean"); ValueError for another name."""
+    if descriptor not in DESCRIPTORS:
+        raise ValueError(f"unknown descriptor '{descriptor}'; choose one of {', '.join(DESCRIPTORS)}")
+    encoded, _, form = descriptor.partition("-")
+    return encoded, form or "raw"
+
+
+def in_form(codes: np.ndarray, form: str, neutral: np.ndarray, video: np.ndarray) -> np.ndarray:
+    """Codes [N, D] of one person in a form. neutral: [D] or [M, D]. video: [F, D], of which the mean is taken."""
+    return codes if form == "raw" else relative_to(codes, neutral if form == "neutral" else video)
+
+
+def reference_of(recording: dict[str, np.ndarray], encoded: str) -> tuple[np.ndarray, np.ndarray]:
+    """(neutral code [D], codes [F, D] of the usable video) of a recording of a driver; frames turned on purpose are left out."""
+    plain = np.isin(recording["sequence"], [s for s in CROSS_SEQUENCES if s != TURNED]) & recording["found"]
+    neutral = (recording["sequence"] == "FREE") & (recording["frame"] == 0)
+    return recording[encoded][neutral][0], recording[encoded][plain]
+
+
+def driving_codes(answers: dict[str, np.ndarray], descriptor: str, own_neutral: np.ndarray, own_video: np.ndarray) -> np.ndarray:
+    """What drives each graded frame [T, D]: every row relative to the person who acts in it, the subject or a driver."""
+    encoded, form = parts(descriptor)
+    out = np.empty_like(answers[encoded])
+    for driver in np.unique(answers["driver"]):
+        rows = answers["driver"] == driver
+        reference = (own_neutral, own_video) if driver < 0 else reference_of(load_person("driver", int(driver)), encoded)
+        out[rows] = in_form(answers[encoded][rows], form, *reference)
+    return out
+
+
+@cache
+def study_bank(descriptor: str, bank: str = "shipped", rows: int | None = None) -> ExpressionBank:
+    """The shipped bank, or the one whose donors make seen faces only, in a descriptor's form.
+
+    rows: a random part of that many rows, the same for everyone (None: all). Donors keep their reference of the whole bank.
+    """
+    encoded, form = parts(descriptor)
+    if bank == "shipped":
+        source = ExpressionBank.load(find_data() / "bank", descriptor=BANK_COLUMNS[encoded])
+        codes, donors, neutral = source.descriptors, source.donors, source.neutral
+    elif bank == "seen":
+        people = [load_person("seen", seed) for seed in SEEN_DONORS]
+        codes = np.concatenate([p[encoded][p["found"]] for p in people])
+        neutral = np.concatenate([p["neutral"][p["found"]] for p in people])
+        donors = np.repeat(np.arange(len(people)), [int(p["found"].sum()) for p in people])
+    else:
+        raise ValueError(f"unknown bank '{bank}'; choose one of {', '.join(BANKS)}")
+    formed = np.empty_like(codes)
+    for donor in np.unique(donors):
+        own = donors == donor
+        formed[own] = in_form(codes[own], form, codes[own & neutral], codes[own])
+    kept = np.arange(len(formed)) if rows is None else np.sort(np.random.default_rng(0).permutation(len(formed))[:rows])
+    return ExpressionBank.from_arrays(formed[kept], donors[kept], encoder=ENCODER, descriptor=descriptor, neutral=neutral[kept])

@@ -1,0 +1,138 @@
+"""Which runs the study consists of. A plan is a list of runs; every run that is done, in whatever plan, is done for all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from raf_lite.study.people import SUBJECTS
+from raf_lite.study.runs import RunSpec
+
+SELECTION_FILE = "selection.json"
+RAW, RELATIVE = "blendshapes", "landmarks-neutral"
+SELECT, CONFIRM = SUBJECTS["selection"], SUBJECTS["confirmation"]
+
+# What the selection subjects try: descriptor -> (variant, p).
+CANDIDATES = {
+    RAW: [("paper", 0.2), ("paper-k16", 0.2), ("centred", 0.1), ("centred", 0.2), ("centred-residual", 0.2), ("weighted", 0.1),
+          ("weighted", 0.2), ("blended", 0.3), ("weighted-blended", 0.3)],
+    RELATIVE: [("paper-k16", 0.2), ("centred", 0.1), ("paper-k16-residual", 0.2), ("centred-residual", 0.2), ("blended", 0.2),
+               ("weighted-blended", 0.2)],
+}
+
+
+def baselines(subjects, descriptor: str, **fields) -> list[RunSpec]:
+    """A run without retrieval a subject."""
+    return [RunSpec(s, descriptor, "none", **fields) for s in subjects]
+
+
+def selection() -> list[RunSpec]:
+    """Every candidate on the selection subjects."""
+    out = []
+    for descriptor, candidates in CANDIDATES.items():
+        out += baselines(SELECT, descriptor)
+        out += [RunSpec(s, descriptor, variant, p) for variant, p in candidates for s in SELECT]
+    return out
+
+
+def read_selection(folder: Path) -> dict:
+    """The committed choice. ValueError where it was not made: confirmation must not start before it."""
+    path = folder / SELECTION_FILE
+    if not path.is_file():
+        raise ValueError(f"{path} is not there; run the plan 'selection' and then `raf-lite study select`, which writes it, "
+                         "before anything is confirmed")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def confirmed_variants(choice: dict, descriptor: str) -> list[tuple[str, float]]:
+    """(variant, p) that the confirmation subjects get, each retrieval with its matched noise.
+
+    On blendshapes that includes the best candidate of another kind than the chosen one: blending, which cost nothing.
+    """
+    best = choice[descriptor]["variant"], choice[descriptor]["p"]
+    family = best[0] if not best[0].endswith(("-residual", "-mean_shift")) else best[0].rsplit("-", 1)[0]
+    p = choice["p"]
+    out = [("paper", p), ("paper-k16", p), ("centred", p), best, (f"{family}-gaussian", best[1]), ("paper-k16-gaussian", p),
+           ("centred-gaussian", p), ("paper-gaussian", p), ("paper-random", p)]
+    if descriptor == RAW:
+        out += [("blended", 0.3), ("blended-gaussian", 0.3)]
+    return list(dict.fromkeys(out))
+
+
+def confirmation(choice: dict) -> list[RunSpec]:
+    """All confirmation subjects, one after the other, blendshapes first: a part of the plan is a smaller study."""
+    out = []
+    for descriptor in (RAW, RELATIVE):
+        for s in CONFIRM:
+            out += baselines([s], descriptor)
+            out += [RunSpec(s, descriptor, variant, p) for variant, p in confirmed_variants(choice, descriptor)]
+    return out
+
+
+def seeds(choice: dict) -> list[RunSpec]:
+    """Two more seeds for two confirmation subjects: how much of a difference is the seed."""
+    out = []
+    for seed in (1, 2):
+        for descriptor in (RAW, RELATIVE):
+            for s in CONFIRM[:2]:
+                best = choice[descriptor]
+                variants = [("paper-k16", choice["p"]), ("centred", choice["p"]), (best["variant"], best["p"])]
+                out += baselines([s], descriptor, seed=seed)
+                out += [RunSpec(s, descriptor, v, p, seed=seed) for v, p in dict.fromkeys(variants)]
+    return out
+
+
+def rates(choice: dict) -> list[RunSpec]:
+    """How often: p up to one half."""
+    return baselines(SELECT, RAW) + [RunSpec(s, RAW, v, p) for v in ("paper", "paper-k16", "centred", "blended")
+                                     for p in (0.2, 0.5) for s in SELECT]
+
+
+def descriptors(choice: dict) -> list[RunSpec]:
+    """Every descriptor without retrieval and with two retrievals, on the selection subjects."""
+    from raf_lite.study.codes import DESCRIPTORS
+
+    return [RunSpec(s, d, v) for d in DESCRIPTORS for v in ("none", "paper-k16", "centred", "centred-residual") for s in SELECT]
+
+
+def bank(choice: dict) -> list[RunSpec]:
+    """Bank size, and a bank that has not seen the exam."""
+    out = baselines(SELECT, RAW)
+    for variant in ("paper-k16", "centred"):
+        out += [RunSpec(s, RAW, variant, bank_rows=n) for n in (1000, 3000) for s in SELECT]
+        out += [RunSpec(s, RAW, variant) for s in SELECT]
+        out += [RunSpec(s, RAW, variant, bank="seen") for s in SELECT]
+    return out
+
+
+def coverage(choice: dict) -> list[RunSpec]:
+    """How much of the scripts, or of the frames, the subject's own recording has."""
+    return [RunSpec(s, RAW, v, scripts=scripts, frames=frames) for scripts, frames in ((1, 1), (0.65, 1), (0.35, 1), (1, 0.25))
+            for v in ("none", "paper-k16", "centred") for s in SELECT]
+
+
+def bounds(choice: dict) -> list[RunSpec]:
+    """True pairs (what perfect retrieval would give) and augmentation of the pose."""
+    return baselines(SELECT, RAW) + [RunSpec(s, RAW, v, p) for v, p in
+                                     (("pairs", 0.2), ("pairs", 0.5), ("pose", 0.5), ("centred+pose", 0.2)) for s in SELECT]
+
+
+def tolerance(choice: dict) -> list[RunSpec]:
+    """Driving codes of 4 bits, 2 bits, and with noise."""
+    return [RunSpec(s, RAW, v, tolerance=True) for v in ("none", "paper-k16", "paper-k16-gaussian", "centred", "centred-gaussian")
+            for s in SELECT]
+
+
+PLANS: dict[str, Callable[..., list[RunSpec]]] = {
+    "selection": selection, "confirmation": confirmation, "seeds": seeds, "rates": rates, "bounds": bounds, "bank": bank,
+    "coverage": coverage, "descriptors": descriptors, "tolerance": tolerance}
+
+
+def plan(name: str, folder: Path) -> list[RunSpec]:
+    """The runs of a plan, each once, one subject after the other within a descriptor. ValueError for an unknown name, or a choice
+    that is missing."""
+    if name not in PLANS:
+        raise ValueError(f"there is no plan '{name}'; choose one of {', '.join(PLANS)}")
+    specs = selection() if name == "selection" else PLANS[name](read_selection(folder))
+    return list({spec.key: spec for spec in specs}.values())

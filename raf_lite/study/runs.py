@@ -1,0 +1,293 @@
+"""One run of the study: train one avatar, grade it, and say everything in one line of JSON."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+
+import raf_lite
+from raf_lite.captures import Camera
+from raf_lite.retrieval import SETTINGS, RetrievalAugmentation
+from raf_lite.rig.studio import CAMERA_ANGLES, camera
+from raf_lite.study.augmentations import PairAugmentation, PoseAugmentation
+from raf_lite.study.codes import BANKS, driving_codes, in_form, parts, study_bank
+from raf_lite.study.grading import REGIONS, code_errors, group_members, picture_errors, pooled
+from raf_lite.study.people import GRADED_SIZE, PANEL, REGION_BITS, TRAIN_CAMERAS, TRAIN_SIZE, Training, load_person, role_of
+from raf_lite.training import TrainConfig, Trainer, TrainingSet
+
+PRESET = TrainConfig(
+    steps=2400,
+    size=TRAIN_SIZE,
+    coarse_steps=1600,
+    views=1,
+    gaussians=4000,
+    lr_network=2e-3,
+    lr_basis=1e-2,
+    checkpoint_every=10**9,
+)
+"""A study run, the same for all variants: the `cpu` preset with fewer pixels and Gaussians and one camera a step. One camera buys
+twice the steps in the same time, and it is expressions, not views, that the study asks about."""
+
+POSE_VARIANTS = ("pose", "centred+pose")
+TRIED = {"weighted-blended": {"key": "weighted", "k": 16, "blend": True}}
+"""Settings that were tried and did not earn a name in `raf_lite.retrieval`."""
+STUDY_VARIANTS = ("none", "pairs", *POSE_VARIANTS, *TRIED)
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """What one run is. Two runs that differ in `variant`, `p` and bank alone see the same frames and cameras in the same order.
+
+    variant: "none", a named setting of `raf_lite.retrieval`, one of TRIED, "pairs", "pose" or "centred+pose". tolerance: also grade with coarse
+    and noisy driving codes.
+    """
+
+    subject: int
+    descriptor: str
+    variant: str
+    p: float = 0.2
+    seed: int = 0
+    scripts: float = 1.0
+    frames: float = 1.0
+    bank: str = "shipped"
+    bank_rows: int | None = None
+    tolerance: bool = False
+
+    def __post_init__(self):
+        role_of(self.subject)
+        parts(self.descriptor)
+        if self.variant not in SETTINGS and self.variant not in STUDY_VARIANTS:
+            raise ValueError(f"unknown variant '{self.variant}'; choose one of {', '.join((*STUDY_VARIANTS, *SETTINGS))}")
+        if self.bank not in BANKS:
+            raise ValueError(f"unknown bank '{self.bank}'; choose one of {', '.join(BANKS)}")
+
+    @property
+    def key(self) -> str:
+        """Names the run; what does not matter to a baseline (p, bank) is left out."""
+        bank = "" if self.variant == "none" else f" p{self.p:g} {self.bank}{'' if self.bank_rows is None else self.bank_rows}"
+        return (
+            f"{self.subject} {self.descriptor} {self.variant}{bank} seed{self.seed} scripts{self.scripts:g} "
+            f"frames{self.frames:g}{' tolerance' if self.tolerance else ''}"
+        )
+
+    def needs(self) -> list[tuple[str, int]]:
+        """Recordings (kind, person) that must be rendered first; drivers come before the answers that use them."""
+        from raf_lite.study.people import DRIVERS, SEEN_DONORS
+
+        kinds = [("driver", d) for d in DRIVERS[role_of(self.subject)]] + [("training", self.subject), ("answers", self.subject)]
+        kinds += [("panel", seed) for seed in PANEL]
+        if self.variant == "pairs":
+            kinds.append(("pairs", self.subject))
+        if self.bank == "seen" and self.variant != "none":
+            kinds += [("seen", seed) for seed in SEEN_DONORS]
+        return kinds
+
+
+@lru_cache(maxsize=2)  # one subject's pictures at a time: runs come in the order of subjects
+def _recording(kind: str, subject: int) -> dict[str, np.ndarray]:
+    return load_person(kind, subject)
+
+
+def training_set(spec: RunSpec) -> tuple[TrainingSet, np.ndarray, np.ndarray]:
+    """(training set, own neutral code [D], own video's codes [F, D]); the codes as the encoder gave them."""
+    recording = _recording("training", spec.subject)
+    encoded, form = parts(spec.descriptor)
+    rows = Training(spec.scripts, spec.frames).rows(recording)
+    neutral, video = recording[encoded][0], recording[encoded][rows]
+    codes = in_form(video, form, neutral, video).astype(np.float32)
+    cameras = [camera(*CAMERA_ANGLES[serial], TRAIN_SIZE, serial) for serial in TRAIN_CAMERAS]
+    names = [(str(recording["sequence"][r]), int(recording["frame"][r])) for r in rows]
+    data = TrainingSet(
+        recording["images"][rows], recording["masks"][rows], codes, recording["head_pose"][rows], cameras, names, 0
+    )
+    return data, neutral, video
+
+
+def make_augmentation(spec: RunSpec, codes: np.ndarray):
+    """What changes the training descriptors in this run, fitted; None for the baseline."""
+    if spec.variant == "none":
+        return None
+    bank = study_bank(spec.descriptor, spec.bank, spec.bank_rows)
+    if spec.variant == "pairs":
+        encoded, form = parts(spec.descriptor)
+        if form != "raw":
+            raise ValueError(f"true pairs are rendered for raw descriptors only, not for '{spec.descriptor}'; drop its ending")
+        rows = Training(spec.scripts, spec.frames).rows(_recording("training", spec.subject))
+        return PairAugmentation(bank, load_person("pairs", spec.subject)[encoded][rows], spec.p)
+    if spec.variant in POSE_VARIANTS:
+        inner = None if spec.variant == "pose" else RetrievalAugmentation.named(bank, "centred", p=spec.p).fit(codes)
+        return PoseAugmentation(bank, _bank_rotations(), p=0.5, inner=inner)
+    if spec.variant in TRIED:
+        return RetrievalAugmentation(bank, p=spec.p, **TRIED[spec.variant]).fit(codes)
+    return RetrievalAugmentation.named(bank, spec.variant, p=spec.p).fit(codes)
+
+
+@cache
+def _bank_rotations() -> np.ndarray:
+    """Rotation vectors [N, 3] (radians) that the encoder reports for the shipped bank's rows."""
+    from raf_lite.bank import ExpressionBank
+    from raf_lite.manifest import find_data
+
+    pose = ExpressionBank.load(find_data() / "bank", descriptor="blendshapes").head_pose
+    return Rotation.from_matrix(pose[:, :3, :3]).as_rotvec()
+
+
+def _front(size: int) -> Camera:
+    return camera(0, 0, size)
+
+
+def _milliseconds_per_call(augmentation, codes: np.ndarray, calls: int = 200) -> float:
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.from_numpy(codes)
+    started = time.perf_counter()
+    for i in range(calls):
+        row = i % len(codes)
+        augmentation.augment(rows[row : row + 1], generator, index=torch.tensor([row]))
+    return (time.perf_counter() - started) / calls * 1e3
+
+
+def _reach(codes: np.ndarray, augmentation, asked: np.ndarray, draws: int = 8) -> float:
+    """Mean distance from what drives to the nearest descriptor seen in training, with its replacements."""
+    shown = [torch.from_numpy(codes)]
+    if augmentation is not None:
+        generator, index = torch.Generator().manual_seed(0), torch.arange(len(codes))
+        shown += [augmentation.augment(shown[0], generator, index=index)[0] for _ in range(draws)]
+    return float(torch.cdist(torch.from_numpy(asked), torch.cat(shown)).min(1).values.mean())
+
+
+def coarser(codes: np.ndarray, bits: int, training: np.ndarray) -> np.ndarray:
+    """Codes rounded to 2^bits levels over the range of each dimension in training."""
+    low, span = training.min(0), np.maximum(np.ptp(training, axis=0), 1e-9)
+    levels = 2**bits - 1
+    return (np.round(np.clip((codes - low) / span, 0, 1) * levels) / levels * span + low).astype(np.float32)
+
+
+def drives(spec: RunSpec, answers: dict, data: TrainingSet, codes: np.ndarray, own: tuple) -> dict[str, np.ndarray]:
+    """name -> codes [T, D] that drive the same avatar in other ways, none of which needs training of its own."""
+    out: dict[str, np.ndarray] = {}
+    if spec.variant == "none":
+        nearest = torch.cdist(torch.from_numpy(codes), torch.from_numpy(data.descriptors)).argmin(1).numpy()
+        out["nearest training code"] = data.descriptors[nearest]
+        encoded, form = parts(spec.descriptor)
+        if form == "raw":
+            relative = driving_codes(answers, f"{encoded}-neutral", *own)
+            out["neutral-relative"] = np.where(answers["driver"][:, None] < 0, codes, relative + own[0]).astype(np.float32)
+    return out
+
+
+def tolerance_drives(codes: np.ndarray, training: np.ndarray) -> dict[str, np.ndarray]:
+    """Codes with 4 or 2 bits, and with noise of a quarter of each dimension's training deviation."""
+    noise = np.random.default_rng(0).standard_normal(codes.shape) * 0.25 * training.std(0)
+    return {
+        "4 bits": coarser(codes, 4, training),
+        "2 bits": coarser(codes, 2, training),
+        "noise": (codes + noise).astype(np.float32),
+    }
+
+
+def _panel(spec: RunSpec, own: tuple) -> np.ndarray:
+    """The panel's codes [identities, 1 + expressions, D] in the run's form; each identity relative to itself."""
+    encoded, form = parts(spec.descriptor)
+    people = [load_person("panel", seed)[encoded] for seed in PANEL]
+    return np.stack([in_form(p, form, p[0], p) for p in people]).astype(np.float32)
+
+
+def decoupling(spec: RunSpec, avatar, own: tuple, recording: dict, answers: dict) -> dict[str, float]:
+    """What the avatar's picture owes to who drives it and what to how: spreads in grey levels over the face.
+
+    identity_spread: deviation over the panel's identities that make the same face, averaged over faces. expression_spread:
+    deviation over faces of the mean over identities. neutral_mae: pictures for the panel's neutral faces against
+    the subject's own neutral.
+    """
+    panel = _panel(spec, own)
+    identities, faces, dim = panel.shape
+    pictures = avatar.render(
+        panel.reshape(-1, dim), np.broadcast_to(np.eye(4), (identities * faces, 4, 4)), [_front(TRAIN_SIZE)]
+    )[:, 0]
+    pictures = pictures.reshape(identities, faces, TRAIN_SIZE, TRAIN_SIZE, 3) * 255
+    first = np.flatnonzero((answers["driver"] < 0) & (answers["frame"] == 0))[0]
+    step = GRADED_SIZE / TRAIN_SIZE  # nearest pixels of the graded face mask at training size
+    grid = (np.arange(TRAIN_SIZE) * step + step / 2).astype(int)
+    face = (answers["regions"][first][np.ix_(grid, grid)] & REGION_BITS["face"]) > 0
+    neutral = recording["images"][0, 0].astype(np.float32)
+    inside = pictures[:, :, face]
+    return {
+        "identity_spread": float(inside.std(0).mean()),
+        "expression_spread": float(inside.mean(0).std(0).mean()),
+        "neutral_mae": float(np.abs(inside[:, 0] - neutral[face]).mean()),
+    }
+
+
+def run(spec: RunSpec, encoder) -> dict:
+    """Train and grade; returns the line. encoder: a MediaPipeEncoder for what is seen in the avatar's pictures."""
+    data, *own = training_set(spec)
+    answers, recording = _recording("answers", spec.subject), _recording("training", spec.subject)
+    augmentation = make_augmentation(spec, data.descriptors)
+    config = PRESET.with_(seed=spec.seed, descriptor=spec.descriptor)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(data, config, Path(folder), device="cpu", progress=False)
+        trainer.augmentation = augmentation
+        started = time.perf_counter()
+        avatar = trainer.train()
+        trained = time.perf_counter() - started
+    started = time.perf_counter()
+    members = group_members(answers, Training(spec.scripts, spec.frames))
+    codes = driving_codes(answers, spec.descriptor, *own).astype(np.float32)
+
+    def rendered(driving):
+        return avatar.render(driving, answers["head_pose"], [_front(GRADED_SIZE)])[:, 0]
+
+    images = rendered(codes)
+    seen = encoder.detect(images)
+    errors = code_errors(seen.landmarks[..., :2], seen.blendshapes, answers) | picture_errors(images, answers)
+    outcomes = {"direct": pooled(errors, members)}
+    others = drives(spec, answers, data, codes, own)
+    for name, driving in others.items():
+        images = rendered(driving)
+        again = encoder.detect(images)
+        errors = code_errors(again.landmarks[..., :2], again.blendshapes, answers) | picture_errors(
+            images, answers, only_mae=True
+        )
+        outcomes[name] = pooled(errors, members)
+    if spec.tolerance:
+        for name, driving in tolerance_drives(codes, data.descriptors).items():
+            outcomes[name] = pooled(picture_errors(rendered(driving), answers, only_mae=True), members)
+    extras = decoupling(spec, avatar, own, recording, answers)
+    extras["reach"] = _reach(data.descriptors, augmentation, codes[members["cross"]])
+    extras["missed"] = int((~seen.found).sum())
+    if augmentation is not None:
+        extras["augment_ms"] = _milliseconds_per_call(augmentation, data.descriptors)
+    extras["step_ms"] = trained / config.steps * 1e3
+    return {
+        "key": spec.key,
+        "role": role_of(spec.subject),
+        "spec": asdict(spec),
+        "outcomes": outcomes,
+        "extras": {k: round(v, 5) for k, v in extras.items()},
+        "training_frames": len(data.names),
+        "seconds": {"training": round(trained, 1), "grading": round(time.perf_counter() - started, 1)},
+        "raf_lite": raf_lite.__version__,
+        "preset": config.as_dict(),
+    }
+
+
+def noise_floor(subject: int) -> dict:
+    """What landmark error and AED say of the answers against themselves moved by half a pixel: group -> measure -> region."""
+    answers = load_person("answers", subject)
+    errors = code_errors(answers["points_shifted"], answers["scores_shifted"], answers)
+    return {
+        "key": f"{subject} noise floor",
+        "role": role_of(subject),
+        "subject": subject,
+        "outcomes": pooled(errors, group_members(answers, Training())),
+    }
+
+
+__all__ = ["PRESET", "REGIONS", "RunSpec", "coarser", "make_augmentation", "noise_floor", "run", "training_set"]

@@ -1,0 +1,425 @@
+"""The study: statistics and tables by hand, a run end to end on small people, and the report rebuilt from the committed lines."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from scipy import stats
+
+from raf_lite.bank import ExpressionBank
+from raf_lite.cli import main
+from raf_lite.retrieval import SETTINGS
+from raf_lite.rig.build import SETTINGS as BUILD
+from raf_lite.study import codes, execute, grading, people, plans, runs, selecting, tables
+from raf_lite.study.augmentations import PairAugmentation, PoseAugmentation
+from raf_lite.study.drawing import forest, shown
+from raf_lite.study.people import Training
+from raf_lite.study.report import Study, write_study_report
+from raf_lite.study.retrieval_quality import linear_probe
+from raf_lite.study.runs import RunSpec
+from raf_lite.study.statistics import holm, paired_effect
+
+COMMITTED = ROOT / "benchmarks" / "results" / "study"
+
+# ---------------------------------------------------------------------------------------------------------------- statistics
+
+
+def test_paired_effect_by_hand():
+    effect = paired_effect([90, 80, 110], [100, 100, 100])
+    change = np.array([-10, -20, 10.0])
+    half = stats.t.ppf(0.975, 2) * change.std(ddof=1) / np.sqrt(3)
+    assert effect.mean == pytest.approx(-20 / 3)
+    assert (effect.low, effect.high) == pytest.approx((-20 / 3 - half, -20 / 3 + half))
+    assert (effect.better, effect.subjects) == (2, 3)
+    assert effect.p == pytest.approx(stats.ttest_rel([90, 80, 110], [100, 100, 100]).pvalue)
+    assert -20.001 < effect.boot_low < effect.mean < effect.boot_high < 10.001
+
+
+def test_decibels_are_differences_and_higher_is_better():
+    effect = paired_effect([31, 30], [30, 31], measure="psnr")
+    assert (effect.mean, effect.better) == (0, 1)
+    assert paired_effect([31.0, 32.0], [30.0, 30.0], measure="psnr").mean == 1.5
+
+
+def test_one_subject_has_no_interval():
+    effect = paired_effect([50], [100])
+    assert effect.mean == -50 and np.isnan(effect.low) and np.isnan(effect.p)
+    assert shown(effect) == "-50.0 % (1 subject)"
+    with pytest.raises(ValueError, match="one number a subject"):
+        paired_effect([1, 2], [1])
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, float("nan"), 0.6])[[0, 2]] == pytest.approx([1.0, 1.0])
+
+
+# -------------------------------------------------------------------------------------------------------------------- tables
+
+
+def line(subject, variant, value, *, descriptor="blendshapes", p=0.2, **fields):
+    """A line as `runs.run` makes it, all of whose errors are `value`."""
+    spec = RunSpec(subject, descriptor, variant, p, **fields)
+    regions = {r: value for r in ("face", "mouth", "eyes")}
+    groups = {g: {"frames": 3, "mae": dict(regions), "landmarks": dict(regions), "flip": dict(regions), "aed": dict(regions)}
+              for g in ("cross", "self-seen", "self-unseen", "self-strong", "cross-turned")}
+    return {"key": spec.key, "role": people.role_of(subject), "spec": asdict(spec), "outcomes": {"direct": groups},
+            "extras": {"identity_spread": value, "step_ms": 5.0}, "seconds": {"training": 1.0, "grading": 1.0},
+            "machine": {"processor": "a test"}, "preset": {"steps": 1}}
+
+
+def test_effects_pair_subjects_and_leave_out_those_without_a_partner():
+    table = tables.long_table([line(6001, "none", 10.0), line(6002, "none", 20.0), line(6001, "paper", 9.0),
+                               line(6002, "paper", 16.0), line(6003, "paper", 1.0), line(6001, "paper", 5.0, p=0.5),
+                               line(6001, "paper", 4.0, bank="seen"), line(6001, "paper", 3.0, seed=1)])
+    effect = tables.effects(table, "blendshapes", ("paper", 0.2), group="cross", measure="mae", region="mouth+eyes")
+    assert (effect.mean, effect.subjects, effect.better) == (pytest.approx(-15), 2, 2)
+    other = tables.effects(table, "blendshapes", ("paper", 0.5), group="cross", measure="mae", region="face")
+    assert (other.mean, other.subjects) == (pytest.approx(-50), 1)
+    # The baseline belongs to every bank, but not to every seed.
+    seen = tables.effects(table, "blendshapes", ("paper", 0.2), group="cross", measure="mae", region="face", bank="seen")
+    assert seen.mean == pytest.approx(-60)
+    assert tables.effects(table, "blendshapes", ("paper", 0.2), group="cross", measure="mae", region="face", seed=1) is None
+
+
+def test_mouth_and_eyes_are_averaged():
+    one = line(6001, "none", 10.0)
+    one["outcomes"]["direct"]["cross"]["mae"] = {"face": 1.0, "mouth": 4.0, "eyes": 8.0}
+    values = tables.values_of(tables.long_table([one]), "blendshapes", tables.BASELINE, group="cross", measure="mae",
+                              region="mouth+eyes")
+    assert values.tolist() == [6.0]
+
+
+# ------------------------------------------------------------------------------------------------------------ plans, choices
+
+
+def test_nobody_plays_two_parts():
+    donors = {BUILD.donor_seed + i for i in range(BUILD.donors)}
+    shipped = {seed for _, seed in BUILD.subjects + BUILD.drivers}
+    groups = [set(people.SUBJECTS["selection"]), set(people.SUBJECTS["confirmation"]), set(people.DRIVERS["selection"]),
+              set(people.DRIVERS["confirmation"]), set(people.PANEL), set(people.SEEN_DONORS), donors, shipped]
+    assert sum(map(len, groups)) == len(set().union(*groups))
+    assert len(people.SUBJECTS["selection"]) >= 4 and len(people.SUBJECTS["confirmation"]) >= 10
+    assert all(len(d) >= 6 for d in people.DRIVERS.values())
+
+
+def test_nothing_is_confirmed_before_the_choice(tmp_path):
+    with pytest.raises(ValueError, match="selection.json is not there; run the plan 'selection'"):
+        plans.plan("confirmation", tmp_path)
+    with pytest.raises(ValueError, match="no plan 'confirmaton'; choose one of"):
+        plans.plan("confirmaton", tmp_path)
+    with pytest.raises(ValueError, match="selection runs are missing"):
+        selecting.choose(tmp_path)
+
+
+def selection_lines(scores):
+    """Lines of the whole selection plan; scores: (variant, p) -> (cross, self-seen) factors on errors of 100."""
+    out = []
+    for spec in plans.selection():
+        cross, own = scores.get((spec.variant, spec.p), (1.0, 1.0))
+        made = line(spec.subject, spec.variant, 100.0, descriptor=spec.descriptor, p=spec.p)
+        for group, factor in (("cross", cross), ("self-seen", own)):
+            for measure in ("mae", "landmarks"):
+                made["outcomes"]["direct"][group][measure] = {r: 100 * factor for r in ("face", "mouth", "eyes")}
+        out.append(made)
+    return out
+
+
+def test_the_choice_follows_the_rule(tmp_path):
+    scores = {("centred", 0.2): (0.7, 1.05), ("weighted", 0.1): (0.8, 1.01), ("blended", 0.3): (0.85, 1.0),
+              ("blended", 0.2): (0.95, 1.0)}
+    for made in selection_lines(scores):
+        execute.append_line(tmp_path / "selection.jsonl", made)
+    choice = selecting.choose(tmp_path)
+    assert (choice["blendshapes"]["variant"], choice["blendshapes"]["p"]) == ("weighted", 0.1)  # centred costs 5 %
+    assert (choice["landmarks-neutral"]["variant"], choice["landmarks-neutral"]["p"]) == ("blended", 0.2)
+    assert json.loads((tmp_path / plans.SELECTION_FILE).read_text()) == choice
+    with pytest.raises(ValueError, match="a choice is made once"):
+        selecting.choose(tmp_path)
+    confirmed = plans.plan("confirmation", tmp_path)
+    assert {s.subject for s in confirmed} == set(people.SUBJECTS["confirmation"])
+    variants = {(s.variant, s.p) for s in confirmed if s.descriptor == "blendshapes"}
+    assert {("none", 0.2), ("paper", 0.2), ("paper-k16", 0.2), ("centred", 0.2), ("weighted", 0.1), ("weighted-gaussian", 0.1),
+            ("paper-gaussian", 0.2), ("paper-k16-gaussian", 0.2), ("centred-gaussian", 0.2), ("paper-random", 0.2), ("blended", 0.3),
+            ("blended-gaussian", 0.3)} == variants
+    for name in plans.PLANS:
+        specs = plans.plan(name, tmp_path)
+        assert specs and len({s.key for s in specs}) == len(specs)
+        for spec in specs:
+            assert spec.variant in SETTINGS or spec.variant in runs.STUDY_VARIANTS
+
+
+def test_every_choice_has_its_matched_noise():
+    for best in ("centred-residual", "weighted", "paper-k16"):
+        choice = {"p": 0.2, "blendshapes": {"variant": best, "p": 0.3}}
+        variants = plans.confirmed_variants(choice, "blendshapes")
+        assert (f"{best.removesuffix('-residual')}-gaussian", 0.3) in variants
+        assert len(variants) == len(set(variants))
+
+
+def test_bad_runs_are_refused():
+    for fields, message in (((1, "blendshapes", "none"), "1 is no subject"),
+                            ((6001, "smiles", "none"), "unknown descriptor 'smiles'"),
+                            ((6001, "landmarks", "papr"), "unknown variant 'papr'")):
+        with pytest.raises(ValueError, match=message):
+            RunSpec(*fields)
+    with pytest.raises(ValueError, match="unknown bank 'large'"):
+        RunSpec(6001, "landmarks", "paper", bank="large")
+
+
+# ------------------------------------------------------------------------------------------------------------------- on disk
+
+
+def test_a_half_written_line_is_run_again(tmp_path):
+    path = tmp_path / "a.jsonl"
+    execute.append_line(path, {"key": "one"})
+    with open(path, "a") as f:
+        f.write('{"key": "tw')  # killed here
+    assert [x["key"] for x in execute.read_lines(tmp_path)] == ["one"]
+    execute.append_line(path, {"key": "two"})
+    assert [x["key"] for x in execute.read_lines(tmp_path)] == ["one", "two"]
+    path.write_text('{"key": "one"}\n{"key": \n')
+    with pytest.raises(ValueError, match="a.jsonl line 2 is no JSON"):
+        list(execute.read_lines(tmp_path))
+
+
+def test_status_and_errors_on_the_command_line(tmp_path, capsys):
+    execute.append_line(tmp_path / "selection.jsonl", line(5001, "none", 1.0))
+    assert main(["study", "status", "--folder", str(tmp_path)]) == 0
+    assert f"1 of {len(plans.selection())} runs" in capsys.readouterr().out
+    assert main(["study", "run", "confirmation", "--folder", str(tmp_path)]) == 2
+    assert "before anything is confirmed" in capsys.readouterr().err
+    assert main(["study", "report", "--folder", str(tmp_path / "empty")]) == 2
+    assert "holds no runs" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------------------------------- grading
+
+
+@pytest.fixture
+def answers():
+    """Four tiny graded frames: a face of 20x20 pixels with a mouth in it."""
+    rng = np.random.default_rng(0)
+    regions = np.zeros((4, 48, 48), np.uint8)
+    regions[:, 14:34, 14:34] = grading.REGION_BITS["face"]
+    regions[:, 26:32, 18:30] |= grading.REGION_BITS["mouth"]
+    regions[:, 18:22, 16:32] |= grading.REGION_BITS["eyes"]
+    return {"image": rng.integers(0, 255, (4, 48, 48, 3), dtype=np.uint8), "regions": regions,
+            "driver": np.array([-1, -1, -1, 7001]),
+            "archetype": np.array([0, -1, 5, 0]), "amplitude": np.array([1.0, 0, 0.7, 1]), "sequence": np.array(["FREE"] * 4),
+            "points": rng.normal(size=(4, 478, 2)).astype(np.float32), "scores": rng.random((4, 52)).astype(np.float32)}
+
+
+def test_the_truth_has_no_error_and_regions_are_apart(answers):
+    truth = answers["image"].astype(np.float32) / 255
+    errors = grading.picture_errors(truth, answers)
+    assert all(np.allclose(errors["mae"][r], 0, atol=1e-4) for r in grading.REGIONS)
+    assert np.allclose(errors["ssim"]["face"][[0, 2]], 1, atol=1e-5) and np.isnan(errors["ssim"]["face"][[1, 3]]).all()
+    assert np.allclose(errors["flip"]["face"][[0, 2]], 0, atol=1e-4)
+    wrong = truth.copy()
+    wrong[:, 26:32, 18:30] += 10 / 255
+    errors = grading.picture_errors(wrong, answers, only_mae=True)
+    assert list(errors) == ["mae"]
+    assert np.allclose(errors["mae"]["mouth"], 10, atol=1e-3) and np.allclose(errors["mae"]["eyes"], 0, atol=1e-4)
+    assert np.allclose(errors["mae"]["face"], 10 * 72 / 400, atol=1e-3)
+
+
+def test_landmark_errors_are_of_their_region(answers):
+    points = answers["points"].copy()
+    points[:, grading.POINTS["mouth"]] += [3, 4]
+    errors = grading.code_errors(points, answers["scores"], answers)
+    assert np.allclose(errors["landmarks"]["mouth"], 5, atol=1e-5) and np.allclose(errors["landmarks"]["eyes"], 0)
+    assert np.allclose(errors["aed"]["face"], 0)
+    points[1] = np.nan
+    errors = grading.code_errors(points, answers["scores"], answers)
+    pooled = grading.pooled(errors, {"some": np.array([0, 1]), "none": np.array([1])})
+    assert pooled["some"]["landmarks"]["mouth"] == 5 and pooled["none"]["landmarks"]["mouth"] is None
+
+
+def test_groups_follow_what_training_had(answers):
+    from raf_lite.rig.expressions import ARCHETYPE_INDEX
+    from raf_lite.rig.scripts import seen_archetypes
+
+    seen = sorted(seen_archetypes(Training().sequences()))[0]
+    unseen = sorted(set(ARCHETYPE_INDEX) - seen_archetypes(Training().sequences()))[0]
+    answers["archetype"] = np.array([ARCHETYPE_INDEX[seen], -1, ARCHETYPE_INDEX[unseen], ARCHETYPE_INDEX[seen]])
+    members = {name: rows.tolist() for name, rows in grading.group_members(answers, Training()).items()}
+    assert members == {"self": [0, 1, 2], "self-seen": [0], "self-unseen": [2], "self-strong": [0], "cross": [3],
+                       "cross-turned": []}
+
+
+def test_less_training_is_a_part_of_it():
+    everything = Training().sequences()
+    assert everything == BUILD.train_sequences
+    for share in (0.65, 0.35):
+        some = Training(scripts=share).sequences()
+        assert set(some) < set(everything) and "EXP-1-head" in some and len(some) == round(share * len(everything))
+    recording = {"sequence": np.repeat(everything, 8), "found": np.ones(8 * len(everything), bool)}
+    rows = Training(frames=0.25).rows(recording)
+    assert rows[0] == 0 and len(rows) == len(recording["found"]) / 4
+
+
+# ----------------------------------------------------------------------------------------------------- descriptors and bounds
+
+
+def test_relative_codes_of_a_bank_share_no_constant():
+    for descriptor, reference in (("blendshapes-mean", None), ("landmarks-neutral", "neutral")):
+        bank = codes.study_bank(descriptor)
+        for donor in np.unique(bank.donors)[:5]:
+            own = bank.donors == donor
+            about = bank.descriptors[own & bank.neutral] if reference else bank.descriptors[own]
+            assert np.abs(about.mean(0)).max() < 2e-3
+    part = codes.study_bank("blendshapes", rows=1000)
+    assert len(part) == 1000 and part.dim == 52
+    with pytest.raises(ValueError, match="unknown descriptor"):
+        codes.parts("blendshapes-median")
+
+
+def test_true_pairs_replace_whole_codes():
+    bank = ExpressionBank.from_arrays(np.zeros((3, 2), np.float32), [0, 1, 2])
+    partners = np.arange(12, dtype=np.float32).reshape(3, 2, 2)
+    partners[1, 1] = np.nan
+    pairs = PairAugmentation(bank, partners, p=1.0)
+    generator = torch.Generator().manual_seed(0)
+    own = torch.full((3, 2), -1.0)
+    for _ in range(20):
+        out, info = pairs.augment(own, generator, index=torch.arange(3))
+        for row in range(3):
+            options = [partner for partner in partners[row] if np.isfinite(partner).all()]
+            options += [own[row].numpy()] * (row == 1)
+            assert any(np.array_equal(out[row].numpy(), o) for o in options)
+        assert bool(torch.isfinite(out).all())
+    assert torch.equal(PairAugmentation(bank, partners, p=0.0).augment(own, generator, index=torch.arange(3))[0], own)
+
+
+def test_pose_augmentation_finds_the_effect_of_a_turn():
+    rng = np.random.default_rng(0)
+    effect = rng.normal(size=(3, 4))
+    donors = np.repeat(np.arange(20), 30)
+    turns = rng.normal(size=(600, 3)) * 0.2 + rng.normal(size=(20, 3))[donors]
+    rows = rng.normal(size=(20, 4))[donors] * 5 + (turns - 0) @ effect
+    bank = ExpressionBank.from_arrays(rows.astype(np.float32), donors)
+    pose = PoseAugmentation(bank, turns, p=1.0, degrees=10.0)
+    assert np.allclose(pose.effect.numpy(), effect * np.deg2rad(10), atol=1e-4)
+    out, _ = pose.augment(torch.zeros(4000, 4), torch.Generator().manual_seed(0), index=torch.arange(4000))
+    expected = effect.T @ effect * np.deg2rad(10) ** 2
+    assert np.allclose(np.cov(out.numpy().T), expected, atol=0.1 * np.abs(expected).max())
+
+
+def test_linear_probe_knows_a_constant_and_nothing_of_noise():
+    rng = np.random.default_rng(0)
+    donors = np.repeat(np.arange(10), 60)
+    noise = rng.normal(size=(600, 20))
+    assert linear_probe(noise + 5 * rng.normal(size=(10, 20))[donors], donors) > 0.99
+    assert linear_probe(noise, donors) < 0.25
+
+
+def test_codes_get_coarser():
+    training = np.array([[0.0, -1.0], [1.0, 1.0]], np.float32)
+    out = runs.coarser(np.array([[0.4, 0.1], [2.0, -3.0]], np.float32), 1, training)
+    assert out.tolist() == [[0.0, 1.0], [1.0, -1.0]]
+    fine = runs.coarser(np.array([[0.4, 0.1]], np.float32), 8, training)
+    assert np.abs(fine - [[0.4, 0.1]]).max() <= 1 / 255
+
+
+# ---------------------------------------------------------------------------------------------------------- a run, end to end
+
+
+@pytest.fixture
+def small_people(ict_pack, tmp_path, monkeypatch):
+    """The study with one driver, few faces and short training, in a cache of its own."""
+    pytest.importorskip("mediapipe")
+    folder = tmp_path / "people"
+    folder.mkdir()
+    monkeypatch.setattr(people, "study_cache", lambda: folder)
+    monkeypatch.setattr(people, "SETTINGS", people.SETTINGS.__class__(**{
+        **asdict(BUILD), "train_sequences": ("EXP-1-head", "EXP-8-jaw-1"), "cross_sequences": ("EMO-1-shout+laugh",)}))
+    monkeypatch.setattr(people, "CROSS_SEQUENCES", ("FREE",))
+    monkeypatch.setattr(people, "HOLDOUT_SEQUENCES", ("EMO-1-shout+laugh",))
+    monkeypatch.setattr(people, "DRIVERS", {"selection": (7001,), "confirmation": (8001,)})
+    monkeypatch.setattr(people, "CROSS_STEP", 16)
+    monkeypatch.setattr(people, "PANEL", people.PANEL[:2])
+    monkeypatch.setattr(runs, "PANEL", people.PANEL[:2])
+    monkeypatch.setattr(runs, "PRESET", runs.PRESET.with_(steps=30, coarse_steps=20, gaussians=600))
+    runs._recording.cache_clear()
+    yield folder
+    runs._recording.cache_clear()
+
+
+def test_a_run_from_rendering_to_its_line(small_people):
+    from raf_lite.descriptors import MediaPipeEncoder
+
+    spec = RunSpec(5001, "landmarks-neutral", "centred")
+    with pytest.raises(FileNotFoundError, match="not rendered yet; run `raf-lite study run`"):
+        runs.training_set(spec)
+    for kind, seed in spec.needs():
+        people.prepare(kind, seed)
+    answers = people.load_person("answers", 5001)
+    driver = people.load_person("driver", 7001)
+    # What drives a cross frame is the driver's own code: the code of the answer is nowhere in it.
+    cross = (answers["driver"] == 7001) & (answers["sequence"] == "FREE")
+    recorded = driver["sequence"] == "FREE"
+    assert np.array_equal(answers["blendshapes"][cross], driver["blendshapes"][recorded][answers["frame"][cross]])
+    assert np.abs(answers["blendshapes"][cross] - answers["scores"][cross]).max() > 0.05
+    data, neutral, video = runs.training_set(spec)
+    assert np.allclose(data.descriptors[0], 0) and np.allclose(data.descriptors, video - neutral, atol=1e-5)
+    driving = codes.driving_codes(answers, "landmarks-neutral", neutral, video)
+    first = np.flatnonzero(recorded & (driver["frame"] == 0))[0]
+    assert np.allclose(driving[cross], answers["landmarks"][cross] - driver["landmarks"][first], atol=1e-5)
+    with MediaPipeEncoder() as encoder:
+        done = runs.run(spec, encoder)
+        base = runs.run(RunSpec(5001, "blendshapes", "none", tolerance=True), encoder)
+    assert done["key"] == spec.key and done["training_frames"] == len(video) > 40
+    assert json.loads(json.dumps(done)) == done
+    errors = done["outcomes"]["direct"]["cross"]
+    assert errors["frames"] == cross.sum() and 0 < errors["mae"]["face"] < 60 and errors["landmarks"]["face"] > 0.2
+    assert done["extras"]["augment_ms"] > 0 and done["extras"]["reach"] > 0 and done["extras"]["expression_spread"] > 0
+    assert set(base["outcomes"]) == {"direct", "nearest training code", "neutral-relative", "4 bits", "2 bits", "noise"}
+    same, changed = base["outcomes"]["direct"], base["outcomes"]["neutral-relative"]
+    assert same["self"]["mae"] == changed["self"]["mae"] and same["cross"]["mae"] != changed["cross"]["mae"]
+    floor = runs.noise_floor(5001)["outcomes"]["self"]["landmarks"]["face"]
+    assert 0 < floor < errors["landmarks"]["face"]
+
+
+# -------------------------------------------------------------------------------------------------------------------- report
+
+
+def test_the_report_says_what_the_lines_say(tmp_path):
+    scores = {("centred", 0.2): (0.7, 1.0)}
+    for made in selection_lines(scores):
+        execute.append_line(tmp_path / "selection.jsonl", made)
+    selecting.choose(tmp_path)
+    for subject in people.SUBJECTS["confirmation"]:
+        spread = 0.5 * (-1) ** subject
+        for variant, value in (("none", 100), ("centred", 75 + spread), ("centred-gaussian", 90), ("paper-k16", 95 + spread)):
+            execute.append_line(tmp_path / "confirmation.jsonl", line(subject, variant, value))
+    html_path, markdown = write_study_report(tmp_path)
+    text, page = markdown.read_text(), html_path.read_text()
+    row = next(x for x in text.splitlines() if x.startswith("| best (centred, p = 0.2), blendshapes: cross, landmarks"))
+    assert "-25.0 %" in row and row.rstrip("| ").endswith("yes")
+    row = next(x for x in text.splitlines() if x.startswith("| paper-k16, blendshapes: cross, landmarks"))
+    assert "-5.0 %" in row and row.rstrip("| ").endswith("no")  # asked for -8
+    assert "10/10" in text and 'role="img" aria-label="blendshapes: cross, landmarks: ' in page
+    assert "<script" not in page and "http" not in page
+
+
+def test_a_figure_says_its_numbers():
+    effect = paired_effect([90, 80, 85], [100, 100, 100])
+    figure = forest([("one", effect), ("nothing", None)], "A title")
+    assert figure.sentence == f"A title: one {shown(effect)}." and figure.sentence in figure.svg
+    assert forest([], "Empty").svg == ""
+
+
+def test_the_committed_report_is_that_of_the_committed_lines(tmp_path):
+    html_path, markdown = write_study_report(COMMITTED, tmp_path)
+    assert markdown.read_text() == (COMMITTED / "report.md").read_text()
+    study = Study(COMMITTED)
+    assert study.choice is not None
+    for made in study.lines:
+        if "spec" in made:
+            assert RunSpec(**made["spec"]).key == made["key"]
