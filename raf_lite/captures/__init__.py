@@ -7,35 +7,70 @@ from pathlib import Path
 
 from raf_lite.captures.cameras import Camera
 from raf_lite.captures.capture import Capture, Split
+from raf_lite.captures.formats.gha import is_gha, parse_gha
+from raf_lite.captures.formats.images import open_parsed
+from raf_lite.captures.formats.imavatar import is_imavatar, parse_imavatar
+from raf_lite.captures.formats.insta import is_insta, parse_insta
+from raf_lite.captures.formats.plain import VIDEOS, is_images, open_video, parse_images
+from raf_lite.captures.formats.vhap import is_vhap, parse_vhap
 from raf_lite.captures.head_pose import fit_head_poses, triangulate
 from raf_lite.captures.nersemble import is_nersemble, open_nersemble
 from raf_lite.captures.scaling import block_mean, shrink_factor
 from raf_lite.captures.video import read_video, write_video
 
-__all__ = ["Camera", "Capture", "Split", "block_mean", "fit_head_poses", "open_capture", "read_video", "shrink_factor",
-           "triangulate", "write_video"]
+__all__ = ["FORMATS", "Camera", "Capture", "Split", "block_mean", "detect_format", "fit_head_poses", "open_capture", "read_video",
+           "shrink_factor", "triangulate", "write_video"]
+
+# name -> (is a folder in it, reader). The order of asking: a folder of images comes last, since most formats hold images.
+_FOLDERS = {"vhap": (is_vhap, parse_vhap), "insta": (is_insta, parse_insta), "gha": (is_gha, parse_gha),
+            "imavatar": (is_imavatar, parse_imavatar), "images": (is_images, parse_images)}
+FORMATS = ("nersemble", *_FOLDERS, "video")
+_SIGNS = ("a NeRSemble participant has calibration/camera_params.json, VHAP and INSTA have transforms_train.json, GHA has "
+          "images/, cameras/ and params/, IMavatar has */flame_params.json; otherwise give a video file or a folder of images")
 
 
-def open_capture(path: str | os.PathLike, *, downscale: int = 1, crop: tuple[int, int, int, int] | None = None,
-                 cache_bytes: int = 2 << 30) -> Capture:
-    """Open a capture; the format on disk is detected (so far: a NeRSemble participant folder, raw, benchmark or rendered).
+def detect_format(path: str | os.PathLike) -> str:
+    """Which of FORMATS a capture is in. FileNotFoundError for a path that is not there, ValueError for one that is in none."""
+    path = Path(path)
+    if path.is_file():
+        if path.suffix.lower() in VIDEOS:
+            return "video"
+        raise ValueError(f"{path} is neither a folder nor a video ({', '.join(VIDEOS)}); give the folder of a capture")
+    if not path.is_dir():
+        raise FileNotFoundError(f"there is no folder {path}; give the folder of one participant of a capture, or a video")
+    if is_nersemble(path):
+        return "nersemble"
+    participants = sorted(child.name for child in path.iterdir() if child.is_dir() and is_nersemble(child))
+    if participants:
+        raise ValueError(f"{path} holds several participants ({', '.join(participants[:8])}); open one of them")
+    for name, (detected, _) in _FOLDERS.items():
+        if detected(path):
+            return name
+    raise ValueError(f"{path} is in no format known here: {_SIGNS}")
 
+
+def open_capture(path: str | os.PathLike, *, format: str | None = None, downscale: int = 1,
+                 crop: tuple[int, int, int, int] | None = None, cache_bytes: int = 2 << 30) -> Capture:
+    """Open a capture: a folder in one of FORMATS, or a video file.
+
+    format: one of FORMATS (default: detected from what the folder holds).
     downscale: whole factor by which frames, masks and cameras are reduced (each pixel the mean of a block).
     crop: (left, top, width, height) in the files' pixels, applied to every camera before the downscale.
     cache_bytes: how much decoded video is kept in memory.
 
-    Raises FileNotFoundError (no such folder, no videos) or ValueError (unknown format; faulty calibration: which file, which
-    camera, which field; crop or downscale that leave no picture).
+    Raises FileNotFoundError (no such folder, missing files) or ValueError (unknown format; faulty calibration or codes: which
+    file, which frame, which camera, which field; crop or downscale that leave no picture).
     """
     path = Path(path)
-    if not path.is_dir():
-        raise FileNotFoundError(f"there is no folder {path}; give the folder of one participant of a capture")
     if downscale < 1:
         raise ValueError(f"cannot open {path} with downscale {downscale}; give a whole factor of at least 1")
-    if is_nersemble(path):
+    if format is not None and format not in FORMATS:
+        raise ValueError(f"there is no capture format '{format}'; choose one of {', '.join(FORMATS)}")
+    found = detect_format(path) if format is None else format
+    if (found == "video") != path.is_file():
+        raise FileNotFoundError(f"{path} is not there as the '{found}' format needs it; check the path and the format")
+    if found == "nersemble":
         return open_nersemble(path, downscale, crop, cache_bytes)
-    participants = sorted(child.name for child in path.iterdir() if child.is_dir() and is_nersemble(child))
-    if participants:
-        raise ValueError(f"{path} holds several participants ({', '.join(participants[:8])}); open one of them")
-    raise ValueError(f"{path} is in no format known here: a NeRSemble participant has calibration/camera_params.json and "
-                     "sequences/*/images/cam_*.mp4")
+    if found == "video":
+        return open_video(path, downscale, crop, cache_bytes)
+    return open_parsed(path, _FOLDERS[found][1](path), downscale, crop, cache_bytes)

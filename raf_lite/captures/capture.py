@@ -29,7 +29,8 @@ class Split:
 
 @dataclass(frozen=True)
 class SplitRule:
-    """A named split as data. A sequence belongs to a list if its name starts with one of the list's prefixes.
+    """A named split as data. A sequence belongs to a list if its name starts with one of the list's prefixes, or, with `exact`,
+    if it is in the list.
 
     unused_sequences are neither trained on nor tested. train_cameras: None for all that are not held out.
     """
@@ -38,6 +39,7 @@ class SplitRule:
     unused_sequences: tuple[str, ...] = ()
     holdout_cameras: tuple[str, ...] = ()
     train_cameras: tuple[str, ...] | None = None
+    exact: bool = False
 
 
 class Source(Protocol):
@@ -55,10 +57,10 @@ class Source(Protocol):
     def mask_shape(self, sequence: str, serial: str) -> tuple[int, int, int] | None:
         """The same of the masks; None where there are none."""
 
-    def read_frames(self, sequence: str, serial: str) -> np.ndarray:
-        """Decode: uint8 [T, H, W, 3], cropped and downscaled like the cameras."""
+    def read_frames(self, sequence: str, serial: str, limit: int | None = None) -> np.ndarray:
+        """Decode all frames, or the first `limit`: uint8 [T, H, W, 3], cropped and downscaled like the cameras."""
 
-    def read_masks(self, sequence: str, serial: str) -> np.ndarray:
+    def read_masks(self, sequence: str, serial: str, limit: int | None = None) -> np.ndarray:
         """Decode: uint8 [T, H, W], cropped and downscaled like the cameras; FileNotFoundError where there are none."""
 
     def read_annotations(self, sequence: str) -> dict[str, np.ndarray]:
@@ -127,8 +129,11 @@ class Capture:
         if name not in self.split_rules:
             raise ValueError(f"{self.root}: there is no split {name!r}; choose from {list(self.split_rules)}")
         rule = self.split_rules[name]
-        held_out = tuple(s for s in self.sequences if s.startswith(rule.holdout_sequences))
-        train = tuple(s for s in self.sequences if s not in held_out and not s.startswith(rule.unused_sequences))
+        def listed(sequence: str, names: tuple[str, ...]) -> bool:
+            return sequence in names if rule.exact else sequence.startswith(names)
+
+        held_out = tuple(s for s in self.sequences if listed(s, rule.holdout_sequences))
+        train = tuple(s for s in self.sequences if s not in held_out and not listed(s, rule.unused_sequences))
         train_cameras = tuple(c for c in self.cameras if c not in rule.holdout_cameras
                               and (rule.train_cameras is None or c in rule.train_cameras))
         return Split(name, train, held_out, train_cameras, tuple(c for c in rule.holdout_cameras if c in self.cameras))
@@ -146,6 +151,18 @@ class Capture:
             return self.source.read_frames(sequence, serial)
 
         return self._cached("frames", sequence, serial, decode)
+
+    def first_frame(self, sequence: str, serial: str) -> np.ndarray:
+        """The first frame of one camera, uint8 [H, W, 3], without decoding the others. Errors as `frames`."""
+        self._check_camera(sequence, serial)
+        if ("frames", sequence, serial) in self._videos:
+            return self._videos["frames", sequence, serial][0]
+        return self.source.read_frames(sequence, serial, limit=1)[0]
+
+    def first_mask(self, sequence: str, serial: str) -> np.ndarray:
+        """The first frame's mask, float32 [H, W] in [0, 1], without decoding the others. Errors as `masks`."""
+        self._check_camera(sequence, serial)
+        return self.source.read_masks(sequence, serial, limit=1)[0].astype(np.float32) / np.float32(255)
 
     def images(self, sequence: str, serial: str, indices: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Some frames (default: all) as float32 [..., H, W, 3] in [0, 1], sRGB. Errors as `frames`."""

@@ -119,15 +119,15 @@ class NersembleSource:
         path = self.mask_path(sequence, serial)
         return _header_shape(path) if path.is_file() else None
 
-    def read_frames(self, sequence: str, serial: str) -> np.ndarray:
-        return read_video(self.video_path(sequence, serial), crop=self.crop, downscale=self.downscale)
+    def read_frames(self, sequence: str, serial: str, limit: int | None = None) -> np.ndarray:
+        return read_video(self.video_path(sequence, serial), crop=self.crop, downscale=self.downscale, limit=limit)
 
-    def read_masks(self, sequence: str, serial: str) -> np.ndarray:
+    def read_masks(self, sequence: str, serial: str, limit: int | None = None) -> np.ndarray:
         path = self.mask_path(sequence, serial)
         if not path.is_file():
             raise FileNotFoundError(f"there are no masks {path}; the raw NeRSemble dataset has none: take the benchmark's, or "
                                     "matte the videos")
-        return read_video(path, crop=self.crop, downscale=self.downscale, gray=True)
+        return read_video(path, crop=self.crop, downscale=self.downscale, gray=True, limit=limit)
 
     def read_annotations(self, sequence: str) -> dict[str, np.ndarray]:
         path = self.path / "annotations" / f"{sequence}.npz"

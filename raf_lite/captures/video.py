@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import platform
 from collections.abc import Iterable, Iterator
@@ -79,8 +80,8 @@ def probe_video(path: str | os.PathLike) -> VideoInfo:
 
 
 def read_video(path: str | os.PathLike, *, crop: tuple[int, int, int, int] | None = None, downscale: int = 1,
-               gray: bool = False) -> np.ndarray:
-    """Decode a whole video once: uint8 [T, H, W, 3] sRGB, or [T, H, W] if `gray` (masks).
+               gray: bool = False, limit: int | None = None) -> np.ndarray:
+    """Decode a whole video once, or its first `limit` frames: uint8 [T, H, W, 3] sRGB, or [T, H, W] if `gray` (masks).
 
     crop: (left, top, width, height) in the file's pixels. downscale: whole factor n; each output pixel is the mean of an
     n x n block, rows and columns that fill no whole block being dropped, so that intrinsics scale by exactly 1/n. Frames are
@@ -114,8 +115,8 @@ def read_video(path: str | os.PathLike, *, crop: tuple[int, int, int, int] | Non
                 damage = f" ({error.strerror})"
 
         shape = (height // downscale, width // downscale) + (() if gray else (3,))
-        frames = np.fromiter(decoded(), dtype=np.dtype((np.uint8, shape)))
-        if damage or not len(frames) or len(frames) < stream.frames:
+        frames = np.fromiter(itertools.islice(decoded(), limit), dtype=np.dtype((np.uint8, shape)))
+        if damage or not len(frames) or len(frames) < min(stream.frames, limit or stream.frames):
             raise ValueError(f"{path}: only {len(frames)} of {stream.frames} frames could be decoded{damage}; the file is "
                              "truncated, damaged or empty: copy or write it again")
     return frames

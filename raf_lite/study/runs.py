@@ -45,8 +45,8 @@ STUDY_VARIANTS = ("none", "pairs", *POSE_VARIANTS, *TRIED)
 class RunSpec:
     """What one run is. Two runs that differ in `variant`, `p` and bank alone see the same frames and cameras in the same order.
 
-    variant: "none", a named setting of `raf_lite.retrieval`, one of TRIED, "pairs", "pose" or "centred+pose". tolerance: also grade with coarse
-    and noisy driving codes.
+    variant: "none", a named setting of `raf_lite.retrieval`, one of TRIED, "pairs", "pose" or "centred+pose". tolerance:
+    also grade with coarse and noisy driving codes.
     """
 
     subject: int

@@ -1,0 +1,205 @@
+"""Says what a capture holds, and whether its cameras can be right: `raf-lite check`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from raf_lite._files import atomic_path
+from raf_lite.captures.cameras import Camera
+from raf_lite.captures.capture import Capture
+
+_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
+# What people confuse, as a repair of a world-to-camera (or head-to-camera) matrix: what the file seems to hold -> how to undo it.
+CONVENTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "OpenGL axes (y up, looking along -z)": lambda m: _OPENGL @ m,
+    "camera-to-world matrices": np.linalg.inv,
+    "camera-to-world matrices with OpenGL axes": lambda m: np.linalg.inv(m @ _OPENGL),
+}
+# Axes that miss their common point by more than these shares of its distance do not look at one head, or may not.
+_SPREAD, _SUSPICIOUS = 0.2, 0.05
+# Inverted matrices of a rig round the origin still meet in a point: one far from the origin (a camera's distance), with all
+# cameras close to it. A target's distance to the origin, as a multiple of the cameras' distance to the target, that is so odd.
+_FAR = 4.0
+
+
+@dataclass(frozen=True)
+class Check:
+    """rows: (sequence, frames, cameras, cameras with masks, codes, part of the split, head poses). problems: a sentence each.
+
+    target: the point in the world that all cameras look at, [3], or None. reprojection: by sequence, where a capture has both,
+    the share of the first frame's 3-D landmarks that fall on the mask.
+    """
+
+    rows: list[tuple]
+    problems: list[str]
+    target: np.ndarray | None
+    reprojection: dict[str, float]
+
+
+def common_target(cameras: list[Camera]) -> np.ndarray | None:
+    """The point nearest to all optical axes, [3], by least squares; None for one camera or parallel axes."""
+    if len(cameras) < 2:
+        return None
+    directions = np.stack([c.world_to_camera[2, :3] for c in cameras])
+    across = np.eye(3) - directions[:, :, None] * directions[:, None, :]
+    total = across.sum(0)
+    if np.linalg.cond(total) > 1e6:
+        return None
+    return np.linalg.solve(total, (across @ np.stack([c.center for c in cameras])[..., None]).sum(0)[:, 0])
+
+
+def _misses(cameras: list[Camera]) -> dict[str, float] | None:
+    """How far each camera's axis misses their common target, as a share of its distance (inf: it is behind); None without one."""
+    target = common_target(cameras)
+    if target is None:
+        return None
+    out = {}
+    for camera in cameras:
+        x, y, depth = camera.world_to_camera[:3, :3] @ target + camera.world_to_camera[:3, 3]
+        out[camera.serial] = float(np.hypot(x, y) / depth) if depth > 0 else float("inf")
+    return out
+
+
+def _remoteness(cameras: list[Camera]) -> float:
+    """How far the common target is from the world's origin, in units of the mean distance from which the cameras look at it."""
+    target = common_target(cameras)
+    return float(np.linalg.norm(target) / np.linalg.norm([c.center - target for c in cameras], axis=1).mean())
+
+
+def camera_problem(cameras: list[Camera]) -> str | None:
+    """Why these cameras can't be round one head, with the convention that would explain it; None if they can.
+
+    A small miss is no fault by itself (cameras are aimed by hand), but it is one where another reading of the same numbers makes
+    the axes meet far better, or meet near the origin instead of far from it. One camera alone can't be judged.
+    """
+    misses = _misses(cameras)
+    if misses is None:
+        return None
+    worst = sorted(misses, key=misses.get, reverse=True)[:4]
+    remote = max(misses.values()) < _SUSPICIOUS and _remoteness(cameras) > _FAR
+    if max(misses.values()) < _SUSPICIOUS and not remote:
+        return None
+    for name, undo in CONVENTIONS.items():
+        try:
+            repaired = [replace(c, world_to_camera=undo(c.world_to_camera)) for c in cameras]
+        except (ValueError, np.linalg.LinAlgError):
+            continue
+        other = _misses(repaired)
+        if other is None:
+            continue
+        if remote:
+            better = max(other.values()) < _SUSPICIOUS and _remoteness(repaired) < 1
+        else:
+            better = max(other.values()) < min(_SPREAD, max(misses.values()) / 4)
+        if better:
+            return (f"camera(s) {', '.join(worst)} do not look at a head from around it; the file seems to hold {name}: convert "
+                    "them to OpenCV's world-to-camera")
+    if max(misses.values()) > _SPREAD:
+        return f"camera(s) {', '.join(worst)} do not face what the others look at; correct their calibration"
+    return None
+
+
+def pose_problem(capture: Capture, sequence: str) -> str | None:
+    """Why the head poses of a sequence can't be right (no head in the encoder camera's picture); None if they can, or are not
+    there."""
+    poses = capture.head_poses(sequence)
+    if poses is None:
+        return None
+    camera = capture.cameras[capture.encoder_camera]
+    views = camera.world_to_camera @ poses
+
+    def seen(matrices: np.ndarray) -> float:
+        origin = matrices[:, :3, 3]
+        depth = np.where(origin[:, 2] > 0, origin[:, 2], np.nan)
+        pixels = origin[:, :2] / depth[:, None] * np.diag(camera.K)[:2] + camera.K[:2, 2]
+        margin = 0.5 * np.array([camera.width, camera.height])  # a head's origin may lie in its neck, below the picture
+        with np.errstate(invalid="ignore"):
+            return float(((pixels > -margin) & (pixels < 3 * margin)).all(1).mean())
+
+    if seen(views) > 0.9:
+        return None
+    for name, undo in CONVENTIONS.items():
+        if seen(np.stack([undo(v) for v in views])) > 0.9:
+            return f"the head poses of {sequence} put the head outside the picture; the file seems to hold {name}"
+    return (f"the head poses of {sequence} put the head outside the picture of camera {capture.encoder_camera}; estimate them "
+            "again")
+
+
+def check_capture(capture: Capture) -> Check:
+    """Look at every sequence without decoding it; where landmarks can be tested, one mask a sequence is decoded."""
+    split = capture.split()
+    rows, problems, reprojection = [], [], {}
+    trouble = camera_problem(list(capture.cameras.values()))
+    problems += [trouble] if trouble else []
+    for sequence in (*capture.sequences, *capture.cross_sequences):
+        try:
+            serials = capture.cameras_of(sequence)
+            annotations = capture.annotations(sequence)
+            masked = [s for s in serials if capture.source.mask_shape(sequence, s) is not None]
+            codes = [n for n, a in annotations.items() if a.ndim == 2 and a.shape[1] > 4]
+            parts = {"train": split.train_sequences, "held out": split.holdout_sequences, "cross": capture.cross_sequences}
+            part = next((name for name, members in parts.items() if sequence in members), "unused")
+            rows.append((sequence, capture.n_frames(sequence), len(serials), len(masked), ", ".join(codes) or "none", part,
+                         "yes" if capture.head_poses(sequence) is not None else "no"))
+            trouble = pose_problem(capture, sequence)
+            problems += [trouble] if trouble else []
+            landmarks = capture.landmarks68(sequence)
+            if landmarks is not None and capture.encoder_camera in masked:
+                camera = capture.cameras[capture.encoder_camera]
+                pixels = np.floor(camera.project(landmarks[0])[0])
+                inside = (pixels >= 0).all(1) & (pixels < [camera.width, camera.height]).all(1)
+                mask = capture.first_mask(sequence, capture.encoder_camera) > 0.5
+                x, y = pixels[inside].astype(int).T
+                reprojection[sequence] = float(mask[y, x].sum() / len(pixels))
+                if reprojection[sequence] < 0.8:
+                    problems.append(f"only {100 * reprojection[sequence]:.0f} % of the landmarks of {sequence} fall on the mask "
+                                    f"of camera {camera.serial}; cameras, landmarks or masks do not belong together")
+        except (ValueError, FileNotFoundError) as error:
+            problems.append(str(error))
+    if not split.holdout_sequences and not split.holdout_cameras:
+        problems.append("nothing is held out: this capture can train an avatar, but its own frames can't test it")
+    return Check(rows, problems, common_target(list(capture.cameras.values())), reprojection)
+
+
+def contact_sheet(capture: Capture, path: str | Path, *, height: int = 200, most: int = 24) -> Path:
+    """A picture for every camera of the first sequence: its first frame, with axes at the head (or at what all cameras look at).
+
+    Red x, green y and blue z lines bear their letters.
+    """
+    sequence = capture.sequences[0]
+    poses = capture.head_poses(sequence)
+    pose = np.eye(4)
+    if poses is not None:
+        pose = poses[0]
+    else:
+        target = common_target(list(capture.cameras.values()))
+        pose[:3, 3] = 0 if target is None else target
+    tiles = []
+    for serial in capture.cameras_of(sequence)[:most]:
+        camera = capture.cameras[serial]
+        picture = Image.fromarray(capture.first_frame(sequence, serial)).convert("RGB")
+        draw = ImageDraw.Draw(picture)
+        depth = float((camera.world_to_camera @ pose)[2, 3])
+        length = 0.2 * abs(depth) * camera.height / camera.K[1, 1]
+        ends = np.concatenate([pose[None, :3, 3], pose[:3, 3] + length * pose[:3, :3].T])
+        pixels, _ = camera.project(ends)
+        if np.isfinite(pixels).all():
+            for name, colour, end in zip("xyz", ("#d62728", "#2ca02c", "#1f77b4"), pixels[1:], strict=True):
+                draw.line([tuple(pixels[0]), tuple(end)], fill=colour, width=max(2, camera.height // 150))
+                draw.text(tuple(end), name, fill=colour)
+        picture = picture.resize((max(1, round(camera.width * height / camera.height)), height))
+        ImageDraw.Draw(picture).text((4, 4), serial, fill="#000000", stroke_width=2, stroke_fill="#ffffff")
+        tiles.append(picture)
+    columns = min(6, len(tiles))
+    width = max(t.width for t in tiles)
+    sheet = Image.new("RGB", (columns * width, -(-len(tiles) // columns) * height), "white")
+    for k, tile in enumerate(tiles):
+        sheet.paste(tile, (k % columns * width, k // columns * height))
+    with atomic_path(path) as tmp:
+        sheet.save(tmp, "PNG")
+    return Path(path)

@@ -1,0 +1,123 @@
+"""What every reader needs: JSON and arrays that are checked field by field, paths that stay inside the capture, image headers."""
+
+from __future__ import annotations
+
+import json
+import math
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+MAX_PIXELS = 64_000_000  # twice NeRSemble's 3208x2200, ten times over: more is a damaged header or a bomb
+MAX_ARRAY_BYTES = 256 << 20  # of one array in an npz or npy file, before it is unpacked
+
+
+def read_json(path: Path) -> dict:
+    """An object from a JSON file. FileNotFoundError or ValueError that names the file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no {path}; copy the capture again")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON ({type(error).__name__}); copy or write it again") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} holds a {type(value).__name__} where an object belongs; copy or write it again")
+    return value
+
+
+def field(container: Any, name: str, where: str) -> Any:
+    """`container[name]`, or a ValueError that says where it is missing."""
+    if not isinstance(container, Mapping) or name not in container:
+        raise ValueError(f"{where} has no field '{name}'; write it again")
+    return container[name]
+
+
+def numbers(value: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
+    """`value` as a finite float64 array of this shape (-1: any length), or a ValueError that says where."""
+    try:
+        array = np.asarray(value, np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{where} is not an array of numbers; write it again") from error
+    if array.ndim != len(shape) or any(n not in (-1, m) for n, m in zip(shape, array.shape, strict=True)):
+        wanted = "x".join("n" if n < 0 else str(n) for n in shape) or "one number"
+        raise ValueError(f"{where} has shape {list(array.shape)}, not {wanted}; write it again")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{where} has values that are not finite; write it again")
+    return array
+
+
+def whole(value: Any, where: str) -> int:
+    """`value` as a whole number, or a ValueError that says where."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value != int(value):
+        raise ValueError(f"{where} is {value!r}, not a whole number; write it again")
+    return int(value)
+
+
+def inside(root: Path, relative: Any, where: str, base: Path | None = None) -> Path:
+    """The file that a path relative to `base` (default: `root`) names. ValueError where it leads out of `root`, through `..` or
+    through a link."""
+    if not isinstance(relative, str) or not relative or "\0" in relative:
+        raise ValueError(f"{where} is {relative!r}, not a path; write it again")
+    path = (base or root) / relative
+    try:
+        real = path.resolve()
+        outside = not real.is_relative_to(root.resolve())
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"{where} is {relative!r}, which cannot be followed ({type(error).__name__}); write it again") from error
+    if outside:
+        raise ValueError(f"{where} is {relative!r}, which leads out of {root}; put the file inside the capture")
+    return real
+
+
+def image_size(path: Path, where: str) -> tuple[int, int, bool]:
+    """Height, width, and whether there is an alpha channel, from the header alone."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{where}: there is no image {path}; copy the capture again")
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            alpha = "A" in image.getbands()
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} is no readable image ({type(error).__name__}); copy or write it again") from error
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"{path} claims {width}x{height} pixels, more than any capture has; copy or write it again")
+    return height, width, alpha
+
+
+def read_image(path: Path, mode: str) -> np.ndarray:
+    """Decode one image: mode "RGB", "RGBA" or "L" -> uint8. ValueError that names a damaged file."""
+    image_size(path, str(path))
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert(mode))
+    except (OSError, ValueError, SyntaxError, zlib.error, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} cannot be decoded ({type(error).__name__}); copy or write it again") from error
+
+
+def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Some arrays of an npz file, without pickle, and without unpacking more than MAX_ARRAY_BYTES of any."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no {path}; copy the capture again")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            sizes = {info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()}
+        large = [name for name in names if sizes.get(name, 0) > MAX_ARRAY_BYTES]
+        if large:
+            raise ValueError(f"{path}: the array '{large[0]}' would unpack to {sizes[large[0]]} bytes; write it again")
+        missing = [name for name in names if name not in sizes]
+        if missing:
+            raise ValueError(f"{path} has no array '{missing[0]}'; write it again")
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: np.asarray(arrays[name]) for name in names}
+    except ValueError as error:
+        if str(error).startswith(str(path)):
+            raise
+        raise ValueError(f"{path} cannot be read (object arrays or damage); write it again without pickle") from error
+    except (OSError, EOFError, KeyError, SyntaxError, MemoryError, OverflowError, NotImplementedError, RuntimeError,
+            zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} cannot be read ({type(error).__name__}); it is damaged: copy or write it again") from error

@@ -1,0 +1,147 @@
+"""Captures whose frames are single image files: what all such formats share once their own files are parsed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from raf_lite.captures.cameras import Camera
+from raf_lite.captures.capture import Capture, SplitRule
+from raf_lite.captures.formats._files import image_size, read_image
+from raf_lite.captures.scaling import block_mean
+
+
+@dataclass(frozen=True)
+class View:
+    """One camera's frames of one sequence, in time order. masks: a file a frame; None: the images' alpha channel, if any."""
+
+    images: Sequence[Path]
+    masks: Sequence[Path] | None = None
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """What a reader found, before anything is decoded.
+
+    views: sequence -> serial -> View. cameras: by serial, at the size on disk. annotations: sequence -> field -> [T, ...].
+    holdout_sequences, holdout_cameras: the format's own split. codes: names of the descriptors that the format carries.
+    """
+
+    subject: str
+    fps: float
+    views: Mapping[str, Mapping[str, View]]
+    cameras: Mapping[str, Camera]
+    annotations: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    holdout_sequences: tuple[str, ...] = ()
+    holdout_cameras: tuple[str, ...] = ()
+    encoder_camera: str | None = None
+    head_pose_source: str | None = None
+    neutral: tuple[str, int] | None = None
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """Reads the files of `Parsed`; see `raf_lite.captures.capture.Source`. Images with alpha are laid over white."""
+
+    root: Path
+    parsed: Parsed
+    downscale: int
+    crop: tuple[int, int, int, int] | None
+
+    def _view(self, sequence: str, serial: str) -> View:
+        return self.parsed.views[sequence][serial]
+
+    def cameras_of(self, sequence: str) -> tuple[str, ...]:
+        return tuple(self.parsed.views[sequence])
+
+    def stored_size(self, serial: str) -> tuple[int, int]:
+        camera = self.parsed.cameras[serial]
+        return camera.height, camera.width
+
+    def video_shape(self, sequence: str, serial: str) -> tuple[int, int, int]:
+        images = self._view(sequence, serial).images
+        height, width, _ = image_size(images[0], f"{sequence} frame 0")
+        return len(images), height, width
+
+    def _has_masks(self, view: View) -> bool:
+        return view.masks is not None or image_size(view.images[0], str(view.images[0]))[2]
+
+    def mask_shape(self, sequence: str, serial: str) -> tuple[int, int, int] | None:
+        view = self._view(sequence, serial)
+        if not self._has_masks(view):
+            return None
+        files = view.images if view.masks is None else view.masks
+        height, width, _ = image_size(files[0], f"{sequence} mask 0")
+        return len(files), height, width
+
+    def _shrunk(self, image: np.ndarray, path: Path, serial: str) -> np.ndarray:
+        if image.shape[:2] != self.stored_size(serial):
+            height, width = self.stored_size(serial)
+            raise ValueError(f"{path} is {image.shape[1]}x{image.shape[0]} (WxH), but camera {serial} takes images of "
+                             f"{width}x{height}; write it again at that size")
+        if self.crop:
+            left, top, width, height = self.crop
+            image = image[top:top + height, left:left + width]
+        if self.downscale == 1:
+            return image
+        return (block_mean(image[None], self.downscale)[0] + 0.5).astype(np.uint8)
+
+    def read_frames(self, sequence: str, serial: str, limit: int | None = None) -> np.ndarray:
+        out = []
+        for path in self._view(sequence, serial).images[:limit]:
+            image = read_image(path, "RGBA" if image_size(path, str(path))[2] else "RGB")
+            if image.shape[2] == 4:
+                alpha = image[..., 3:].astype(np.float32) / 255
+                image = (image[..., :3] * alpha + 255 * (1 - alpha) + 0.5).astype(np.uint8)
+            out.append(self._shrunk(image, path, serial))
+        return np.stack(out)
+
+    def read_masks(self, sequence: str, serial: str, limit: int | None = None) -> np.ndarray:
+        view = self._view(sequence, serial)
+        if not self._has_masks(view):
+            raise FileNotFoundError(f"{self.describe(sequence, serial)} has no masks; matte the images, or write RGBA ones")
+        if view.masks is not None:
+            return np.stack([self._shrunk(read_image(path, "L"), path, serial) for path in view.masks[:limit]])
+        return np.stack([self._shrunk(read_image(path, "RGBA")[..., 3], path, serial) for path in view.images[:limit]])
+
+    def read_annotations(self, sequence: str) -> dict[str, np.ndarray]:
+        return dict(self.parsed.annotations.get(sequence, {}))
+
+    def read_truth(self, sequence: str) -> dict[str, np.ndarray]:
+        raise FileNotFoundError(f"{self.root} is no rendered capture: nobody knows the truth of {sequence}")
+
+    def describe(self, sequence: str, serial: str | None = None, what: str = "images") -> str:
+        if serial is None or serial not in self.parsed.views.get(sequence, {}):
+            return f"{self.root} ({sequence})"
+        view = self._view(sequence, serial)
+        files = view.masks if what == "masks" and view.masks is not None else view.images
+        return f"{files[0].parent} ({sequence}, camera {serial})"
+
+
+def open_parsed(root: Path, parsed: Parsed, downscale: int, crop: tuple[int, int, int, int] | None, cache_bytes: int) -> Capture:
+    """A Capture of what a reader found. ValueError where views and annotations do not fit together, naming the sequence."""
+    for sequence, views in parsed.views.items():
+        counts = {serial: len(view.images) for serial, view in views.items()}
+        if not counts or 0 in counts.values():
+            raise ValueError(f"{root}: sequence {sequence} has a camera without frames; copy the capture again")
+        if len(set(counts.values())) > 1:
+            least, most = min(counts, key=counts.get), max(counts, key=counts.get)
+            raise ValueError(f"{root}: in sequence {sequence}, camera {least} has {counts[least]} frames and camera {most} has "
+                             f"{counts[most]}; recordings must be synchronous, copy the missing ones")
+        for serial, view in views.items():
+            if view.masks is not None and len(view.masks) != len(view.images):
+                raise ValueError(f"{root}: camera {serial} has {len(view.images)} images and {len(view.masks)} masks of "
+                                 f"{sequence}; copy the missing ones")
+    cameras = dict(parsed.cameras)
+    if crop:
+        cameras = {serial: camera.cropped(*crop) for serial, camera in cameras.items()}
+    cameras = {serial: camera.scaled(1 / downscale) for serial, camera in cameras.items()}
+    return Capture(
+        subject=parsed.subject, root=root, fps=parsed.fps, sequences=tuple(parsed.views), cross_sequences=(), cameras=cameras,
+        encoder_camera=parsed.encoder_camera or next(iter(cameras)), source=ImageSource(root, parsed, downscale, crop),
+        split_rules={"default": SplitRule(holdout_sequences=parsed.holdout_sequences, holdout_cameras=parsed.holdout_cameras,
+                                          exact=True)},
+        head_pose_source=parsed.head_pose_source, neutral=parsed.neutral, cache_bytes=cache_bytes)

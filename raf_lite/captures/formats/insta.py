@@ -1,0 +1,88 @@
+"""INSTA: one camera, a tracked head that stands still while the camera moves round it.
+
+    transforms.json, transforms_{train,val,test}.json    frames[]: transform_matrix, file_path images/{id}.png (RGBA),
+                                                         exp_path flame/exp/{id}.txt; fl_x fl_y cx cy w h
+
+Traps: `transform_matrix` is the inverse of an OpenCV world-to-camera matrix with **no** change of axes, although the file looks
+like a NeRF's. `val` is the last 20 frames *of* test, not a set of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from raf_lite.captures.cameras import Camera
+from raf_lite.captures.formats._files import field, image_size, inside, numbers, read_json, whole
+from raf_lite.captures.formats.images import Parsed, View
+
+SERIAL = "0"
+FPS = 25.0  # the tracker's default; the files do not tell
+MAX_CODE_BYTES = 1 << 20
+
+
+def is_insta(path: Path) -> bool:
+    """Whether a folder has transforms whose frames name an expression file."""
+    for name in ("transforms_train.json", "transforms.json"):
+        if (path / name).is_file():
+            frames = read_json(path / name).get("frames")
+            return isinstance(frames, list) and bool(frames) and isinstance(frames[0], Mapping) and "exp_path" in frames[0]
+    return False
+
+
+def parse_insta(path: Path) -> Parsed:
+    """Sequences `train` and, held out, `test`. Codes: `flame_exp` [T, E]. Head poses: the tracker's, seen by a camera that stands
+    still."""
+    names = [(part, path / f"transforms_{part}.json") for part in ("train", "test")]
+    names = [(part, file) for part, file in names if file.is_file()] or [("train", path / "transforms.json")]
+    views, annotations, camera = {}, {}, None
+    for part, file in names:
+        top = read_json(file)
+        frames = field(top, "frames", str(file))
+        if not isinstance(frames, list) or not frames:
+            raise ValueError(f"{file}: frames is no list, or an empty one; export the video again")
+        values = {n: float(numbers(field(top, n, str(file)), (), f"{file}, {n}")) for n in ("fl_x", "fl_y", "cx", "cy", "w", "h")}
+        K = np.array([[values["fl_x"], 0, values["cx"]], [0, values["fl_y"], values["cy"]], [0, 0, 1]])
+        try:
+            now = Camera(SERIAL, np.eye(4), K, whole(values["w"], f"{file}, w"), whole(values["h"], f"{file}, h"))
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from error
+        if camera is not None and (not np.allclose(now.K, camera.K) or (now.width, now.height) != (camera.width, camera.height)):
+            raise ValueError(f"{file}: its intrinsics differ from those of {names[0][1].name}; export both from one video")
+        camera = now
+        images, codes, poses = [], [], []
+        for number, frame in enumerate(frames):
+            where = f"{file} frame {number}"
+            images.append(inside(path, field(frame, "file_path", where), f"{where}, file_path"))
+            matrix = numbers(field(frame, "transform_matrix", where), (4, 4), f"{where}, transform_matrix")
+            try:
+                poses.append(np.linalg.inv(matrix))
+            except np.linalg.LinAlgError as error:
+                raise ValueError(f"{where}: transform_matrix cannot be inverted; export the video again") from error
+            codes.append(_code(inside(path, field(frame, "exp_path", where), f"{where}, exp_path")))
+        if len({len(code) for code in codes}) > 1:
+            raise ValueError(f"{file}: its expression files have different lengths; export the video again")
+        height, width, _ = image_size(images[0], f"{file} frame 0")
+        if (height, width) != (camera.height, camera.width):
+            raise ValueError(f"{images[0]} is {width}x{height} (WxH), but {file.name} says {camera.width}x{camera.height}; write "
+                             "the images at the size of the intrinsics")
+        views[part] = {SERIAL: View(images)}
+        annotations[part] = {"flame_exp": np.stack(codes), "head_pose": np.stack(poses)}
+    return Parsed(subject=path.name, fps=FPS, views=views, cameras={SERIAL: camera}, annotations=annotations,
+                  holdout_sequences=("test",), head_pose_source="INSTA's tracker")
+
+
+def _code(path: Path) -> np.ndarray:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no {path}; copy the capture again")
+    if path.stat().st_size > MAX_CODE_BYTES:
+        raise ValueError(f"{path} is far too long for an expression; copy it again")
+    try:
+        values = [float(text) for text in path.read_text(encoding="utf-8").split()]
+    except ValueError as error:
+        raise ValueError(f"{path} is not one number a line; export the video again") from error
+    if not values or not np.isfinite(values).all():
+        raise ValueError(f"{path} is empty or has values that are not finite; export the video again")
+    return np.asarray(values, np.float32)

@@ -1,0 +1,125 @@
+"""A plain video, or a folder of images: one camera of which nothing is known, with or without masks.
+
+    clip.mp4                        or a folder of 000.png, 001.png, ...
+    clip.encoding.npz               what `raf-lite encode` wrote beside it: descriptors, head poses
+    masks/000.png (folder only)     a mask for each image; RGBA images carry their own
+
+The camera is the one that MediaPipe assumes when it reports a head pose: 63 degrees high, principal point in the middle. Poses
+and camera then belong together, whatever lens was used; only depth is wrong by the true focal length.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from raf_lite.captures.cameras import Camera
+from raf_lite.captures.capture import Capture, SplitRule
+from raf_lite.captures.formats._files import image_size, read_arrays
+from raf_lite.captures.formats.images import Parsed, View
+from raf_lite.captures.video import probe_video, read_video
+
+SERIAL = "0"
+FIELD_OF_VIEW = 63.0  # degrees, vertical: MediaPipe's virtual camera
+FPS = 25.0  # of a folder of images, which does not tell
+IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm")
+ENCODED = ("blendshapes", "head_pose", "face_found")
+
+
+def assumed_camera(width: int, height: int) -> Camera:
+    """The camera that goes with MediaPipe's head poses for pictures of this size."""
+    focal = height / 2 / np.tan(np.deg2rad(FIELD_OF_VIEW / 2))
+    return Camera(SERIAL, np.eye(4), np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]), width, height)
+
+
+def encoding_file(path: Path) -> Path:
+    """Where the encoding of a video or folder is kept: beside it."""
+    return path.parent / f"{path.stem if path.is_file() else path.name}.encoding.npz"
+
+
+def is_images(path: Path) -> bool:
+    """Whether a folder holds images itself."""
+    return any(file.suffix.lower() in IMAGES for file in path.iterdir() if file.is_file())
+
+
+def _natural(path: Path) -> list:
+    """Sorts frame10 after frame9."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.stem)]
+
+
+def parse_images(path: Path) -> Parsed:
+    """One sequence `video` of all images in natural order."""
+    images = sorted((f for f in path.iterdir() if f.is_file() and f.suffix.lower() in IMAGES), key=_natural)
+    masks = None
+    if (path / "masks").is_dir():
+        by_stem = {f.stem: f for f in (path / "masks").iterdir() if f.suffix.lower() in IMAGES}
+        missing = [f for f in images if f.stem not in by_stem]
+        if missing:
+            raise FileNotFoundError(f"{path / 'masks'} has no mask for {missing[0].name}; add it, or remove the folder")
+        masks = [by_stem[f.stem] for f in images]
+    height, width, _ = image_size(images[0], str(path))
+    return Parsed(subject=path.name, fps=FPS, views={"video": {SERIAL: View(images, masks)}},
+                  cameras={SERIAL: assumed_camera(width, height)}, annotations={"video": _encoding(path)},
+                  head_pose_source="MediaPipe" if encoding_file(path).is_file() else None)
+
+
+def _encoding(path: Path) -> dict[str, np.ndarray]:
+    """What `raf-lite encode` stored; empty where it was not run."""
+    file = encoding_file(path)
+    return read_arrays(file, ENCODED) if file.is_file() else {}
+
+
+@dataclass(frozen=True)
+class VideoSource:
+    """One video file; see `raf_lite.captures.capture.Source`."""
+
+    path: Path
+    height: int
+    width: int
+    downscale: int
+    crop: tuple[int, int, int, int] | None
+
+    def cameras_of(self, sequence: str) -> tuple[str, ...]:
+        return (SERIAL,)
+
+    def stored_size(self, serial: str) -> tuple[int, int]:
+        return self.height, self.width
+
+    def video_shape(self, sequence: str, serial: str) -> tuple[int, int, int]:
+        info = probe_video(self.path)
+        return info.frames or len(read_video(self.path, downscale=min(info.width, info.height))), info.height, info.width
+
+    def mask_shape(self, sequence: str, serial: str) -> None:
+        return None
+
+    def read_frames(self, sequence: str, serial: str, limit: int | None = None) -> np.ndarray:
+        return read_video(self.path, crop=self.crop, downscale=self.downscale, limit=limit)
+
+    def read_masks(self, sequence: str, serial: str, limit: int | None = None) -> np.ndarray:
+        raise FileNotFoundError(f"{self.path} has no masks; matte its frames, and open a folder of images with masks/ instead")
+
+    def read_annotations(self, sequence: str) -> dict[str, np.ndarray]:
+        return _encoding(self.path)
+
+    def read_truth(self, sequence: str) -> dict[str, np.ndarray]:
+        raise FileNotFoundError(f"{self.path} is no rendered capture: nobody knows its truth")
+
+    def describe(self, sequence: str, serial: str | None = None, what: str = "images") -> str:
+        return str(self.path)
+
+
+def open_video(path: Path, downscale: int, crop: tuple[int, int, int, int] | None, cache_bytes: int) -> Capture:
+    """A video file as a capture with one sequence, `video`."""
+    info = probe_video(path)
+    camera = assumed_camera(info.width, info.height)
+    if crop:
+        camera = camera.cropped(*crop)
+    return Capture(
+        subject=path.stem, root=path, fps=info.fps or FPS, sequences=("video",), cross_sequences=(),
+        cameras={SERIAL: camera.scaled(1 / downscale)}, encoder_camera=SERIAL,
+        source=VideoSource(path, info.height, info.width, downscale, crop), split_rules={"default": SplitRule(exact=True)},
+        head_pose_source="MediaPipe" if encoding_file(path).is_file() else None, cache_bytes=cache_bytes)
