@@ -41,6 +41,97 @@ def _demo(args: argparse.Namespace) -> int:
     return 0
 
 
+def _check(args: argparse.Namespace) -> int:
+    """Print what a capture holds and what is wrong with it, and write its contact sheet."""
+    import pandas as pd
+
+    from raf_lite.captures import detect_format, open_capture
+    from raf_lite.captures.check import check_capture, contact_sheet
+
+    capture = open_capture(args.path, format=args.format)
+    found = check_capture(capture)
+    print(f"{args.path}: {args.format or detect_format(args.path)}, {len(capture.cameras)} camera(s), {capture.fps:g} frames a "
+          f"second, head poses from {capture.head_pose_source or 'nobody'}")
+    table = pd.DataFrame(found.rows, columns=["sequence", "frames", "cameras", "with masks", "codes", "split", "head poses"])
+    if found.reprojection:
+        share = [f"{100 * found.reprojection[s]:.0f} %" if s in found.reprojection else "" for s in table["sequence"]]
+        table["landmarks on mask"] = share
+    print(table.to_string(index=False))
+    for problem in found.problems:
+        print(f"problem: {problem}")
+    print(f"contact sheet: {contact_sheet(capture, args.sheet)}")
+    return 1 if found.problems else 0
+
+
+def _encode(args: argparse.Namespace) -> int:
+    from raf_lite.descriptors.encode_video import encode_video, report
+
+    print(report(encode_video(args.video, args.out, face=args.face, smooth=args.smooth), args.video))
+    return 0
+
+
+def _bank_add(args: argparse.Namespace) -> int:
+    """Encode a video, unless it is, and add its frames to a bank."""
+    from raf_lite.bank import add_donor, encode_thumbnail
+    from raf_lite.bank.storage import read_manifest
+    from raf_lite.descriptors import LandmarkPCA
+    from raf_lite.descriptors.encode_video import face_crops
+
+    encoding = _encoded(args.video)
+    found = encoding.face_found
+    names = list(read_manifest(args.bank)["descriptors"]) if (args.bank / "bank.json").exists() else ["blendshapes"]
+    columns = {}
+    for name in names:
+        if name == "blendshapes":
+            columns[name] = encoding.blendshapes[found]
+        elif name == "landmarks_pca":
+            columns[name] = LandmarkPCA.load(args.bank / "landmark_pca.npz").encode_landmarks(encoding.landmarks[found])
+        else:
+            raise ValueError(f"the bank {args.bank} has a column '{name}', which a video does not give; use another bank")
+    thumbnails = {row: encode_thumbnail(face, quality=72) for row, face in face_crops(args.video, encoding).items()}
+    donor, added, dropped = add_donor(args.bank, columns, encoder=encoding.encoder, donor=args.donor, out=args.out,
+                                      poses=encoding.encoder_pose[found], thumbnails=thumbnails)
+    print(f"donor {donor}: {added} frames added to {args.out or args.bank}, {dropped} dropped that repeat others, "
+          f"{len(encoding.missing)} without a face")
+    return 0
+
+
+def _encoded(video: Path):
+    """The encoding beside a video, made now where there is none."""
+    from raf_lite.captures.formats.plain import encoding_file
+    from raf_lite.descriptors.encode_video import VideoEncoding, encode_video, report
+
+    if encoding_file(video).is_file():
+        return VideoEncoding.load(encoding_file(video))
+    encoding = encode_video(video)
+    print(report(encoding, video))
+    return encoding
+
+
+def _train(args: argparse.Namespace) -> int:
+    """Train one avatar; a run that was stopped goes on."""
+    from raf_lite.bank import ExpressionBank
+    from raf_lite.captures import open_capture
+    from raf_lite.training import PRESETS, Trainer, TrainingSet
+
+    changes = {"descriptor": args.descriptor, "retrieval": args.retrieval, "retrieval_p": args.p, "seed": args.seed}
+    config = PRESETS[args.preset].with_(**changes)
+    bank = ExpressionBank.load(args.bank, descriptor=args.descriptor) if args.retrieval else None
+    data = TrainingSet.from_capture(open_capture(args.capture, format=args.format), config)
+    Trainer(data, config, args.out, bank=bank).train(resume=True)
+    print(f"the avatar is {args.out / 'avatar.safetensors'}")
+    return 0
+
+
+def _drive(args: argparse.Namespace) -> int:
+    from raf_lite.avatar import GaussianAvatar
+    from raf_lite.viewing import drive_video
+
+    print(drive_video(GaussianAvatar.load(args.avatar), args.video, _encoded(args.video), args.out, size=args.size,
+                      relative=args.relative, hold_head=args.hold_head))
+    return 0
+
+
 def _study(args: argparse.Namespace) -> int:
     """`raf-lite study run|select|retrieval|status|report`."""
     from raf_lite.study import execute, selecting
@@ -100,6 +191,11 @@ def _doctor(args: argparse.Namespace) -> int:
     return 0 if healthy else 1
 
 
+def mean_or_frame(text: str) -> str | int:
+    """"mean", or the number of a frame."""
+    return text if text == "mean" else int(text)
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line, whose help is its documentation."""
     top = argparse.ArgumentParser(prog="raf-lite", description=__doc__)
@@ -118,6 +214,50 @@ def parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="train three avatars from the shipped capture, grade and film them")
     demo.add_argument("--out", type=Path, default=Path("out/demo"), help="where the report goes (default: out/demo)")
     demo.set_defaults(run=_demo)
+
+    check = commands.add_parser("check", help="what a capture holds, whether its cameras can be right, and a contact sheet")
+    check.add_argument("path", type=Path, help="a capture's folder, a folder of images, or a video")
+    check.add_argument("--sheet", type=Path, default=Path("out/check.png"), help="contact sheet (default: out/check.png)")
+    check.set_defaults(run=_check)
+
+    encode = commands.add_parser("encode", help="a video into blendshapes, landmarks and head poses; resumes")
+    encode.add_argument("video", type=Path)
+    encode.add_argument("--out", type=Path, help="npz to write (default: VIDEO's name with .encoding.npz, where others look)")
+    encode.add_argument("--face", type=int, help="which of several people to follow, 1 being the one seen longest (default: 1)")
+    encode.add_argument("--smooth", type=float, default=0.0, metavar="SECONDS",
+                        help="Gaussian average over time of this standard deviation (default: none)")
+    encode.set_defaults(run=_encode)
+
+    bank = commands.add_parser("bank", help="grow an expression bank").add_subparsers(required=True, metavar="what")
+    add = bank.add_parser("add", help="add the frames of a video of one more person")
+    add.add_argument("video", type=Path)
+    add.add_argument("--bank", type=Path, required=True, help="the bank's folder; begun there if there is none")
+    add.add_argument("--out", type=Path, help="folder of the grown bank (default: the same)")
+    add.add_argument("--donor", help="the person's id (default: the next number)")
+    add.set_defaults(run=_bank_add)
+
+    train = commands.add_parser("train", help="train an avatar on a capture, with or without retrieval; resumes")
+    train.add_argument("capture", type=Path, help="a capture's folder")
+    train.add_argument("--out", type=Path, required=True, help="folder of the avatar")
+    train.add_argument("--preset", choices=("fast", "cpu", "gpu"), default="cpu")
+    train.add_argument("--descriptor", default="blendshapes", help="stored descriptor that drives it (default: blendshapes)")
+    train.add_argument("--retrieval", help="a setting of raf_lite.retrieval, such as paper-k16 or centred (default: none)")
+    train.add_argument("--p", type=float, default=0.2, help="probability that a descriptor is replaced (default: 0.2)")
+    train.add_argument("--bank", type=Path, default=Path("data/bank"), help="bank to retrieve from (default: data/bank)")
+    train.add_argument("--seed", type=int, default=0)
+    train.set_defaults(run=_train)
+    for command in (check, train):
+        command.add_argument("--format", help="the capture's format (default: detected)")
+
+    drive = commands.add_parser("drive", help="film an avatar driven by a video, beside it")
+    drive.add_argument("avatar", type=Path, help="avatar.safetensors")
+    drive.add_argument("video", type=Path, help="the driver; encoded first, unless it is")
+    drive.add_argument("--out", type=Path, default=Path("out/driven.mp4"), help="(default: out/driven.mp4)")
+    drive.add_argument("--size", type=int, default=384, help="pixels a side of each panel (default: 384)")
+    drive.add_argument("--relative", metavar="mean|FRAME", type=mean_or_frame,
+                       help="take out the driver's mean, or his neutral frame of this number, and put the avatar's own in")
+    drive.add_argument("--hold-head", action="store_true", help="the avatar looks straight ahead")
+    drive.set_defaults(run=_drive)
 
     study = commands.add_parser("study", help="when does retrieval help: runs, resumable, and their report; needs the rig and "
                                               "MediaPipe").add_subparsers(required=True, metavar="what", dest="what")

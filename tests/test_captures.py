@@ -149,8 +149,8 @@ def test_truth(pristine):
 
 def test_each_video_is_decoded_once(pristine, monkeypatch):
     decoded = []
-    real = nersemble_module.read_video
-    monkeypatch.setattr(nersemble_module, "read_video", lambda path, **kw: decoded.append(path.parts[-3:]) or real(path, **kw))
+    real = nersemble_module.iter_video
+    monkeypatch.setattr(nersemble_module, "iter_video", lambda path, **kw: decoded.append(path.parts[-3:]) or real(path, **kw))
     capture = open_capture(pristine / "007")
     for _ in range(3):
         for serial in (FRONT, SIDE):
@@ -162,8 +162,8 @@ def test_each_video_is_decoded_once(pristine, monkeypatch):
 
 def test_cache_keeps_the_last_used_within_its_bound(pristine, monkeypatch):
     decoded = []
-    real = nersemble_module.read_video
-    monkeypatch.setattr(nersemble_module, "read_video", lambda path, **kw: decoded.append(path.stem) or real(path, **kw))
+    real = nersemble_module.iter_video
+    monkeypatch.setattr(nersemble_module, "iter_video", lambda path, **kw: decoded.append(path.stem) or real(path, **kw))
     video = 4 * 48 * 64 * 3
     capture = open_capture(pristine / "007", cache_bytes=video)
     capture.frames("FREE", FRONT), capture.frames("FREE", FRONT), capture.frames("FREE", SIDE), capture.frames("FREE", FRONT)

@@ -35,6 +35,7 @@ class GaussianAvatar(nn.Module):
         super().__init__()
         n = len(means)
         self.descriptor, self.field_name, self.similarity = descriptor, field, similarity
+        self.notes: dict = {}
         self.means = nn.Parameter(means.clone())
         self.quats = nn.Parameter(torch.tensor([1.0, 0, 0, 0]).repeat(n, 1))  # wxyz
         self.log_scales = nn.Parameter(torch.full((n, 3), float(np.log(spacing))))

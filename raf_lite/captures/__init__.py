@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from raf_lite.captures.cameras import Camera
-from raf_lite.captures.capture import Capture, Split
+from raf_lite.captures.capture import Capture, Split, composite_white
 from raf_lite.captures.formats.gha import is_gha, parse_gha
 from raf_lite.captures.formats.images import open_parsed
 from raf_lite.captures.formats.imavatar import is_imavatar, parse_imavatar
@@ -16,10 +16,10 @@ from raf_lite.captures.formats.vhap import is_vhap, parse_vhap
 from raf_lite.captures.head_pose import fit_head_poses, triangulate
 from raf_lite.captures.nersemble import is_nersemble, open_nersemble
 from raf_lite.captures.scaling import block_mean, shrink_factor
-from raf_lite.captures.video import read_video, write_video
+from raf_lite.captures.video import iter_video, read_video, write_video
 
-__all__ = ["FORMATS", "Camera", "Capture", "Split", "block_mean", "detect_format", "fit_head_poses", "open_capture", "read_video",
-           "shrink_factor", "triangulate", "write_video"]
+__all__ = ["FORMATS", "Camera", "Capture", "Split", "block_mean", "composite_white", "detect_format", "fit_head_poses",
+           "iter_video", "open_capture", "read_video", "shrink_factor", "triangulate", "write_video"]
 
 # name -> (is a folder in it, reader). The order of asking: a folder of images comes last, since most formats hold images.
 _FOLDERS = {"vhap": (is_vhap, parse_vhap), "insta": (is_insta, parse_insta), "gha": (is_gha, parse_gha),

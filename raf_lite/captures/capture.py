@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -43,7 +45,8 @@ class SplitRule:
 
 
 class Source(Protocol):
-    """What a reader of one on-disk format offers. Every path that it names in an error is the user's own."""
+    """What a reader of one on-disk format offers: a dataclass with a whole `downscale`, which `Capture.reduced` multiplies. Every
+    path that it names in an error is the user's own."""
 
     def cameras_of(self, sequence: str) -> tuple[str, ...]:
         """Serials that have a video of `sequence`."""
@@ -57,11 +60,11 @@ class Source(Protocol):
     def mask_shape(self, sequence: str, serial: str) -> tuple[int, int, int] | None:
         """The same of the masks; None where there are none."""
 
-    def read_frames(self, sequence: str, serial: str, limit: int | None = None) -> np.ndarray:
-        """Decode all frames, or the first `limit`: uint8 [T, H, W, 3], cropped and downscaled like the cameras."""
+    def iter_frames(self, sequence: str, serial: str) -> Iterator[np.ndarray]:
+        """Decode frame by frame: uint8 [H, W, 3], cropped and downscaled like the cameras."""
 
-    def read_masks(self, sequence: str, serial: str, limit: int | None = None) -> np.ndarray:
-        """Decode: uint8 [T, H, W], cropped and downscaled like the cameras; FileNotFoundError where there are none."""
+    def iter_masks(self, sequence: str, serial: str) -> Iterator[np.ndarray]:
+        """The same of the masks, uint8 [H, W]; FileNotFoundError where there are none."""
 
     def read_annotations(self, sequence: str) -> dict[str, np.ndarray]:
         """Arrays whose first axis is the frame; empty where there are none."""
@@ -71,6 +74,18 @@ class Source(Protocol):
 
     def describe(self, sequence: str, serial: str | None = None, what: str = "images") -> str:
         """The path to name in an error about this sequence, or about a camera's "images" or "masks" of it."""
+
+
+def composite_white(frames: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Frames uint8 [..., H, W, 3] laid over white by masks in [0, 1] [..., H, W]: uint8."""
+    alpha = masks[..., None]
+    return (frames * alpha + 255 * (1 - alpha) + 0.5).astype(np.uint8)
+
+
+def _stacked(frames: Iterator[np.ndarray]) -> np.ndarray:
+    """Frames of one shape as [T, ...], without a second copy in memory."""
+    first = next(frames)
+    return np.fromiter(itertools.chain([first], frames), dtype=np.dtype((np.uint8, first.shape)))
 
 
 @dataclass(eq=False)
@@ -146,23 +161,55 @@ class Capture:
         Raises FileNotFoundError (no such video) or ValueError (damaged; other size than the camera; other frame count than
         the sequence), each naming the file.
         """
-        def decode() -> np.ndarray:
-            self._check_header(sequence, serial, self.source.video_shape(sequence, serial), "images")
-            return self.source.read_frames(sequence, serial)
+        return self._cached("frames", sequence, serial, lambda: _stacked(self.stream_frames(sequence, serial)))
 
-        return self._cached("frames", sequence, serial, decode)
+    def stream_frames(self, sequence: str, serial: str) -> Iterator[np.ndarray]:
+        """The frames of one camera, uint8 [H, W, 3], one by one; nothing is kept. Errors as `frames`."""
+        self._check_camera(sequence, serial)
+        self._check_header(sequence, serial, self.source.video_shape(sequence, serial), "images")
+        return self.source.iter_frames(sequence, serial)
+
+    def stream_masks(self, sequence: str, serial: str) -> Iterator[np.ndarray]:
+        """The masks of one camera, uint8 [H, W], one by one; nothing is kept. Errors as `masks`."""
+        self._check_camera(sequence, serial)
+        shape = self.source.mask_shape(sequence, serial)
+        if shape is not None:
+            self._check_header(sequence, serial, shape, "masks")
+        return self.source.iter_masks(sequence, serial)
+
+    def reduced(self, factor: int) -> Capture:
+        """The same capture with pictures and cameras at 1/factor of their size, each pixel the mean of a block; decoding it never
+        holds more than one full picture."""
+        return replace(self, cameras={serial: camera.scaled(1 / factor) for serial, camera in self.cameras.items()},
+                       source=replace(self.source, downscale=self.source.downscale * factor))
+
+    def over_white(self, sequence: str, serial: str, indices: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Some frames (default: all) with white where the mask is not: uint8 [..., H, W, 3]. Frames that were rendered or cut out
+        over white already are returned as they are. Errors as `frames` and `masks`."""
+        frames = self.frames(sequence, serial)[indices]
+        if self.is_over_white:
+            return frames
+        return composite_white(frames, self.masks(sequence, serial, indices))
+
+    @cached_property
+    def is_over_white(self) -> bool:
+        """Whether the background is white, judged by the first picture outside its mask; without masks it is taken to be."""
+        sequence = self.sequences[0]
+        serial = self.encoder_camera if self.encoder_camera in self.cameras_of(sequence) else self.cameras_of(sequence)[0]
+        if self.source.mask_shape(sequence, serial) is None:
+            return True
+        outside = self.first_frame(sequence, serial)[self.first_mask(sequence, serial) < 0.02]
+        return not len(outside) or bool(np.median(outside) >= 250)
 
     def first_frame(self, sequence: str, serial: str) -> np.ndarray:
         """The first frame of one camera, uint8 [H, W, 3], without decoding the others. Errors as `frames`."""
         self._check_camera(sequence, serial)
-        if ("frames", sequence, serial) in self._videos:
-            return self._videos["frames", sequence, serial][0]
-        return self.source.read_frames(sequence, serial, limit=1)[0]
+        return next(self.source.iter_frames(sequence, serial))
 
     def first_mask(self, sequence: str, serial: str) -> np.ndarray:
         """The first frame's mask, float32 [H, W] in [0, 1], without decoding the others. Errors as `masks`."""
         self._check_camera(sequence, serial)
-        return self.source.read_masks(sequence, serial, limit=1)[0].astype(np.float32) / np.float32(255)
+        return next(self.source.iter_masks(sequence, serial)).astype(np.float32) / np.float32(255)
 
     def images(self, sequence: str, serial: str, indices: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Some frames (default: all) as float32 [..., H, W, 3] in [0, 1], sRGB. Errors as `frames`."""
@@ -173,13 +220,8 @@ class Capture:
 
         Raises FileNotFoundError (the capture has no masks) or ValueError (size or frame count unlike the images').
         """
-        def decode() -> np.ndarray:
-            shape = self.source.mask_shape(sequence, serial)
-            if shape is not None:
-                self._check_header(sequence, serial, shape, "masks")
-            return self.source.read_masks(sequence, serial)
-
-        return self._cached("masks", sequence, serial, decode)[indices].astype(np.float32) / np.float32(255)
+        masks = self._cached("masks", sequence, serial, lambda: _stacked(self.stream_masks(sequence, serial)))
+        return masks[indices].astype(np.float32) / np.float32(255)
 
     # -- annotations -------------------------------------------------------------------------------------------------
 
@@ -240,6 +282,7 @@ class Capture:
         if name not in annotations:
             raise ValueError(f"{self.root}: {sequence} has no stored descriptors '{name}' (it has {sorted(annotations)}); encode "
                              "the capture first")
+        self._check_numeric(sequence, name, annotations[name])
         rows = annotations[name].astype(np.float32)
         if rows.ndim != 2:
             raise ValueError(f"{self.root}: '{name}' of {sequence} has shape {list(rows.shape)}, which is not [frames, "
@@ -302,7 +345,13 @@ class Capture:
         if array.shape[1:] != shape:
             raise ValueError(f"{self.root}: '{name}' of {sequence} has shape {list(array.shape)}; give "
                              f"{[len(array), *shape]}")
+        self._check_numeric(sequence, name, array)
         return array
+
+    def _check_numeric(self, sequence: str, name: str, array: np.ndarray) -> None:
+        if array.dtype.kind not in "fiub":
+            raise ValueError(f"{self.root}: '{name}' of {sequence} holds {array.dtype} where numbers belong; annotate this "
+                             "sequence again")
 
     def _check_finite(self, sequence: str, name: str, array: np.ndarray, only: np.ndarray | None = None) -> None:
         bad = ~np.isfinite(array).reshape(len(array), -1).all(1)

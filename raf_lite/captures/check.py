@@ -188,11 +188,13 @@ def contact_sheet(capture: Capture, path: str | Path, *, height: int = 200, most
         length = 0.2 * abs(depth) * camera.height / camera.K[1, 1]
         ends = np.concatenate([pose[None, :3, 3], pose[:3, 3] + length * pose[:3, :3].T])
         pixels, _ = camera.project(ends)
-        if np.isfinite(pixels).all():
+        if (np.abs(pixels) < 30_000).all():  # neither NaN nor further off than Pillow can draw
             for name, colour, end in zip("xyz", ("#d62728", "#2ca02c", "#1f77b4"), pixels[1:], strict=True):
                 draw.line([tuple(pixels[0]), tuple(end)], fill=colour, width=max(2, camera.height // 150))
                 draw.text(tuple(end), name, fill=colour)
-        picture = picture.resize((max(1, round(camera.width * height / camera.height)), height))
+        # A picture of a few rows would otherwise become a band of millions of pixels.
+        width = min(max(1, round(camera.width * height / camera.height)), 4 * height)
+        picture = picture.resize((width, height))
         ImageDraw.Draw(picture).text((4, 4), serial, fill="#000000", stroke_width=2, stroke_fill="#ffffff")
         tiles.append(picture)
     columns = min(6, len(tiles))

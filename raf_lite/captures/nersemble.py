@@ -11,21 +11,18 @@ Layout and names: `nersemble_data` 0.0.6 and `nersemble_benchmark` 0.2.0 on PyPI
 from __future__ import annotations
 
 import csv
-import json
 import os
-import zipfile
-import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from raf_lite._files import atomic_path, write_json
 from raf_lite.captures.cameras import Camera
 from raf_lite.captures.capture import Capture, SplitRule
-from raf_lite.captures.video import probe_video, read_video
+from raf_lite.captures.formats._files import read_arrays, read_json
+from raf_lite.captures.video import iter_video, probe_video
 
 CALIBRATION = "calibration/camera_params.json"
 ENCODER_CAMERA = "222200037"  # the frontal one
@@ -71,13 +68,15 @@ def open_nersemble(path: Path, downscale: int, crop: tuple[int, int, int, int] |
     cameras = {serial: camera.scaled(1 / downscale) for serial, camera in cameras.items()}
 
     notes_path = path / "capture.json"
-    notes = _read_json(notes_path) if notes_path.is_file() else {}
+    notes = read_json(notes_path) if notes_path.is_file() else {}
     # The raw dataset's cameras ran at 73 fps; the benchmark's videos (intrinsics per camera) are thinned out.
     recorded = RAW_FPS if shared else probe_video(videos[next(iter(videos))]).fps
     try:
         neutral = (str(notes["neutral"]["sequence"]), int(notes["neutral"]["frame"])) if "neutral" in notes else None
         fps = float(notes.get("fps", recorded))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        if not 0 <= fps < np.inf:
+            raise ValueError(f"fps is {fps}")
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"{notes_path}: fps must be a number and neutral {{sequence, frame}} ({error!r}); correct it") from error
     if neutral and neutral[0] not in names:
         raise ValueError(f"{notes_path}: the neutral frame is in {neutral[0]}, of which there is no video; name one of {names}")
@@ -119,25 +118,25 @@ class NersembleSource:
         path = self.mask_path(sequence, serial)
         return _header_shape(path) if path.is_file() else None
 
-    def read_frames(self, sequence: str, serial: str, limit: int | None = None) -> np.ndarray:
-        return read_video(self.video_path(sequence, serial), crop=self.crop, downscale=self.downscale, limit=limit)
+    def iter_frames(self, sequence: str, serial: str) -> Iterator[np.ndarray]:
+        return iter_video(self.video_path(sequence, serial), crop=self.crop, downscale=self.downscale)
 
-    def read_masks(self, sequence: str, serial: str, limit: int | None = None) -> np.ndarray:
+    def iter_masks(self, sequence: str, serial: str) -> Iterator[np.ndarray]:
         path = self.mask_path(sequence, serial)
         if not path.is_file():
             raise FileNotFoundError(f"there are no masks {path}; the raw NeRSemble dataset has none: take the benchmark's, or "
                                     "matte the videos")
-        return read_video(path, crop=self.crop, downscale=self.downscale, gray=True, limit=limit)
+        return iter_video(path, crop=self.crop, downscale=self.downscale, gray=True)
 
     def read_annotations(self, sequence: str) -> dict[str, np.ndarray]:
         path = self.path / "annotations" / f"{sequence}.npz"
-        return _read_npz(path) if path.is_file() else {}
+        return read_arrays(path) if path.is_file() else {}
 
     def read_truth(self, sequence: str) -> dict[str, np.ndarray]:
         path = self.path / "truth" / f"{sequence}.npz"
         if not path.is_file():
             raise FileNotFoundError(f"there is no {path}: only rendered captures know the truth")
-        return _read_npz(path)
+        return read_arrays(path)
 
     def describe(self, sequence: str, serial: str | None = None, what: str = "images") -> str:
         if serial is None:
@@ -177,7 +176,7 @@ def _read_cameras(path: Path, videos: Mapping[str, Path]) -> tuple[dict[str, Cam
     videos: one video of each serial that has any. A calibrated camera without a video (the benchmark hides them) is taken to
     have the size of the first one that has.
     """
-    params = _read_json(path)
+    params = read_json(path)
     try:
         world_to_camera, intrinsics = dict(params["world_2_cam"]), params["intrinsics"]
     except (KeyError, TypeError, ValueError) as error:
@@ -206,17 +205,3 @@ def _header_shape(path: Path) -> tuple[int, int, int]:
     info = probe_video(path)
     return info.frames, info.height, info.width
 
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}); copy or write it again") from error
-
-
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} cannot be read ({type(error).__name__}); it is damaged: copy or write it again") from error

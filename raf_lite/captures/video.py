@@ -79,47 +79,80 @@ def probe_video(path: str | os.PathLike) -> VideoInfo:
         return VideoInfo(stream.width, stream.height, stream.frames, float(stream.average_rate or 0))
 
 
-def read_video(path: str | os.PathLike, *, crop: tuple[int, int, int, int] | None = None, downscale: int = 1,
-               gray: bool = False, limit: int | None = None) -> np.ndarray:
-    """Decode a whole video once, or its first `limit` frames: uint8 [T, H, W, 3] sRGB, or [T, H, W] if `gray` (masks).
+def count_frames(path: str | os.PathLike) -> int:
+    """How many frames a video shows: its packets are read, not decoded. Headers of phones and editors count, or leave out, more.
+    Errors as `probe_video`."""
+    with _open_video(path) as (container, stream):
+        try:
+            return sum(1 for packet in container.demux(stream) if packet.size and not packet.is_discard)
+        except av.error.FFmpegError as error:
+            raise ValueError(f"{path} cannot be read to its end ({error.strerror}); it is truncated or damaged: copy or write it "
+                             "again") from error
 
-    crop: (left, top, width, height) in the file's pixels. downscale: whole factor n; each output pixel is the mean of an
-    n x n block, rows and columns that fill no whole block being dropped, so that intrinsics scale by exactly 1/n. Frames are
-    cropped and reduced as they are decoded, so that memory holds the result and one full frame.
 
-    Raises FileNotFoundError (no such file) or ValueError (not a video, truncated or damaged, no frames, crop outside).
+def quarter_turns(path: str | os.PathLike) -> int:
+    """How many quarter turns, counterclockwise, a player turns a video's pictures before it shows them: phones store portraits
+    lying. Errors as `probe_video`."""
+    with _open_video(path) as (container, stream):
+        try:
+            first = next(container.decode(stream), None)
+        except av.error.FFmpegError:
+            first = None  # reading the video will say what is wrong
+        return round(first.rotation / 90) % 4 if first is not None else 0
+
+
+def iter_video(path: str | os.PathLike, *, crop: tuple[int, int, int, int] | None = None, downscale: int = 1,
+               gray: bool = False, turns: int = 0) -> Iterator[np.ndarray]:
+    """The frames of a video one by one: uint8 [H, W, 3] sRGB, or [H, W] if `gray` (masks).
+
+    turns: quarter turns by which each picture is turned first (see `quarter_turns`). crop: (left, top, width, height) in the
+    file's pixels, once turned. downscale: whole factor n; each output pixel is the mean of an n x n block, rows and columns that
+    fill no whole block being dropped, so that intrinsics scale by exactly 1/n.
+
+    Raises FileNotFoundError (no such file) or ValueError (not a video, crop outside; truncated or damaged: once the frames before
+    the damage are out).
     """
     path = Path(path)
     with _open_video(path) as (container, stream):
-        left, top, width, height = crop or (0, 0, stream.width, stream.height)
-        if left < 0 or top < 0 or left + width > stream.width or top + height > stream.height:
+        full = (stream.width, stream.height) if turns % 2 == 0 else (stream.height, stream.width)
+        left, top, width, height = crop or (0, 0, *full)
+        if left < 0 or top < 0 or left + width > full[0] or top + height > full[1]:
             raise ValueError(f"{path}: the crop (left {left}, top {top}, width {width}, height {height}) does not lie within "
-                             f"the {stream.width}x{stream.height} (WxH) frames; choose a smaller one")
+                             f"the {full[0]}x{full[1]} (WxH) frames; choose a smaller one")
         if downscale < 1 or min(width, height) < downscale:
             raise ValueError(f"{path}: cannot downscale {width}x{height} (WxH) frames by {downscale}; give a whole factor from "
                              f"1 to {min(width, height)}")
         stream.thread_type = "AUTO"
-        damage = ""
+        # What an edit list leaves out is not shown, though the header counts it.
+        count, left_out, damage = 0, 0, ""
+        try:
+            for packet in container.demux(stream):
+                if packet.is_corrupt:
+                    damage = " (a packet is cut short)"
+                    break
+                left_out += packet.is_discard
+                for picture in packet.decode():
+                    image = picture.to_ndarray(format="gray" if gray else "rgb24")
+                    image = np.rot90(image, turns) if turns else image
+                    yield _box_average(image[top:top + height, left:left + width], downscale)
+                    count += 1
+        except av.error.FFmpegError as error:
+            damage = f" ({error.strerror})"
+        if damage or not count or count + left_out < stream.frames:
+            raise ValueError(f"{path}: only {count} of {stream.frames} frames could be decoded{damage}; the file is truncated, "
+                             "damaged or empty: copy or write it again")
 
-        def decoded() -> Iterator[np.ndarray]:
-            nonlocal damage
-            try:
-                for packet in container.demux(stream):
-                    if packet.is_corrupt:
-                        damage = " (a packet is cut short)"
-                        return
-                    for picture in packet.decode():
-                        image = picture.to_ndarray(format="gray" if gray else "rgb24")
-                        yield _box_average(image[top:top + height, left:left + width], downscale)
-            except av.error.FFmpegError as error:
-                damage = f" ({error.strerror})"
 
-        shape = (height // downscale, width // downscale) + (() if gray else (3,))
-        frames = np.fromiter(itertools.islice(decoded(), limit), dtype=np.dtype((np.uint8, shape)))
-        if damage or not len(frames) or len(frames) < min(stream.frames, limit or stream.frames):
-            raise ValueError(f"{path}: only {len(frames)} of {stream.frames} frames could be decoded{damage}; the file is "
-                             "truncated, damaged or empty: copy or write it again")
-    return frames
+def read_video(path: str | os.PathLike, *, crop: tuple[int, int, int, int] | None = None, downscale: int = 1,
+               gray: bool = False, turns: int = 0) -> np.ndarray:
+    """Decode a whole video once: uint8 [T, H, W, 3] sRGB, or [T, H, W] if `gray` (masks).
+
+    Arguments and errors as `iter_video`. Frames are cropped and reduced as they are decoded, so that memory holds the result and
+    one full frame.
+    """
+    frames = iter_video(path, crop=crop, downscale=downscale, gray=gray, turns=turns)
+    first = next(frames)
+    return np.fromiter(itertools.chain([first], frames), dtype=np.dtype((np.uint8, first.shape)))
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@
 MediaPipe itself (extra `encode`) is imported only when an encoder is made; stored descriptors need it not.
 """
 
+from raf_lite.descriptors.encode_video import VideoEncoding, encode_video
 from raf_lite.descriptors.encoder import Encoder, Encoding
 from raf_lite.descriptors.landmarks import LandmarkPCA, align_landmarks, mean_template
 from raf_lite.descriptors.mediapipe import BLENDSHAPE_NAMES, ENCODER, FaceDetections, MediaPipeEncoder
@@ -14,4 +15,5 @@ from raf_lite.descriptors.normalise import Standardizer, relative_to
 from raf_lite.descriptors.stored import StoredEncoder
 
 __all__ = ["BLENDSHAPE_NAMES", "ENCODER", "Encoder", "Encoding", "FaceDetections", "LandmarkPCA", "MediaPipeEncoder",
-           "Standardizer", "StoredEncoder", "align_landmarks", "face_landmarker_path", "mean_template", "relative_to"]
+           "Standardizer", "StoredEncoder", "VideoEncoding", "align_landmarks", "encode_video", "face_landmarker_path",
+           "mean_template", "relative_to"]

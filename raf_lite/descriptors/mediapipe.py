@@ -105,15 +105,14 @@ class MediaPipeEncoder:
             sRGB, uint8 or float in [0, 1] (renderings that overshoot a little are clipped).
         Raises ValueError for another shape, dtype or range, naming the frame, and when the encoder is closed.
         """
-        if not self._finalizer.alive:
-            raise ValueError("this MediaPipeEncoder is closed; make a new one")
+        self._check_open()
         if isinstance(frames, np.ndarray) and frames.ndim != 4:
             raise ValueError(f"frames must be [N, H, W, 3], not {list(frames.shape)}; add an axis to a single image")
         if progress:
             from tqdm.auto import tqdm
 
             frames = tqdm(frames, desc="encoding", unit="frame")
-        rows = [self._detect_one(_to_uint8(frame, number)) for number, frame in enumerate(frames)]
+        rows = [self._detect_one(frame, number) for number, frame in enumerate(frames)]
         found = np.array([row is not None for row in rows], bool)
         blendshapes = np.full((len(rows), len(BLENDSHAPE_NAMES)), np.nan, np.float32)
         landmarks = np.full((len(rows), NUM_LANDMARKS, 3), np.nan, np.float32)
@@ -121,6 +120,23 @@ class MediaPipeEncoder:
         for number in np.flatnonzero(found):
             blendshapes[number], landmarks[number], pose[number] = rows[number]
         return FaceDetections(blendshapes, landmarks, pose, found)
+
+    def faces(self, frame: np.ndarray, number: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """All faces in one picture, up to `num_faces`: blendshapes [M, 52], landmarks [M, 478, 3] and poses [M, 4, 4].
+
+        frame: as one of `detect`'s; units as in FaceDetections. number: what errors call it. M is 0 where there is no face.
+        """
+        self._check_open()
+        image = _to_uint8(frame, number)
+        result = self._landmarker.detect(self._image(image))
+        height, width = image.shape[:2]
+        landmarks = np.array([[(p.x, p.y, p.z) for p in face] for face in result.face_landmarks], np.float32)
+        # MediaPipe's z is on the scale of its normalised x.
+        landmarks = landmarks.reshape(-1, NUM_LANDMARKS, 3) * np.array([width, height, width], np.float32)
+        scores = [{c.category_name: c.score for c in face} for face in result.face_blendshapes]
+        blendshapes = np.array([[face[name] for name in BLENDSHAPE_NAMES] for face in scores], np.float32)
+        poses = np.array(result.facial_transformation_matrixes, np.float32)
+        return blendshapes.reshape(-1, len(BLENDSHAPE_NAMES)), landmarks, poses.reshape(-1, 4, 4)
 
     def encode(self, frames: np.ndarray | Iterable[np.ndarray], *, progress: bool = False) -> Encoding:
         """Descriptors of frames (see `detect`); warns with the numbers of the frames without a face, whose rows are NaN."""
@@ -145,18 +161,17 @@ class MediaPipeEncoder:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _detect_one(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-        """Blendshapes [52], landmarks [478, 3] in pixels and pose [4, 4] of the largest face in one uint8 image."""
-        result = self._landmarker.detect(self._image(image))
-        if not result.face_landmarks:
+    def _check_open(self) -> None:
+        if not self._finalizer.alive:
+            raise ValueError("this MediaPipeEncoder is closed; make a new one")
+
+    def _detect_one(self, frame: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """Blendshapes [52], landmarks [478, 3] and pose [4, 4] of the largest face in a picture; None without one."""
+        blendshapes, landmarks, poses = self.faces(frame, number)
+        if not len(landmarks):
             return None
-        height, width = image.shape[:2]
-        faces = np.array([[(p.x, p.y, p.z) for p in face] for face in result.face_landmarks], np.float32)
-        faces *= np.array([width, height, width], np.float32)  # MediaPipe's z is on the scale of its normalised x
-        largest = int(np.ptp(faces[..., :2], axis=1).prod(-1).argmax())
-        scores = {category.category_name: category.score for category in result.face_blendshapes[largest]}
-        blendshapes = np.array([scores[name] for name in BLENDSHAPE_NAMES], np.float32)
-        return blendshapes, faces[largest], np.asarray(result.facial_transformation_matrixes[largest], np.float32)
+        largest = int(np.ptp(landmarks[..., :2], axis=1).prod(-1).argmax())
+        return blendshapes[largest], landmarks[largest], poses[largest]
 
 
 def _make_landmarker(num_faces: int) -> tuple[Any, Any]:

@@ -111,7 +111,8 @@ def _scaled_truth(capture: Capture, case: Case, serial: str, size: int) -> tuple
     """Ground truth [T, h, w, 3] in [0, 1] at `size` pixels (block averages) and the camera to match."""
     camera = capture.cameras[serial]
     factor = shrink_factor(camera, size)
-    return block_mean(capture.images(case.sequence, serial, case.frames), factor), camera.scaled(1 / factor)
+    truth = capture.over_white(case.sequence, serial, case.frames) / np.float32(255)
+    return block_mean(truth, factor), camera.scaled(1 / factor)
 
 
 def evaluate(avatars: Mapping[str, object], capture: Capture, drivers: Mapping[str, Capture], *, size: int,

@@ -7,7 +7,7 @@ import json
 import math
 import time
 import zlib
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,87 +15,52 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from scipy.spatial.transform import Rotation
 from tqdm.auto import tqdm
 
 import raf_lite
 from raf_lite._files import atomic_path
 from raf_lite.avatar import GaussianAvatar
 from raf_lite.bank import ExpressionBank
-from raf_lite.captures import Capture, block_mean, shrink_factor
+from raf_lite.captures import Camera
 from raf_lite.retrieval import RetrievalAugmentation
 from raf_lite.training.config import TrainConfig
 from raf_lite.training.losses import reconstruction_loss
+from raf_lite.training.training_set import TrainingSet
 
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"
 AVATAR = "avatar.safetensors"
 
 
-@dataclass(frozen=True)
-class TrainingSet:
-    """Every training frame of a capture, decoded and scaled once.
-
-    images: uint8 [F, C, H, W, 3]. masks: uint8 [F, C, H, W]. descriptors: float32 [F, D]. head_poses: [F, 4, 4].
-    cameras: C, scaled to the pictures. names: (sequence, frame) of each row. neutral: the row of the neutral frame.
-    """
-
-    images: np.ndarray
-    masks: np.ndarray
-    descriptors: np.ndarray
-    head_poses: np.ndarray
-    cameras: list
-    names: list[tuple[str, int]]
-    neutral: int
-
-    @classmethod
-    def from_capture(cls, capture: Capture, config: TrainConfig, *, progress: bool = True) -> TrainingSet:
-        """Read the training sequences and cameras of the capture's default split.
-
-        Frames without a face are left out and counted. Raises ValueError where head poses are missing, or no frame is left.
-        """
-        split = capture.split("default")
-        serials = list(split.train_cameras)
-        images, masks, descriptors, poses, names = [], [], [], [], []
-        missed = 0
-        for sequence in tqdm(split.train_sequences, desc="reading frames", disable=not progress):
-            values = capture.descriptors(sequence, config.descriptor)
-            head_poses = capture.head_poses(sequence)
-            if head_poses is None:
-                raise ValueError(f"{capture.root}: sequence {sequence} has no head pose; estimate it with "
-                                 "raf_lite.captures.fit_head_poses and store it in its annotations")
-            found = np.isfinite(values).all(1)
-            missed += int((~found).sum())
-            views, alphas = [], []
-            for serial in serials:
-                factor = shrink_factor(capture.cameras[serial], config.size)
-                views.append(_shrink(capture.frames(sequence, serial), factor)[found])
-                alphas.append(_shrink(capture.masks(sequence, serial), factor)[found])
-            images.append(np.stack(views, 1))
-            masks.append(np.stack(alphas, 1))
-            descriptors.append(values[found])
-            poses.append(head_poses[found])
-            names += [(sequence, int(t)) for t in np.flatnonzero(found)]
-        if not names:
-            raise ValueError(f"{capture.root}: the encoder found no face in any training frame; check the frontal camera's video")
-        if missed:
-            print(f"{missed} training frames without a face were left out")
-        if capture.neutral not in names:
-            raise ValueError(f"{capture.root}: its neutral frame {capture.neutral} is no usable training frame; name a "
-                             "sequence and frame of the training set under 'neutral' in capture.json")
-        cameras = [capture.cameras[s].scaled(1 / shrink_factor(capture.cameras[s], config.size)) for s in serials]
-        return cls(np.concatenate(images), np.concatenate(masks), np.concatenate(descriptors).astype(np.float32),
-                   np.concatenate(poses), cameras, names, names.index(capture.neutral))
-
-
-def _shrink(frames: np.ndarray, factor: int) -> np.ndarray:
-    """uint8 [T, H, W, 3], or masks [T, H, W] in [0, 1], at a fraction of their size: uint8."""
-    return (block_mean(frames, factor) * (1 if frames.dtype == np.uint8 else 255) + 0.5).astype(np.uint8)
-
-
 def _halve(images: torch.Tensor, masks: torch.Tensor, Ks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Pictures [C, H, W, 3], masks [C, H, W] and intrinsics [C, 3, 3] at half the size, by averaging 2x2 blocks."""
     pooled = F.avg_pool2d(torch.cat([images, masks[..., None]], -1).permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
     return pooled[..., :3], pooled[..., 3], Ks * Ks.new_tensor([[0.5], [0.5], [1.0]])
+
+
+def _first_views(data: TrainingSet) -> tuple[np.ndarray, np.ndarray, list[Camera], np.ndarray]:
+    """What the first Gaussians are carved from: pictures [C, H, W, 3] and masks [C, H, W] in [0, 1], cameras and head pose.
+
+    All cameras at the neutral moment. One camera alone sees the head from several sides as it turns: then it is taken at up to 16
+    moments, each as a camera of its own about a head that stays. Raises ValueError where the head hardly turns.
+    """
+    if len(data.cameras) > 1:
+        n = data.neutral
+        return data.images[n] / np.float32(255), data.masks[n] / np.float32(255), data.cameras, data.head_poses[n]
+    rotations = Rotation.from_matrix(data.head_poses[:, :3, :3])
+    rows, nearest = [data.neutral], (rotations * rotations[data.neutral].inv()).magnitude()
+    while len(rows) < min(16, len(rotations)) and nearest.max() > np.deg2rad(3):
+        rows.append(int(nearest.argmax()))
+        nearest = np.minimum(nearest, (rotations * rotations[rows[-1]].inv()).magnitude())
+    widest = float((rotations[rows] * rotations[data.neutral].inv()).magnitude().max())
+    if widest < np.deg2rad(15):
+        raise ValueError(f"one camera and a head that turns by {np.rad2deg(widest):.0f} degrees do not show its shape; record "
+                         "it turning by at least 15 degrees, or use several cameras")
+    (camera,) = data.cameras
+    cameras = [replace(camera, serial=f"{camera.serial} frame {r}", world_to_camera=camera.world_to_camera @ data.head_poses[r])
+               for r in rows]
+    return data.images[rows, 0] / np.float32(255), data.masks[rows, 0] / np.float32(255), cameras, np.eye(4)
 
 
 class Trainer:
@@ -120,11 +85,10 @@ class Trainer:
         # The network's random start is torch's global stream: seeded here, put back after.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            n = data.neutral
             deviation = data.descriptors.std(0).mean()
             self.avatar = GaussianAvatar.from_capture(
-                data.images[n] / np.float32(255), data.masks[n] / np.float32(255), data.cameras, data.head_poses[n],
-                gaussians=config.gaussians, rng=np.random.default_rng(config.seed), descriptor=config.descriptor,
+                *_first_views(data), gaussians=config.gaussians, rng=np.random.default_rng(config.seed),
+                descriptor=config.descriptor,
                 descriptor_mean=data.descriptors.mean(0), descriptor_scale=2.5 * max(float(deviation), 1e-6),
                 field=config.field).to(self.device)
         self.optimizer = torch.optim.Adam(self._parameter_groups(), eps=1e-15, fused=True)
@@ -204,12 +168,17 @@ class Trainer:
         return self.avatar
 
     def _provenance(self) -> dict:
-        """What decides the result: settings, and checksums of the training frames and of the bank."""
+        """What decides the result (settings, checksums of training frames and bank), and what driving wants to know: the
+        neutral frame's descriptor, and the frontal camera as it stands to the neutral head."""
         d, bank = self.data, self.augmentation.bank if self.augmentation is not None else None
-        arrays = [d.images, d.masks, d.descriptors, d.head_poses] + ([bank.descriptors] if bank is not None else [])
+        pictures = [np.frombuffer(d.fingerprint.encode(), np.uint8)] if d.fingerprint else [d.images, d.masks]
+        arrays = [*pictures, d.descriptors, d.head_poses] + ([bank.descriptors] if bank is not None else [])
         checksum = functools.reduce(lambda crc, array: zlib.crc32(np.ascontiguousarray(array), crc), arrays, 0)
+        camera = d.cameras[d.front]
+        front = {"viewmat": self.avatar.view(camera, d.head_poses[d.neutral]).tolist(), "K": camera.K.tolist(),
+                 "width": camera.width, "height": camera.height}
         return {"config": self.config.as_dict(), "raf_lite": raf_lite.__version__, "training_frames": len(d.names),
-                "checksum": checksum}
+                "checksum": checksum, "neutral_descriptor": d.descriptors[d.neutral].tolist(), "front": front}
 
     def _is_finished(self) -> bool:
         """Whether the folder holds the avatar of this very run; if so it becomes `self.avatar`."""

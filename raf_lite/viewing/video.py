@@ -61,7 +61,7 @@ def comparison_frames(avatars: Mapping[str, object], capture: Capture, driver: C
         return np.stack([np.asarray(i) for i in resized]) / np.float32(255)
 
     acted = fit(driver.frames(sequence, driver.encoder_camera)[kept])
-    truth = fit(capture.frames(cross_sequence, capture.encoder_camera)[kept])
+    truth = fit(capture.over_white(cross_sequence, capture.encoder_camera, kept))
     poses = driver.head_poses(sequence)[kept]
     shown = {n: a.render(values[kept], poses, [view])[:, 0] for n, a in avatars.items()}
     captions = ["driver", "ground truth", *(c for n in avatars for c in (n, "error, dark = large"))]

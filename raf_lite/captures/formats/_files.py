@@ -8,6 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -66,8 +67,9 @@ def inside(root: Path, relative: Any, where: str, base: Path | None = None) -> P
     path = (base or root) / relative
     try:
         real = path.resolve()
+        real.is_file()  # asks the system, which refuses names that are too long
         outside = not real.is_relative_to(root.resolve())
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:  # too long, a ring of links, half a Unicode pair
         raise ValueError(f"{where} is {relative!r}, which cannot be followed ({type(error).__name__}); write it again") from error
     if outside:
         raise ValueError(f"{where} is {relative!r}, which leads out of {root}; put the file inside the capture")
@@ -99,13 +101,14 @@ def read_image(path: Path, mode: str) -> np.ndarray:
         raise ValueError(f"{path} cannot be decoded ({type(error).__name__}); copy or write it again") from error
 
 
-def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Some arrays of an npz file, without pickle, and without unpacking more than MAX_ARRAY_BYTES of any."""
+def read_arrays(path: Path, names: tuple[str, ...] | None = None) -> dict[str, np.ndarray]:
+    """Some arrays of an npz file (default: all), without pickle, and without unpacking more than MAX_ARRAY_BYTES of any."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no {path}; copy the capture again")
     try:
         with zipfile.ZipFile(path) as archive:
             sizes = {info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()}
+        names = tuple(sizes) if names is None else names
         large = [name for name in names if sizes.get(name, 0) > MAX_ARRAY_BYTES]
         if large:
             raise ValueError(f"{path}: the array '{large[0]}' would unpack to {sizes[large[0]]} bytes; write it again")
@@ -118,6 +121,7 @@ def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
         if str(error).startswith(str(path)):
             raise
         raise ValueError(f"{path} cannot be read (object arrays or damage); write it again without pickle") from error
-    except (OSError, EOFError, KeyError, SyntaxError, MemoryError, OverflowError, NotImplementedError, RuntimeError,
+    # SyntaxError and TokenError: NumPy parses the header of an array as Python.
+    except (OSError, EOFError, KeyError, SyntaxError, TokenError, MemoryError, OverflowError, NotImplementedError, RuntimeError,
             zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} cannot be read ({type(error).__name__}); it is damaged: copy or write it again") from error

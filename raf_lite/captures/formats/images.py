@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -89,23 +89,21 @@ class ImageSource:
             return image
         return (block_mean(image[None], self.downscale)[0] + 0.5).astype(np.uint8)
 
-    def read_frames(self, sequence: str, serial: str, limit: int | None = None) -> np.ndarray:
-        out = []
-        for path in self._view(sequence, serial).images[:limit]:
+    def iter_frames(self, sequence: str, serial: str) -> Iterator[np.ndarray]:
+        for path in self._view(sequence, serial).images:
             image = read_image(path, "RGBA" if image_size(path, str(path))[2] else "RGB")
             if image.shape[2] == 4:
                 alpha = image[..., 3:].astype(np.float32) / 255
                 image = (image[..., :3] * alpha + 255 * (1 - alpha) + 0.5).astype(np.uint8)
-            out.append(self._shrunk(image, path, serial))
-        return np.stack(out)
+            yield self._shrunk(image, path, serial)
 
-    def read_masks(self, sequence: str, serial: str, limit: int | None = None) -> np.ndarray:
+    def iter_masks(self, sequence: str, serial: str) -> Iterator[np.ndarray]:
         view = self._view(sequence, serial)
         if not self._has_masks(view):
             raise FileNotFoundError(f"{self.describe(sequence, serial)} has no masks; matte the images, or write RGBA ones")
         if view.masks is not None:
-            return np.stack([self._shrunk(read_image(path, "L"), path, serial) for path in view.masks[:limit]])
-        return np.stack([self._shrunk(read_image(path, "RGBA")[..., 3], path, serial) for path in view.images[:limit]])
+            return (self._shrunk(read_image(path, "L"), path, serial) for path in view.masks)
+        return (self._shrunk(read_image(path, "RGBA")[..., 3], path, serial) for path in view.images)
 
     def read_annotations(self, sequence: str) -> dict[str, np.ndarray]:
         return dict(self.parsed.annotations.get(sequence, {}))

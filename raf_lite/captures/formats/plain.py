@@ -11,6 +11,7 @@ and camera then belong together, whatever lens was used; only depth is wrong by 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from raf_lite.captures.cameras import Camera
 from raf_lite.captures.capture import Capture, SplitRule
 from raf_lite.captures.formats._files import image_size, read_arrays
 from raf_lite.captures.formats.images import Parsed, View
-from raf_lite.captures.video import probe_video, read_video
+from raf_lite.captures.video import count_frames, iter_video, probe_video, quarter_turns
 
 SERIAL = "0"
 FIELD_OF_VIEW = 63.0  # degrees, vertical: MediaPipe's virtual camera
@@ -80,6 +81,7 @@ class VideoSource:
     path: Path
     height: int
     width: int
+    turns: int
     downscale: int
     crop: tuple[int, int, int, int] | None
 
@@ -90,16 +92,15 @@ class VideoSource:
         return self.height, self.width
 
     def video_shape(self, sequence: str, serial: str) -> tuple[int, int, int]:
-        info = probe_video(self.path)
-        return info.frames or len(read_video(self.path, downscale=min(info.width, info.height))), info.height, info.width
+        return count_frames(self.path), self.height, self.width
 
     def mask_shape(self, sequence: str, serial: str) -> None:
         return None
 
-    def read_frames(self, sequence: str, serial: str, limit: int | None = None) -> np.ndarray:
-        return read_video(self.path, crop=self.crop, downscale=self.downscale, limit=limit)
+    def iter_frames(self, sequence: str, serial: str) -> Iterator[np.ndarray]:
+        return iter_video(self.path, crop=self.crop, downscale=self.downscale, turns=self.turns)
 
-    def read_masks(self, sequence: str, serial: str, limit: int | None = None) -> np.ndarray:
+    def iter_masks(self, sequence: str, serial: str) -> Iterator[np.ndarray]:
         raise FileNotFoundError(f"{self.path} has no masks; matte its frames, and open a folder of images with masks/ instead")
 
     def read_annotations(self, sequence: str) -> dict[str, np.ndarray]:
@@ -114,12 +115,15 @@ class VideoSource:
 
 def open_video(path: Path, downscale: int, crop: tuple[int, int, int, int] | None, cache_bytes: int) -> Capture:
     """A video file as a capture with one sequence, `video`."""
-    info = probe_video(path)
-    camera = assumed_camera(info.width, info.height)
+    info, turns = probe_video(path), quarter_turns(path)
+    if not info.width or not info.height:
+        raise ValueError(f"{path} does not tell how large its pictures are; it is damaged: copy or write it again")
+    width, height = (info.width, info.height) if turns % 2 == 0 else (info.height, info.width)
+    camera = assumed_camera(width, height)
     if crop:
         camera = camera.cropped(*crop)
     return Capture(
         subject=path.stem, root=path, fps=info.fps or FPS, sequences=("video",), cross_sequences=(),
         cameras={SERIAL: camera.scaled(1 / downscale)}, encoder_camera=SERIAL,
-        source=VideoSource(path, info.height, info.width, downscale, crop), split_rules={"default": SplitRule(exact=True)},
+        source=VideoSource(path, height, width, turns, downscale, crop), split_rules={"default": SplitRule(exact=True)},
         head_pose_source="MediaPipe" if encoding_file(path).is_file() else None, cache_bytes=cache_bytes)

@@ -1,0 +1,268 @@
+"""Any video into descriptors: every frame through MediaPipe, resumable, one person followed among several.
+
+Written beside the video as `<stem>.encoding.npz`, which `open_capture(video)` then finds. Arrays, T frames:
+
+    blendshapes float32 [T, 52]         landmarks float32 [T, 478, 3] in pixels       face_found bool [T]; the others are NaN
+    encoder_pose float32 [T, 4, 4]      MediaPipe's face-to-camera transform (cm, OpenGL axes, 63 degrees vertical field of view)
+    head_pose float64 [T, 4, 4]         the same as a rigid transform in OpenCV axes; without a face, that of the nearest frame
+    faces uint8 [T]                     how many faces were seen
+    encoder str, fps, size (width, height), face (the person's number)
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scipy.ndimage import gaussian_filter1d
+from scipy.spatial.transform import Rotation
+
+from raf_lite._files import write_npz
+from raf_lite.captures.formats.plain import encoding_file
+from raf_lite.captures.video import count_frames, iter_video, probe_video, quarter_turns
+from raf_lite.descriptors._npz import read_npz
+from raf_lite.descriptors.encoder import frame_list
+from raf_lite.descriptors.mediapipe import ENCODER, MediaPipeEncoder
+
+MOST_FACES = 4  # looked for in a frame
+PART_FRAMES = 500  # a part of this many frames is what a killed run loses at most
+_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
+_FIELDS = ("blendshapes", "landmarks", "encoder_pose", "face_found", "faces", "encoder", "fps", "size", "face", "head_pose")
+
+
+@dataclass(frozen=True)
+class VideoEncoding:
+    """One person's expression in every frame of a video; arrays as the module says. face: which person, from 1; people: a line on
+    each one seen, longest first (empty when read from a file)."""
+
+    blendshapes: np.ndarray
+    landmarks: np.ndarray
+    encoder_pose: np.ndarray
+    face_found: np.ndarray
+    faces: np.ndarray
+    fps: float
+    size: tuple[int, int]
+    face: int = 1
+    encoder: str = ENCODER
+    people: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.face_found)
+
+    @property
+    def missing(self) -> np.ndarray:
+        """Numbers of the frames in which the person was not found, int64 [M]."""
+        return np.flatnonzero(~self.face_found)
+
+    @property
+    def head_pose(self) -> np.ndarray:
+        """Rigid head-to-camera transforms, float64 [T, 4, 4], OpenCV axes, cm; where there is no face, the nearest frame's."""
+        found, frames = np.flatnonzero(self.face_found), np.arange(len(self))
+        after = np.searchsorted(found, frames).clip(0, len(found) - 1)
+        before = (after - 1).clip(0)
+        nearest = np.where(frames - found[before] <= found[after] - frames, found[before], found[after])
+        nearest[found] = found
+        poses = _OPENGL @ self.encoder_pose[nearest].astype(np.float64)
+        poses[:, :3, :3] = Rotation.from_matrix(poses[:, :3, :3]).as_matrix()  # float32 is no rotation to the last digit
+        poses[:, 3] = 0, 0, 0, 1
+        return poses
+
+    def smoothed(self, seconds: float) -> VideoEncoding:
+        """The same, each number a Gaussian average over time with this standard deviation; frames without a face stay so, and
+        take no part."""
+        sigma = seconds * self.fps
+        weight = gaussian_filter1d(self.face_found.astype(np.float64), sigma)
+
+        def smooth(array: np.ndarray) -> np.ndarray:
+            known = np.where(self.face_found.reshape(-1, *[1] * (array.ndim - 1)), array, 0)
+            mean = gaussian_filter1d(known.astype(np.float64), sigma, axis=0)
+            mean /= np.maximum(weight, 1e-12).reshape(-1, *[1] * (array.ndim - 1))
+            mean[~self.face_found] = np.nan
+            return mean.astype(np.float32)
+
+        return replace(self, blendshapes=smooth(self.blendshapes), landmarks=smooth(self.landmarks),
+                       encoder_pose=smooth(self.encoder_pose))
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write an npz, atomically."""
+        write_npz(path, blendshapes=self.blendshapes, landmarks=self.landmarks, encoder_pose=self.encoder_pose,
+                  face_found=self.face_found, faces=self.faces, encoder=np.array(self.encoder), fps=np.array(self.fps),
+                  size=np.array(self.size), face=np.array(self.face), head_pose=self.head_pose)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> VideoEncoding:
+        """Read what `save` wrote. Raises FileNotFoundError, or ValueError for a damaged file."""
+        values = dict(zip(_FIELDS, read_npz(path, "VideoEncoding", _FIELDS), strict=True))
+        frames = len(values["face_found"])
+        shapes = {"blendshapes": (frames, 52), "landmarks": (frames, 478, 3), "encoder_pose": (frames, 4, 4), "faces": (frames,)}
+        for name, shape in shapes.items():
+            if values[name].shape != shape:
+                raise ValueError(f"{path}: '{name}' has shape {list(values[name].shape)}, not {list(shape)}; encode it again")
+        return cls(*(values[name] for name in _FIELDS[:5]), fps=float(values["fps"]), size=tuple(values["size"].tolist()),
+                   face=int(values["face"]), encoder=str(values["encoder"]))
+
+
+def encode_video(video: str | os.PathLike, out: str | os.PathLike | None = None, *, face: int | None = None, smooth: float = 0.0,
+                 progress: bool = True) -> VideoEncoding:
+    """Encode a video frame by frame and write the result; memory holds descriptors, never the pictures of more than one frame.
+
+    out: the npz (default: beside the video, where `open_capture` looks). face: which person to follow, 1 being the one with the
+    most frames (default: 1, with a line on each when there are several). smooth: standard deviation in seconds of a Gaussian
+    average over time; 0 for none. A run that was stopped goes on where it was.
+
+    Raises FileNotFoundError, or ValueError: a damaged video, no face in any frame, or no person of that number.
+    """
+    from tqdm.auto import tqdm
+
+    video = Path(video)
+    info, turns = probe_video(video), quarter_turns(video)
+    out = Path(out) if out else encoding_file(video)
+    parts = out.with_name(f".{out.stem}.parts")
+    # What was begun for another state of the file is of no use.
+    state = f"{video.stat().st_size}-{video.stat().st_mtime_ns}-{ENCODER}"
+    if parts.is_dir() and (not (parts / "state").is_file() or (parts / "state").read_text() != state):
+        shutil.rmtree(parts)
+    parts.mkdir(parents=True, exist_ok=True)
+    (parts / "state").write_text(state)
+
+    rows, count = _read_parts(parts)
+    height = width = 0
+    with MediaPipeEncoder(num_faces=MOST_FACES) as encoder:
+        pending, first = [], count
+        bar = tqdm(iter_video(video, turns=turns), total=count_frames(video), desc=f"encoding {video.name}", unit="frame",
+                   disable=not progress)
+        for number, frame in enumerate(bar):
+            height, width = frame.shape[:2]
+            if number < count:
+                continue
+            pending.append(encoder.faces(frame, number))
+            if len(pending) == PART_FRAMES:
+                rows.append(_write_part(parts, first, pending))
+                first, pending = number + 1, []
+        if pending:
+            rows.append(_write_part(parts, first, pending))
+            first += len(pending)
+    encoding = _assemble(rows, first, video, face, info.fps or 25.0, (width, height))
+    if smooth:
+        encoding = encoding.smoothed(smooth)
+    encoding.save(out)
+    shutil.rmtree(parts)
+    return encoding
+
+
+def _write_part(folder: Path, first: int, frames: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Every face of some frames, a row each, kept on disk: frame [R], blendshapes, landmarks, pose; `frames`: how many."""
+    part = {"frame": np.repeat(np.arange(first, first + len(frames)), [len(f[0]) for f in frames]),
+            "blendshapes": np.concatenate([f[0] for f in frames]), "landmarks": np.concatenate([f[1] for f in frames]),
+            "pose": np.concatenate([f[2] for f in frames]), "frames": np.array(len(frames))}
+    write_npz(folder / f"{first:08d}.npz", **part)
+    return part
+
+
+def _read_parts(folder: Path) -> tuple[list[dict[str, np.ndarray]], int]:
+    """Parts of a run that was stopped, and how many frames they hold; a damaged one ends the row."""
+    rows, count = [], 0
+    names = ("frame", "blendshapes", "landmarks", "pose", "frames")
+    for path in sorted(folder.glob("[0-9]*.npz")):
+        try:
+            part = dict(zip(names, read_npz(path, "part of an encoding", names), strict=True))
+        except ValueError:
+            break
+        if int(path.stem) != count:
+            break
+        rows.append(part)
+        count += int(part["frames"])
+    return rows, count
+
+
+def _assemble(parts: list[dict[str, np.ndarray]], frames: int, video: Path, face: int | None, fps: float,
+              size: tuple[int, int]) -> VideoEncoding:
+    joined = {name: np.concatenate([p[name] for p in parts]) for name in ("frame", "blendshapes", "landmarks", "pose")}
+    if not len(joined["frame"]):
+        raise ValueError(f"{video}: no face was found in any of its {frames} frames; give a video in which the face is "
+                         "larger, or seen from the front")
+    boxes = np.concatenate([joined["landmarks"][..., :2].min(1), joined["landmarks"][..., :2].max(1)], 1)
+    person = _people(joined["frame"], boxes, fps)
+    numbers, counts = np.unique(person, return_counts=True)
+    order = numbers[np.argsort(-counts, kind="stable")]
+    lines = tuple(_describe(k + 1, joined["frame"][person == n], boxes[person == n], size) for k, n in enumerate(order))
+    face = 1 if face is None else face
+    if not 1 <= face <= len(order):
+        raise ValueError(f"{video} has no person {face}; choose one of: {'; '.join(lines)}")
+    rows = np.flatnonzero(person == order[face - 1])
+    # Of two faces that were taken for one person in a frame, the first stays.
+    at, index = np.unique(joined["frame"][rows], return_index=True)
+    rows = rows[index]
+    found = np.zeros(frames, bool)
+    found[at] = True
+
+    def spread(values: np.ndarray) -> np.ndarray:
+        out = np.full((frames, *values.shape[1:]), np.nan, np.float32)
+        out[at] = values[rows]
+        return out
+
+    return VideoEncoding(spread(joined["blendshapes"]), spread(joined["landmarks"]), spread(joined["pose"]), found,
+                         np.bincount(joined["frame"], minlength=frames).astype(np.uint8), fps, size, face, people=lines)
+
+
+def _people(frame: np.ndarray, boxes: np.ndarray, fps: float) -> np.ndarray:
+    """A person's number for every face, [R]: the one who was last seen within half a face's size, no longer ago than a second.
+
+    Where no frame shows two faces, all are one person: cuts and gaps then end nobody.
+    """
+    if len(np.unique(frame)) == len(frame):
+        return np.zeros(len(frame), int)
+    centre, extent = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).mean(1)
+    person = np.full(len(frame), -1)
+    last: list[int] = []  # the row in which each person was last seen
+    for t in np.unique(frame):
+        rows = np.flatnonzero(frame == t)
+        open_people = [k for k, row in enumerate(last) if frame[row] < t <= frame[row] + fps]
+        distance = np.array([[np.linalg.norm(centre[r] - centre[last[k]]) / extent[last[k]] for k in open_people] for r in rows])
+        while distance.size and distance.min() < 0.5:
+            r, k = np.unravel_index(distance.argmin(), distance.shape)
+            person[rows[r]] = open_people[k]
+            last[open_people[k]] = rows[r]
+            distance[r], distance[:, k] = np.inf, np.inf
+        for row in rows[person[rows] < 0]:
+            person[row] = len(last)
+            last.append(row)
+    return person
+
+
+def _describe(number: int, frames: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> str:
+    x, y = ((boxes[:, :2] + boxes[:, 2:]) / 2).mean(0) / size
+    across = "left" if x < 1 / 3 else "right" if x > 2 / 3 else "middle"
+    down = "top" if y < 1 / 3 else "bottom" if y > 2 / 3 else "middle"
+    place = across if down == "middle" else f"{down} {across}"
+    height = (boxes[:, 3] - boxes[:, 1]).mean()
+    return f"person {number}: {len(frames)} frames from {frames.min()}, {place}, face {height:.0f} pixels high"
+
+
+def report(encoding: VideoEncoding, video: str | os.PathLike) -> str:
+    """What a user should know of an encoding, in lines: frames, those without a face, several people."""
+    lines = [f"{video}: {len(encoding)} frames, face found in {int(encoding.face_found.sum())}"]
+    if len(encoding.missing):
+        lines.append(f"no face in frames {frame_list(encoding.missing, 40)}")
+    if len(encoding.people) > 1:
+        lines += ["several people are to be seen:", *(f"  {line}" for line in encoding.people),
+                  f"person {encoding.face} was taken; choose another with --face"]
+    return "\n".join(lines)
+
+
+def face_crops(video: str | os.PathLike, encoding: VideoEncoding, every: int = 5, size: int = 64) -> dict[int, np.ndarray]:
+    """Every fifth frame's face, uint8 [size, size, 3], by the number of the frame among those with a face."""
+    row_of = {int(frame): row for row, frame in enumerate(np.flatnonzero(encoding.face_found)) if row % every == 0}
+    out = {}
+    for number, frame in enumerate(iter_video(video, turns=quarter_turns(video))):
+        if number in row_of:
+            points = encoding.landmarks[number, :, :2]
+            middle, half = (points.min(0) + points.max(0)) / 2, 0.65 * np.ptp(points, axis=0).max()
+            box = (*(middle - half).astype(int), *(middle + half).astype(int))
+            face = Image.fromarray(frame).crop(box).resize((size, size), Image.Resampling.LANCZOS)
+            out[row_of[number]] = np.asarray(face)
+    return out

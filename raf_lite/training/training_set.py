@@ -1,0 +1,167 @@
+"""The frames that an avatar is trained on: decoded and scaled once, kept in memory, or on disk where they are too many."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from raf_lite._files import cache_dir, write_json
+from raf_lite.captures import Capture, composite_white, shrink_factor
+from raf_lite.training.config import TrainConfig
+
+MEMORY_BYTES = 2 << 30  # pictures that need more go to disk
+CACHE_BYTES = 64 << 30  # of all training sets on disk together; the ones that were not used for longest make room
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Every training frame of a capture, decoded and scaled once.
+
+    images: uint8 [F, C, H, W, 3], over white. masks: uint8 [F, C, H, W]. descriptors: float32 [F, D]. head_poses: [F, 4, 4].
+    cameras: C, scaled to the pictures. names: (sequence, frame) of each row. neutral: the row of the neutral frame. front: the
+    camera that sees the face from the front. fingerprint: where pictures lie on disk, what they were made from.
+    """
+
+    images: np.ndarray
+    masks: np.ndarray
+    descriptors: np.ndarray
+    head_poses: np.ndarray
+    cameras: list
+    names: list[tuple[str, int]]
+    neutral: int
+    front: int = 0
+    fingerprint: str = ""
+
+    @classmethod
+    def from_capture(cls, capture: Capture, config: TrainConfig, *, progress: bool = True) -> TrainingSet:
+        """Read the training sequences and cameras of the capture's default split.
+
+        Each video is decoded once, a frame at a time, and scaled down as it is read. Pictures of more than MEMORY_BYTES are kept
+        in the cache folder, where a run that was stopped goes on. Frames without a face are left out and counted.
+        Raises ValueError where head poses or masks are missing, no frame is left, or the disk has no room.
+        """
+        split = capture.split("default")
+        serials = list(split.train_cameras)
+        found, descriptors, poses, names = {}, [], [], []
+        for sequence in split.train_sequences:
+            values = capture.descriptors(sequence, config.descriptor)
+            head_poses = capture.head_poses(sequence)
+            if head_poses is None:
+                raise ValueError(f"{capture.root}: sequence {sequence} has no head pose; estimate it with "
+                                 "raf_lite.captures.fit_head_poses and store it in its annotations")
+            found[sequence] = np.isfinite(values).all(1)
+            descriptors.append(values[found[sequence]])
+            poses.append(head_poses[found[sequence]])
+            names += [(sequence, int(t)) for t in np.flatnonzero(found[sequence])]
+        if not names:
+            raise ValueError(f"{capture.root}: the encoder found no face in any training frame; check the frontal camera's video")
+        missed = sum(int((~f).sum()) for f in found.values())
+        if missed:
+            print(f"{missed} training frames without a face were left out")
+        descriptors = np.concatenate(descriptors).astype(np.float32)
+
+        factors = {s: shrink_factor(capture.cameras[s], config.size) for s in serials}
+        cameras = [capture.cameras[s].scaled(1 / factors[s]) for s in serials]
+        if len({(c.width, c.height) for c in cameras}) > 1:
+            sizes = ", ".join(f"{c.serial} {c.width}x{c.height}" for c in cameras)
+            raise ValueError(f"{capture.root}: the training cameras have pictures of several sizes ({sizes}); open the capture "
+                             "with a crop that makes them alike")
+        images, masks, fingerprint = _pictures(capture, found, factors, cameras[0].height, cameras[0].width, progress)
+        return cls(images, masks, descriptors, np.concatenate(poses), cameras, names, _neutral_row(capture, names, descriptors),
+                   serials.index(capture.encoder_camera) if capture.encoder_camera in serials else 0, fingerprint)
+
+
+def _neutral_row(capture: Capture, names: list[tuple[str, int]], descriptors: np.ndarray) -> int:
+    """The row of the capture's neutral frame; where nobody named one, the frame that is nearest to the mean expression."""
+    if capture.neutral is None:
+        return int(np.linalg.norm(descriptors - descriptors.mean(0), axis=1).argmin())
+    if capture.neutral not in names:
+        raise ValueError(f"{capture.root}: its neutral frame {capture.neutral} is no usable training frame; name a sequence and "
+                         "frame of the training set under 'neutral' in capture.json")
+    return names.index(capture.neutral)
+
+
+def _pictures(capture: Capture, found: dict[str, np.ndarray], factors: dict[str, int], height: int, width: int,
+              progress: bool) -> tuple[np.ndarray, np.ndarray, str]:
+    """Pictures [F, C, H, W, 3], masks [F, C, H, W], and their fingerprint ("" in memory)."""
+    shape = (sum(int(f.sum()) for f in found.values()), len(factors), height, width)
+    total = int(np.prod(shape, dtype=np.int64)) * 4
+    videos = [(sequence, serial) for sequence in found for serial in factors]
+    folder, done, fingerprint = None, [], ""
+    if total <= MEMORY_BYTES:
+        images, masks = np.empty((*shape, 3), np.uint8), np.empty(shape, np.uint8)
+    else:
+        fingerprint = _fingerprint(capture, found, factors)
+        folder = cache_dir("frames") / fingerprint
+        if (folder / "done.json").is_file():
+            done = [tuple(video) for video in json.loads((folder / "done.json").read_text(encoding="utf-8"))]
+            os.utime(folder)
+        else:
+            _make_room(folder, total)
+            for name, extra in (("images", (3,)), ("masks", ())):
+                np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, (*shape, *extra)).flush()
+            write_json(folder / "done.json", [])
+        images, masks = (np.load(folder / f"{name}.npy", mmap_mode="r+") for name in ("images", "masks"))
+    starts = dict(zip(found, np.cumsum([0, *(int(f.sum()) for f in found.values())]), strict=False))
+    columns = {serial: c for c, serial in enumerate(factors)}
+    with tqdm(total=sum(len(found[sequence]) for sequence, _ in videos), desc="reading frames", unit="frame",
+              disable=not progress) as bar:
+        for sequence, serial in videos:
+            if (sequence, serial) not in done:
+                _read_video(capture, sequence, serial, factors[serial], found[sequence], starts[sequence], columns[serial],
+                            images, masks)
+                if folder is not None:
+                    done.append((sequence, serial))
+                    write_json(folder / "done.json", done)
+            bar.update(len(found[sequence]))
+    if folder is not None:
+        # Nobody writes to them from here on; "c" lets torch take them without complaint.
+        images, masks = (np.load(folder / f"{name}.npy", mmap_mode="c") for name in ("images", "masks"))
+    return images, masks, fingerprint
+
+
+def _read_video(capture: Capture, sequence: str, serial: str, factor: int, found: np.ndarray, row: int, column: int,
+                images: np.ndarray, masks: np.ndarray) -> None:
+    """Fill one column of some rows from one camera's video."""
+    small = capture.reduced(factor)
+    # Both streams must end together: strict raises where one is longer than the header said.
+    for keep, frame, mask in zip(found, small.stream_frames(sequence, serial), small.stream_masks(sequence, serial), strict=True):
+        if keep:
+            images[row, column] = frame if capture.is_over_white else composite_white(frame, mask / np.float32(255))
+            masks[row, column] = mask
+            row += 1
+
+
+def _fingerprint(capture: Capture, found: dict[str, np.ndarray], factors: dict[str, int]) -> str:
+    """A name for what the pictures are made from: the files' sizes and times, the frames, the cameras and their scale."""
+    parts = [str(capture.root.resolve())]
+    for sequence, kept in found.items():
+        for serial, factor in factors.items():
+            path = Path(capture.source.describe(sequence, serial))
+            state = path.stat() if path.is_file() else None
+            camera = capture.cameras[serial]
+            parts.append(f"{path} {state and (state.st_size, state.st_mtime_ns)} {factor} {camera.width}x{camera.height} "
+                         f"{zlib.crc32(kept.tobytes())} {camera.K.tolist()}")
+    return f"{zlib.crc32(''.join(parts).encode()):08x}{zlib.adler32(''.join(parts).encode()):08x}"
+
+
+def _make_room(folder: Path, needed: int) -> None:
+    """Make an empty folder for `needed` bytes, removing the training sets that were not used for longest."""
+    shutil.rmtree(folder, ignore_errors=True)
+    others = sorted((p for p in folder.parent.iterdir() if p.is_dir()), key=lambda p: p.stat().st_mtime, reverse=True)
+    sizes = {p: sum(f.stat().st_size for f in p.iterdir()) for p in others}
+    while others and sum(sizes[p] for p in others) + needed > CACHE_BYTES:
+        shutil.rmtree(others.pop())
+    free = shutil.disk_usage(folder.parent).free
+    if needed > min(free, CACHE_BYTES):
+        raise ValueError(f"the training pictures need {needed / 1e9:.1f} GB on disk, and {folder.parent} may hold "
+                         f"{min(free, CACHE_BYTES) / 1e9:.1f} GB; train at a smaller size or on fewer sequences, or let "
+                         "RAF_LITE_CACHE name a larger disk")
+    folder.mkdir(parents=True)

