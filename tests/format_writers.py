@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from raf_lite.captures import Camera
+from raf_lite.captures import Camera, write_video
+from raf_lite.captures.nersemble import write_calibration
 from raf_lite.rig.expressions import Style, units
 from raf_lite.rig.head import HeadModel, head_pose_matrix
 from raf_lite.rig.pack import load_pack
@@ -109,6 +110,25 @@ def write_vhap_union(root: Path) -> Path:
     for split, listed in merged.items():
         (union / f"transforms_{split}.json").write_text(json.dumps({"frames": listed}))
     return union
+
+
+def write_nersemble_benchmark(root: Path) -> Path:
+    """Participant 306 of the benchmark's mono task: videos, alpha maps, intrinsics by camera, and FLAME tracking in metres of
+    another scale."""
+    s, folder = scene(), root / "306"
+    cameras = {serial: Camera(serial, c.world_to_camera, c.K, c.width, c.height)
+               for serial, c in zip(("222200037", "222200046", "222200039"), s.cameras, strict=True)}
+    write_calibration(folder, cameras)
+    for sequence in ("EXP-8-jaw-1", "FREE"):
+        place = _made(folder / "sequences" / sequence)
+        for c, serial in enumerate(cameras):
+            write_video(place / "images" / f"cam_{serial}.mp4", s.images[:, c], 24.3)
+            write_video(place / "alpha_maps" / f"cam_{serial}.mp4", s.masks[:, c], 24.3, gray=True)
+        np.savez(_made(place / "tracking") / "flame2023_tracking_v2.npz", shape=np.zeros((1, 300)), expression=codes(100),
+                 rotation=Rotation.from_matrix(s.poses[:, :3, :3]).as_euler("XYZ"), rotation_matrices=s.poses[:, :3, :3],
+                 translation=s.poses[:, :3, 3], jaw=codes(3, 1), frames=np.arange(FRAMES), scale=np.full((1, 1), 4.0),
+                 neck=np.zeros((FRAMES, 3)), eyes=np.zeros((FRAMES, 6)))
+    return folder
 
 
 def write_insta(root: Path, *, flip: bool = False) -> Path:

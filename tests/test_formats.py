@@ -117,6 +117,26 @@ def test_vhap_missing_and_moving(scene, tmp_path):
         open_capture(folder)
 
 
+# --------------------------------------------------------------------------------------------------------- NeRSemble benchmark
+
+
+def test_nersemble_benchmark(scene, tmp_path):
+    folder = writers.write_nersemble_benchmark(tmp_path)
+    capture = open_capture(folder)
+    assert detect_format(folder) == "nersemble" and capture.fps == pytest.approx(24.3, abs=0.01)
+    assert capture.head_pose_source == "FLAME" and capture.split("mono").holdout_sequences == ("FREE",)
+    sequence = "EXP-8-jaw-1"
+    np.testing.assert_allclose(capture.descriptors(sequence, "flame_expr_jaw"),
+                               np.concatenate([writers.codes(100), writers.codes(3, 1)], 1))
+    assert reprojection_error(capture, sequence, "222200037", scene, range(writers.FRAMES), 0) < 1
+    assert not [p for p in check_capture(capture).problems if "camera" in p or "pose" in p]
+    path = folder / "sequences" / sequence / "tracking" / "flame2023_tracking_v2.npz"
+    tracking = dict(np.load(path))
+    np.savez(path, **(tracking | {"jaw": tracking["jaw"][:, :2]}))
+    with pytest.raises(ValueError, match=r"flame2023_tracking_v2.npz: jaw has shape \[6, 2\], not 6x3"):
+        open_capture(folder).descriptors(sequence, "flame_expr")
+
+
 # --------------------------------------------------------------------------------------------------------------------- INSTA
 
 

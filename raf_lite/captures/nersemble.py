@@ -3,6 +3,7 @@
     {pid:03d}/calibration/camera_params.json      world_2_cam {serial: 4x4 OpenCV}, intrinsics: one 3x3 or {serial: 3x3}
     {pid:03d}/sequences/{SEQ}/images/cam_{serial}.mp4
     {pid:03d}/sequences/{SEQ}/alpha_maps/cam_{serial}.mp4        (benchmark, rendered)
+    {pid:03d}/sequences/{SEQ}/tracking/flame2023_tracking_v2.npz (benchmark; FLAME codes and head poses)
     {pid:03d}/capture.json, annotations/{SEQ}.npz, truth/{SEQ}.npz     (rendered; ours)
 
 Layout and names: `nersemble_data` 0.0.6 and `nersemble_benchmark` 0.2.0 on PyPI.
@@ -21,10 +22,11 @@ import numpy as np
 from raf_lite._files import atomic_path, write_json
 from raf_lite.captures.cameras import Camera
 from raf_lite.captures.capture import Capture, SplitRule
-from raf_lite.captures.formats._files import read_arrays, read_json
+from raf_lite.captures.formats._files import numbers, read_arrays, read_json
 from raf_lite.captures.video import iter_video, probe_video
 
 CALIBRATION = "calibration/camera_params.json"
+TRACKING = "tracking/flame2023_tracking_v2.npz"
 ENCODER_CAMERA = "222200037"  # the frontal one
 RAW_FPS = 73.0
 
@@ -67,6 +69,7 @@ def open_nersemble(path: Path, downscale: int, crop: tuple[int, int, int, int] |
         cameras = {serial: camera.cropped(*crop) for serial, camera in cameras.items()}
     cameras = {serial: camera.scaled(1 / downscale) for serial, camera in cameras.items()}
 
+    tracked = any((path / "sequences" / name / TRACKING).is_file() for name in names)
     notes_path = path / "capture.json"
     notes = read_json(notes_path) if notes_path.is_file() else {}
     # The raw dataset's cameras ran at 73 fps; the benchmark's videos (intrinsics per camera) are thinned out.
@@ -86,7 +89,8 @@ def open_nersemble(path: Path, downscale: int, crop: tuple[int, int, int, int] |
         sequences=tuple(name for name in names if not name.startswith("CROSS-")),
         cross_sequences=tuple(name for name in names if name.startswith("CROSS-")),
         encoder_camera=ENCODER_CAMERA if ENCODER_CAMERA in cameras else next(iter(cameras)),
-        head_pose_source=notes.get("head_pose_source"), neutral=neutral, kind=notes.get("kind", "subject"))
+        head_pose_source=notes.get("head_pose_source", "FLAME" if tracked else None), neutral=neutral,
+        kind=notes.get("kind", "subject"))
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,8 @@ class NersembleSource:
 
     def read_annotations(self, sequence: str) -> dict[str, np.ndarray]:
         path = self.path / "annotations" / f"{sequence}.npz"
-        return read_arrays(path) if path.is_file() else {}
+        tracking = self.path / "sequences" / sequence / TRACKING
+        return (_read_tracking(tracking) if tracking.is_file() else {}) | (read_arrays(path) if path.is_file() else {})
 
     def read_truth(self, sequence: str) -> dict[str, np.ndarray]:
         path = self.path / "truth" / f"{sequence}.npz"
@@ -142,6 +147,22 @@ class NersembleSource:
         if serial is None:
             return str(self.path / "sequences" / sequence)
         return str((self.mask_path if what == "masks" else self.video_path)(sequence, serial))
+
+
+def _read_tracking(path: Path) -> dict[str, np.ndarray]:
+    """The benchmark's FLAME tracking: `flame_expr` [T, 100], `flame_expr_jaw` [T, 103], and `head_pose` [T, 4, 4].
+
+    FLAME stands in the world as scale * rotation * x + translation; the scale is left to the head space, which makes the
+    pose rigid. What the neck's joint turns is not in it: where the joint lies, only the FLAME model knows.
+    """
+    read = read_arrays(path, ("expression", "jaw", "rotation_matrices", "translation"))
+    frames = len(read["expression"]) if read["expression"].ndim else 0
+    shapes = {"expression": (-1, 100), "jaw": (frames, 3), "rotation_matrices": (frames, 3, 3), "translation": (frames, 3)}
+    expression, jaw, rotation, translation = (numbers(read[n], shape, f"{path}: {n}") for n, shape in shapes.items())
+    poses = np.tile(np.eye(4), (frames, 1, 1))
+    poses[:, :3, :3], poses[:, :3, 3] = rotation, translation
+    return {"flame_expr": expression.astype(np.float32), "head_pose": poses,
+            "flame_expr_jaw": np.concatenate([expression, jaw], 1).astype(np.float32)}
 
 
 def write_calibration(participant_dir: str | os.PathLike, cameras: Mapping[str, Camera]) -> None:

@@ -124,9 +124,19 @@ def tolerance(choice: dict) -> list[RunSpec]:
             for s in SELECT]
 
 
+def relative(choice: dict) -> list[RunSpec]:
+    """Does retrieval still help once the driver's neutral is taken out? Asked after the confirmation runs were seen, as the
+    report says."""
+    best = choice[RAW]["variant"], choice[RAW]["p"]
+    noise = f"{best[0].removesuffix('-residual')}-gaussian", best[1]
+    variants = [("paper-k16", choice["p"]), ("centred", choice["p"]), best, noise]
+    return [RunSpec(s, RAW, v, p, tolerance=True) for s in CONFIRM for v, p in dict.fromkeys(variants)]
+
+
 PLANS: dict[str, Callable[..., list[RunSpec]]] = {
     "selection": selection, "confirmation": confirmation, "seeds": seeds, "rates": rates, "bounds": bounds, "bank": bank,
-    "coverage": coverage, "descriptors": descriptors, "tolerance": tolerance}
+    "coverage": coverage, "descriptors": descriptors, "tolerance": tolerance,
+    "relative": relative}
 
 
 def plan(name: str, folder: Path) -> list[RunSpec]:

@@ -231,6 +231,18 @@ class Study:
                     rows[f"{descriptor}: {drive}"] = cells
         if rows:
             section.blocks.append(pd.DataFrame.from_dict(rows, orient="index"))
+        relative = self.confirmed[self.confirmed["drive"] == "neutral-relative"]
+        asked = (("Confirmation subjects, driven relative to the neutral, with retrieval in training and without, against the "
+                  "avatar without retrieval driven directly. Asked after the other confirmation runs had been seen.", "direct"),
+                 ("The same against the avatar without retrieval, also driven relative to the neutral: what retrieval adds then.",
+                  "neutral-relative"))
+        for text, against in asked:
+            rows = {name_of(run): {heading: shown(effects(self.confirmed, RAW, run, group=g, measure=m, region=r,
+                                                          drive="neutral-relative", against_conditions={"drive": against}))
+                                   for heading, g, m, r in OUTCOMES if m in ("mae", "landmarks")}
+                    for run in [BASELINE, *runs_in(relative, RAW)] if run != BASELINE or against == "direct"}
+            if len(rows) > (against == "direct"):
+                section.blocks += [text, pd.DataFrame.from_dict(rows, orient="index")]
         return section
 
     def identity(self) -> Section:

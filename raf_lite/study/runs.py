@@ -46,7 +46,7 @@ class RunSpec:
     """What one run is. Two runs that differ in `variant`, `p` and bank alone see the same frames and cameras in the same order.
 
     variant: "none", a named setting of `raf_lite.retrieval`, one of TRIED, "pairs", "pose" or "centred+pose". tolerance:
-    also grade with coarse and noisy driving codes.
+    also grade with coarse and noisy driving codes, and (as the baseline always is) driven relative to the neutral.
     """
 
     subject: int
@@ -175,10 +175,10 @@ def drives(spec: RunSpec, answers: dict, data: TrainingSet, codes: np.ndarray, o
     if spec.variant == "none":
         nearest = torch.cdist(torch.from_numpy(codes), torch.from_numpy(data.descriptors)).argmin(1).numpy()
         out["nearest training code"] = data.descriptors[nearest]
-        encoded, form = parts(spec.descriptor)
-        if form == "raw":
-            relative = driving_codes(answers, f"{encoded}-neutral", *own)
-            out["neutral-relative"] = np.where(answers["driver"][:, None] < 0, codes, relative + own[0]).astype(np.float32)
+    encoded, form = parts(spec.descriptor)
+    if form == "raw" and (spec.variant == "none" or spec.tolerance):
+        relative = driving_codes(answers, f"{encoded}-neutral", *own)
+        out["neutral-relative"] = np.where(answers["driver"][:, None] < 0, codes, relative + own[0]).astype(np.float32)
     return out
 
 
