@@ -132,6 +132,53 @@ def _drive(args: argparse.Namespace) -> int:
     return 0
 
 
+def _export(args: argparse.Namespace) -> int:
+    """Write an avatar in the forms that were asked for."""
+    import numpy as np
+
+    from raf_lite import export
+    from raf_lite.avatar import GaussianAvatar
+    from raf_lite.viewing import driving_descriptors
+
+    avatars = {path.parent.name if path.stem == "avatar" else path.stem: GaussianAvatar.load(path) for path in args.avatar}
+    avatar = next(iter(avatars.values()))
+    if len(avatars) > 1 and (args.ply or args.glb or args.basis or args.sequence):
+        raise ValueError("only --player takes several avatars; export the others one by one")
+    values = None if args.video is None else driving_descriptors(avatar, _encoded(args.video).blendshapes, args.relative)
+    if values is not None and not 0 <= args.frame < len(values):
+        raise ValueError(f"{args.video} has frames 0 to {len(values) - 1}, and no frame {args.frame}")
+    still = np.asarray(avatar.notes.get("neutral_descriptor", avatar.descriptor_mean.tolist())) if values is None \
+        else values[args.frame]
+    if args.ply:
+        print(export.write_ply(avatar, still, args.ply))
+    if args.glb:
+        print(export.write_glb(avatar, still, args.glb))
+    if args.basis:
+        print(*export.write_basis(avatar, args.basis), sep="\n")
+    if args.sequence:
+        if values is None:
+            raise ValueError("a sequence needs a driver; name one with --video")
+        print(export.write_sequence(avatar, values, args.sequence))
+    if args.player:
+        print(export.write_player(avatars, args.player, sequences={} if values is None else {args.video.stem: values}))
+    return 0
+
+
+def _submit(args: argparse.Namespace) -> int:
+    from raf_lite.avatar import GaussianAvatar
+    from raf_lite.captures import open_capture
+    from raf_lite.captures.submission import check_submission
+    from raf_lite.evaluation.submission import submit_avatars
+
+    if len(args.pairs) % 2:
+        raise ValueError("give an avatar and its capture for each person, one after the other")
+    people = [(GaussianAvatar.load(a), open_capture(c)) for a, c in zip(args.pairs[::2], args.pairs[1::2], strict=True)]
+    print(submit_avatars(args.out, people))
+    for problem in check_submission(args.out):
+        print(f"not complete yet: {problem}")
+    return 0
+
+
 def _study(args: argparse.Namespace) -> int:
     """`raf-lite study run|select|retrieval|status|report`."""
     from raf_lite.study import execute, selecting
@@ -254,10 +301,27 @@ def parser() -> argparse.ArgumentParser:
     drive.add_argument("video", type=Path, help="the driver; encoded first, unless it is")
     drive.add_argument("--out", type=Path, default=Path("out/driven.mp4"), help="(default: out/driven.mp4)")
     drive.add_argument("--size", type=int, default=384, help="pixels a side of each panel (default: 384)")
-    drive.add_argument("--relative", metavar="mean|FRAME", type=mean_or_frame,
-                       help="take out the driver's mean, or his neutral frame of this number, and put the avatar's own in")
     drive.add_argument("--hold-head", action="store_true", help="the avatar looks straight ahead")
     drive.set_defaults(run=_drive)
+
+    export = commands.add_parser("export", help="an avatar as files that other programs open, or as one page that plays it")
+    export.add_argument("avatar", type=Path, nargs="+", help="avatar.safetensors; several for --player")
+    export.add_argument("--ply", type=Path, help="one expression as 3DGS PLY")
+    export.add_argument("--glb", type=Path, help="one expression as glTF with KHR_gaussian_splatting")
+    export.add_argument("--basis", type=Path, metavar="STEM", help="the learned basis: STEM.safetensors and STEM.json")
+    export.add_argument("--sequence", type=Path, metavar="FOLDER", help="a PLY for each frame of the video")
+    export.add_argument("--player", type=Path, metavar="HTML", help="a page that works without a server or a network")
+    export.add_argument("--video", type=Path, help="whose expressions (default: the avatar's neutral one)")
+    export.add_argument("--frame", type=int, default=0, help="of the video, for --ply and --glb (default: 0)")
+    for command in (drive, export):
+        command.add_argument("--relative", metavar="mean|FRAME", type=mean_or_frame,
+                             help="take out the driver's mean, or the neutral frame of this number, and put the avatar's own in")
+    export.set_defaults(run=_export)
+
+    submit = commands.add_parser("submit", help="the NeRSemble benchmark's zip for its monocular task")
+    submit.add_argument("pairs", type=Path, nargs="+", metavar="AVATAR CAPTURE", help="for each person")
+    submit.add_argument("--out", type=Path, default=Path("out/submission.zip"), help="(default: out/submission.zip)")
+    submit.set_defaults(run=_submit)
 
     study = commands.add_parser("study", help="when does retrieval help: runs, resumable, and their report; needs the rig and "
                                               "MediaPipe").add_subparsers(required=True, metavar="what", dest="what")

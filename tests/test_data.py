@@ -133,7 +133,9 @@ def test_the_public_reader_of_nersemble_agrees(data_dir):
     for serial, camera in ours.cameras.items():
         theirs = np.asarray(calibration.world_2_cam[serial], np.float32)
         assert np.array_equal(theirs, camera.world_to_camera.astype(np.float32))
+        assert np.array_equal(np.asarray(calibration.intrinsics), camera.K.astype(np.float32))
     frames = ours.frames("EMO-3-angry+sad", "222200046")
+    assert participant.list_timesteps("EMO-3-angry+sad") == list(range(len(frames)))
     for t in (0, len(frames) // 2, len(frames) - 1):
         theirs = np.asarray(participant.load_image("EMO-3-angry+sad", "222200046", t))
         assert np.abs(theirs[..., :3] * 255 - frames[t]).max() <= 3  # theirs is float in [0, 1]

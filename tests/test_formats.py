@@ -124,7 +124,13 @@ def test_nersemble_benchmark(scene, tmp_path):
     folder = writers.write_nersemble_benchmark(tmp_path)
     capture = open_capture(folder)
     assert detect_format(folder) == "nersemble" and capture.fps == pytest.approx(24.3, abs=0.01)
-    assert capture.head_pose_source == "FLAME" and capture.split("mono").holdout_sequences == ("FREE",)
+    assert capture.head_pose_source == "FLAME" and capture.split("mono").holdout_sequences == (
+        "FREE", "SEN-09-frown_events_bad")
+    hidden = "SEN-09-frown_events_bad"
+    assert capture.cameras_of(hidden) == () and capture.n_frames(hidden) == writers.FRAMES
+    assert capture.descriptors(hidden, "flame_expr").shape == (writers.FRAMES, 100) and len(capture.head_poses(hidden)) == 6
+    with pytest.raises(ValueError, match="has no video of camera"):
+        capture.frames(hidden, "222200037")
     sequence = "EXP-8-jaw-1"
     np.testing.assert_allclose(capture.descriptors(sequence, "flame_expr_jaw"),
                                np.concatenate([writers.codes(100), writers.codes(3, 1)], 1))

@@ -98,7 +98,7 @@ def _matrix(value: np.ndarray, size: int, serial: str, field: str) -> np.ndarray
     """`value` as a finite, read-only float64 [size, size] array."""
     try:
         matrix = np.array(value, np.float64)
-    except (TypeError, ValueError) as error:
+    except (OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"camera {serial}: {field} is not a matrix of numbers; give {size}x{size} numbers") from error
     if matrix.shape != (size, size):
         raise ValueError(f"camera {serial}: {field} has shape {list(matrix.shape)}; give {size}x{size} numbers")

@@ -124,8 +124,16 @@ class Capture:
         return self.source.cameras_of(sequence)
 
     def n_frames(self, sequence: str) -> int:
-        """Frames of a sequence, by the header of its first camera's video; reading any other stream checks against it."""
-        return self.source.video_shape(sequence, self.cameras_of(sequence)[0])[0]
+        """Frames of a sequence, by the header of its first camera's video; reading any other stream checks against it. A sequence
+        without videos, of which a benchmark gives the codes alone, has as many as its codes."""
+        serials = self.cameras_of(sequence)
+        return self.source.video_shape(sequence, serials[0])[0] if serials else len(next(iter(self._codes_alone(sequence))))
+
+    def _codes_alone(self, sequence: str) -> list[np.ndarray]:
+        arrays = list(self.source.read_annotations(sequence).values())
+        if not arrays or arrays[0].ndim == 0:
+            raise FileNotFoundError(f"{self.source.describe(sequence)} has neither videos nor codes; copy the capture again")
+        return arrays
 
     def cross_parts(self, cross_sequence: str) -> tuple[str, str]:
         """`CROSS-{driver}-{SEQ}` -> (the driver's id, the sequence's name in the driver's own capture)."""
@@ -194,7 +202,7 @@ class Capture:
     @cached_property
     def is_over_white(self) -> bool:
         """Whether the background is white, judged by the first picture outside its mask; without masks it is taken to be."""
-        sequence = self.sequences[0]
+        sequence = next(s for s in self.sequences if self.cameras_of(s))
         serial = self.encoder_camera if self.encoder_camera in self.cameras_of(sequence) else self.cameras_of(sequence)[0]
         if self.source.mask_shape(sequence, serial) is None:
             return True

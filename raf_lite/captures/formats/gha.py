@@ -31,6 +31,8 @@ def is_gha(path: Path) -> bool:
 def parse_gha(path: Path) -> Parsed:
     """One sequence `all`. Codes: `bfm_exp` [T, 64]. Head poses: the fit's. Cameras whose images are missing in some frame are a
     fault."""
+    if not is_gha(path):
+        raise FileNotFoundError(f"{path} has not all of images/, cameras/ and params/; copy the capture again")
     frames = sorted(folder.name for folder in (path / "images").iterdir() if folder.is_dir())
     if not frames:
         raise FileNotFoundError(f"{path / 'images'} has no frame folders; copy the capture again")

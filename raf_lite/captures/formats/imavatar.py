@@ -49,7 +49,10 @@ def parse_imavatar(path: Path) -> Parsed:
     licensed model knows. Head poses are therefore left open, and `world_mat` is kept as the annotation `tracked_root` [T, 4, 4].
     """
     views, annotations, camera = {}, {}, None
-    for video in _videos(path):
+    videos = _videos(path)
+    if not videos:
+        raise FileNotFoundError(f"{path} has no {PARAMS}, nor has a folder in it; copy the capture again")
+    for video in videos:
         file = video / PARAMS
         top = read_json(file)
         frames = field(top, "frames", str(file))

@@ -55,6 +55,8 @@ def _natural(path: Path) -> list:
 def parse_images(path: Path) -> Parsed:
     """One sequence `video` of all images in natural order."""
     images = sorted((f for f in path.iterdir() if f.is_file() and f.suffix.lower() in IMAGES), key=_natural)
+    if not images:
+        raise FileNotFoundError(f"{path} holds no images ({', '.join(IMAGES)}); give the folder in which they lie")
     masks = None
     if (path / "masks").is_dir():
         by_stem = {f.stem: f for f in (path / "masks").iterdir() if f.suffix.lower() in IMAGES}
