@@ -133,17 +133,22 @@ class GaussianAvatar(nn.Module):
             with safe_open(path, "pt") as f:
                 header = json.loads((f.metadata() or {}).get("raf_lite", "{}"))
                 state = {name: f.get_tensor(name) for name in f.keys()}
-        except SafetensorError as error:
+        except (SafetensorError, ValueError, TypeError, RecursionError, RuntimeError) as error:
             raise ValueError(f"{path} is damaged or no safetensors file ({error}); save or copy the avatar again") from error
-        if header.get("kind") != "raf_lite.GaussianAvatar":
+        if not isinstance(header, dict) or header.get("kind") != "raf_lite.GaussianAvatar":
             raise ValueError(f"{path} is a safetensors file, but no raf_lite avatar; name one that GaussianAvatar.save wrote")
-        if header["format"] != FORMAT:
-            raise ValueError(f"{path} has avatar format {header['format']}, and this raf_lite reads format {FORMAT}; "
+        if header.get("format") != FORMAT:
+            raise ValueError(f"{path} has avatar format {header.get('format')}, and this raf_lite reads format {FORMAT}; "
                              "train it again or install the matching version")
-        avatar = cls(state["means"], torch.sigmoid(state["color_logits"]), 1.0,
-                     Similarity(np.array(header["centre"]), header["radius"]), descriptor=header["descriptor"],
-                     descriptor_mean=state["descriptor_mean"], descriptor_scale=float(state["descriptor_scale"]),
-                     field=header["field"], field_settings=header["field_settings"])
-        avatar.load_state_dict(state)
-        avatar.notes = header["notes"]
+        try:
+            similarity = Similarity(np.array(header["centre"], np.float64).reshape(3), float(header["radius"]))
+            avatar = cls(state["means"], torch.sigmoid(state["color_logits"]), 1.0, similarity, descriptor=header["descriptor"],
+                         descriptor_mean=state["descriptor_mean"], descriptor_scale=float(state["descriptor_scale"]),
+                         field=header["field"], field_settings=header["field_settings"])
+            avatar.load_state_dict(state)
+            avatar.notes = dict(header["notes"])
+        except (AttributeError, IndexError, KeyError, MemoryError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} holds no whole avatar ({type(error).__name__}); save or copy the avatar again") from error
+        if not similarity.radius > 0 or not all(torch.isfinite(tensor).all() for tensor in avatar.state_dict().values()):
+            raise ValueError(f"{path} holds values that are not finite; save or copy the avatar again")
         return avatar.to(device)

@@ -234,7 +234,11 @@ class ExpressionBank:
         Raises FileNotFoundError for a missing file and ValueError for a damaged one (its sha256 is checked), another format
         version or an unknown column. `truth.npz` is not opened.
         """
-        return cls(**storage.read_bank(folder, descriptor))
+        stored = storage.read_bank(folder, descriptor)
+        try:
+            return cls(**stored)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"the bank {folder} holds what no bank can ({error}); restore it or write it again") from error
 
 
 def _means(descriptors: np.ndarray, member: np.ndarray, count: int) -> np.ndarray:

@@ -16,8 +16,11 @@ import contextlib
 import io
 import json
 import os
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from tokenize import TokenError
 
 import faiss
 import numpy as np
@@ -116,11 +119,16 @@ def read_manifest(folder: str | os.PathLike) -> dict:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         found = manifest["format"], manifest["version"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is not a bank's manifest ({error!r}); restore it or write the bank again") from error
     if found != (FORMAT, VERSION):
         raise ValueError(f"{path} is of format {found[0]} version {found[1]} and this package reads {FORMAT} version {VERSION}; "
                          "write the bank again with this version")
+    for name, kind in (("encoder", str), ("descriptors", dict), ("files", dict), ("index", dict)):
+        if not isinstance(manifest.get(name, {} if name == "index" else None), kind):
+            raise ValueError(f"{path} has no proper field '{name}'; restore it or write the bank again")
+    if not manifest["descriptors"]:
+        raise ValueError(f"{path} lists no descriptor column; restore it or write the bank again")
     return manifest
 
 
@@ -128,14 +136,24 @@ def _checked_path(folder: Path, name: str, manifest: dict) -> Path:
     path = folder / name
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing though bank.json lists it; restore it or write the bank again")
-    if sha256_file(path) != manifest["files"][name]:
+    if sha256_file(path) != manifest["files"].get(name):
         raise ValueError(f"{path} is damaged (its sha256 is not the one in bank.json); restore it or write the bank again")
     return path
 
 
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as npz:
-        return {name: npz[name] for name in npz.files}
+def _read_npz(path: Path, names: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
+    """All arrays of an npz, among which must be `names`."""
+    try:
+        with np.load(path, allow_pickle=False) as npz:
+            arrays = {name: npz[name] for name in npz.files}
+    # TypeError: an npy under the name of an npz. SyntaxError and TokenError: NumPy parses the header of an array as Python.
+    except (OSError, ValueError, EOFError, TypeError, SyntaxError, TokenError, MemoryError, OverflowError, NotImplementedError,
+            RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} cannot be read ({type(error).__name__}); restore it or write the bank again") from error
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        raise ValueError(f"{path} has no array '{missing[0]}'; restore it or write the bank again")
+    return arrays
 
 
 def read_bank(folder: str | os.PathLike, descriptor: str | None = None) -> dict:
@@ -149,17 +167,21 @@ def read_bank(folder: str | os.PathLike, descriptor: str | None = None) -> dict:
     descriptor = names[0] if descriptor is None else descriptor
     if descriptor not in names:
         raise ValueError(f"the bank {folder} has no descriptor '{descriptor}'; choose one of {', '.join(names)}")
-    arrays = _read_npz(_checked_path(folder, "descriptors.npz", manifest))
+    arrays = _read_npz(_checked_path(folder, "descriptors.npz", manifest), (descriptor, "donors", "neutral"))
     bank = {"descriptors": arrays[descriptor], "donors": arrays["donors"], "neutral": arrays["neutral"],
             "head_pose": arrays.get("encoder_pose"), "encoder": manifest["encoder"], "descriptor": descriptor}
     if "thumbnails.npz" in manifest["files"]:
-        thumbs = _read_npz(_checked_path(folder, "thumbnails.npz", manifest))
-        data, ends = thumbs["bytes"].tobytes(), thumbs["offsets"].tolist()
-        bank["thumbnails"] = {row: data[ends[i]:ends[i + 1]] for i, row in enumerate(thumbs["rows"].tolist())}
+        path = _checked_path(folder, "thumbnails.npz", manifest)
+        thumbs = _read_npz(path, ("bytes", "offsets", "rows"))
+        rows, ends = thumbs["rows"], thumbs["offsets"]
+        if any(array.dtype.kind not in "iu" or array.ndim != 1 for array in (rows, ends)) or len(ends) != len(rows) + 1:
+            raise ValueError(f"{path} holds rows and offsets that do not belong together; restore it or write the bank again")
+        data = thumbs["bytes"].tobytes()
+        bank["thumbnails"] = {row: data[start:end] for row, start, end in zip(rows.tolist(), ends[:-1], ends[1:], strict=True)}
     if manifest.get("index", {}).get("descriptor") == descriptor:
         path = _checked_path(folder, "index.faiss", manifest)
-        bank["factory"], bank["index"] = manifest["index"]["factory"], faiss.read_index(str(path))
-        if (bank["index"].ntotal, bank["index"].d) != bank["descriptors"].shape:
+        bank["factory"], bank["index"] = manifest["index"].get("factory"), faiss.read_index(str(path))
+        if (bank["index"].ntotal, bank["index"].d) != bank["descriptors"].shape or not isinstance(bank["factory"], str):
             raise ValueError(f"{path} indexes other rows than descriptors.npz holds; write the bank again")
     return bank
 

@@ -161,14 +161,17 @@ def _open_video(path: str | os.PathLike) -> Iterator[tuple[av.container.InputCon
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no video {path}; check the folder, or download or write it again")
     try:
-        container = av.open(str(path))
+        container = av.open(str(path), metadata_errors="replace")
     except av.error.FFmpegError as error:
         raise ValueError(f"{path} cannot be opened as a video ({error.strerror}); it is truncated or damaged: copy or write it "
                          "again") from error
     with container:
         if not container.streams.video:
             raise ValueError(f"{path} has no video stream; give an H.264 video")
-        yield container, container.streams.video[0]
+        stream = container.streams.video[0]
+        if stream.codec_context is None:
+            raise ValueError(f"{path} has a video stream that nothing here can decode; give an H.264 video, or copy it again")
+        yield container, stream
 
 
 def _box_average(image: np.ndarray, factor: int) -> np.ndarray:

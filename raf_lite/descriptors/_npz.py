@@ -6,6 +6,7 @@ import os
 import zipfile
 import zlib
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
@@ -22,5 +23,7 @@ def read_npz(path: str | os.PathLike, what: str, fields: tuple[str, ...]) -> lis
         with np.load(path, allow_pickle=False) as data:
             return [data[name] for name in fields]
     # An npy under the name of an npz loads as a bare array, which is no context manager: TypeError.
-    except (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+    # SyntaxError and TokenError: NumPy parses the header of an array as Python.
+    except (OSError, EOFError, KeyError, ValueError, TypeError, SyntaxError, TokenError, MemoryError, OverflowError,
+            NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is not a readable {what} ({error}); write it again with save()") from error

@@ -177,8 +177,11 @@ class LandmarkPCA:
         """Read what `save` wrote. Raises FileNotFoundError, or ValueError for a damaged file or another version."""
         fields = ("version", "encoder", "template", "mean", "basis", "explained")
         version, encoder, template, mean, basis, explained = read_npz(path, "LandmarkPCA", fields)
-        if version != FILE_VERSION:
+        if version.shape or version != FILE_VERSION:
             raise ValueError(f"{path} is a LandmarkPCA of version {version}, this package reads {FILE_VERSION}; fit it again")
+        arrays = (template, mean, basis, explained)
+        if any(a.dtype.kind not in "fiu" or not np.isfinite(a).all() for a in arrays) or explained.ndim != 1:
+            raise ValueError(f"{path} holds values that are no finite numbers; write it again with save()")
         pca = cls(template, mean, basis.astype(np.float32), explained, str(encoder))
         if (pca.template.shape, pca.mean.shape, pca.basis.shape) != ((478, 3), (478, 3), (len(pca.explained), 478 * 3)):
             raise ValueError(f"{path} holds arrays of the wrong shape for a LandmarkPCA; write it again with save()")

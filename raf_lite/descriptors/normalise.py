@@ -49,7 +49,11 @@ class Standardizer:
     @classmethod
     def load(cls, path: str | os.PathLike) -> Standardizer:
         """Read what `save` wrote. Raises FileNotFoundError, or ValueError for a damaged file."""
-        return cls(*read_npz(path, "Standardizer", ("mean", "scale")))
+        mean, scale = read_npz(path, "Standardizer", ("mean", "scale"))
+        proper = all(a.dtype.kind in "fiu" and a.ndim == 1 and np.isfinite(a).all() for a in (mean, scale))
+        if not proper or len(mean) != len(scale):
+            raise ValueError(f"{path} holds no finite mean and scale of one length; write it again with save()")
+        return cls(mean, scale)
 
     def _match(self, descriptors: np.ndarray) -> np.ndarray:
         descriptors = np.asarray(descriptors, np.float32)
