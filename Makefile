@@ -13,10 +13,11 @@ system:
 demo: system setup
 	@$(BIN)/raf-lite demo
 
-test: system setup
+test: setup
+	@sh tools/system.sh browser
 	@$(BIN)/python -m pytest
 	@RAF_FAST=1 $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-sanitize-with tests/sanitize.cfg \
-		--nbval-cell-timeout=300 --nbval-kernel-startup-timeout=120 notebooks
+		--nbval-cell-timeout=300 --nbval-kernel-startup-timeout=120 notebooks/*.ipynb notebooks/solutions
 
 data: system setup
 	@$(BIN)/raf-lite data build

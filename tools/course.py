@@ -1,0 +1,140 @@
+"""The course's notebooks, made from one source each: `python tools/course.py [--execute] [NAME ...]`.
+
+`notebooks/sources/NAME.py` (jupytext's percent format) gives `notebooks/NAME.ipynb`, which learners get, and
+`notebooks/solutions/NAME.ipynb`, in which the exercises are done. In the source:
+
+- In a code cell tagged "exercise", lines from `# SOLUTION` to `# END` are the solution; learners get `raise NotImplementedError`.
+- In a text cell, `{{solution}}` is the solution of the exercise before it; `{{minutes_cpu}}` and other fields come from
+  `notebooks/manifest.toml`, as do the badges of `{{badges}}`.
+
+Outputs of a notebook stay while its code cells stay. --execute runs the learner's version, in full mode unless RAF_FAST is set;
+the solutions are kept without outputs and run by the tests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import functools
+import re
+import tomllib
+from pathlib import Path
+
+import jupytext
+import nbformat
+
+NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+_BLOCK = re.compile(r"^(?P<indent>[ ]*)# SOLUTION\n(?P<body>.*?)^[ ]*# END(?:\n|$)", re.M | re.S)
+
+
+def read_manifest() -> dict:
+    """`notebooks/manifest.toml`."""
+    return tomllib.loads((NOTEBOOKS / "manifest.toml").read_text(encoding="utf-8"))
+
+
+def sources() -> list[str]:
+    """Names of all lessons, in reading order."""
+    return sorted(path.stem for path in (NOTEBOOKS / "sources").glob("*.py"))
+
+
+def badges(name: str, repository: str) -> str:
+    """Links that open the lesson elsewhere, or a sentence where the repository has no address yet."""
+    if not repository:
+        return "*Badges that open this lesson in Colab follow when the repository is public.*"
+    path = repository.removeprefix("https://github.com/")
+    return (f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
+            f"(https://colab.research.google.com/github/{path}/blob/main/notebooks/{name}.ipynb)")
+
+
+def build(name: str, solved: bool) -> nbformat.NotebookNode:
+    """One version of a lesson, without outputs. ValueError for a placeholder without meaning, or an exercise without solution."""
+    manifest = read_manifest()
+    if name not in manifest["lessons"]:
+        raise ValueError(f"notebooks/manifest.toml has no lesson '{name}'; add it")
+    fields = {key: str(value) for key, value in manifest["lessons"][name].items()}
+    fields["badges"] = badges(name, manifest["repository"])
+    source = NOTEBOOKS / "sources" / f"{name}.py"
+    notebook = jupytext.reads(source.read_text(encoding="utf-8"), fmt="py:percent")
+    solution = None
+    for number, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{number:02d}"
+        if cell.cell_type == "code":
+            if "exercise" in cell.metadata.get("tags", []):
+                found = _BLOCK.search(cell.source)
+                if not found:
+                    raise ValueError(f"{source.name}: the exercise in cell {number} has no # SOLUTION ... # END")
+                solution = _BLOCK.sub(lambda m: m["body"], cell.source)
+                cell.source = solution if solved else _BLOCK.sub(
+                    lambda m: f'{m["indent"]}raise NotImplementedError("your lines go here")\n', cell.source)
+                cell.source = cell.source.strip()
+        else:
+            fill = functools.partial(_value, fields=fields, solution=solution, where=source.name)
+            cell.source = re.sub(r"\{\{(\w+)\}\}", lambda m, fill=fill: fill(m[1]), cell.source)
+    notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+                         "language_info": {"name": "python"}}
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    return notebook
+
+
+def _value(name: str, fields: dict[str, str], solution: str | None, where: str) -> str:
+    if name == "solution":
+        if solution is None:
+            raise ValueError(f"{where}: {{{{solution}}}} stands before any exercise")
+        return f"```python\n{solution.strip()}\n```"
+    if name not in fields:
+        raise ValueError(f"{where}: {{{{{name}}}}} is no field of the lesson in notebooks/manifest.toml")
+    return fields[name]
+
+
+def target(name: str, solved: bool) -> Path:
+    """Where a version is kept."""
+    return NOTEBOOKS / ("solutions" if solved else "") / f"{name}.ipynb"
+
+
+def _code(notebook: nbformat.NotebookNode) -> list[str]:
+    return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def with_outputs(built: nbformat.NotebookNode, path: Path) -> nbformat.NotebookNode:
+    """The outputs of the file that is there, if its code cells are the same."""
+    if path.is_file():
+        old = nbformat.read(path, 4)
+        if _code(old) == _code(built):
+            before = (cell for cell in old.cells if cell.cell_type == "code")
+            for cell in built.cells:
+                if cell.cell_type == "code":
+                    kept = next(before)
+                    cell.outputs, cell.execution_count = copy.deepcopy(kept.outputs), kept.execution_count
+    return built
+
+
+def execute(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Run all cells in order, in the folder of the notebooks; a cell that raises ends the run."""
+    from nbclient import NotebookClient
+
+    client = NotebookClient(notebook, timeout=1200, resources={"metadata": {"path": str(NOTEBOOKS)}})
+    client.execute()
+    notebook.metadata.pop("widgets", None)  # megabytes
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)  # times of day
+    return notebook
+
+
+def main() -> None:
+    """Write both versions of the lessons."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="lessons (default: all)")
+    parser.add_argument("--execute", action="store_true", help="run the learner's version")
+    args = parser.parse_args()
+    for name in args.names or sources():
+        for solved in (False, True):
+            notebook, path = build(name, solved), target(name, solved)
+            if not solved:
+                notebook = execute(notebook) if args.execute else with_outputs(notebook, path)
+            path.parent.mkdir(exist_ok=True)
+            nbformat.write(notebook, path)
+            print(path.relative_to(NOTEBOOKS.parent))
+
+
+if __name__ == "__main__":
+    main()
