@@ -33,7 +33,8 @@ def setup(*, minutes_cpu: float, minutes_gpu: float | None = None, needs_gpu: bo
         print("mode: RAF_FAST, everything is tiny and the numbers mean nothing; unset RAF_FAST for the real thing")
     else:
         minutes = minutes_gpu if device == "cuda" else minutes_cpu
-        print(f"mode: full, {'not timed on a GPU yet' if minutes is None else f'about {minutes:g} minutes here'}")
+        here = "not timed on a GPU yet" if minutes is None else f"about {minutes:g} minute{'s' * (minutes != 1)} here"
+        print(f"mode: full, {here}")
     if needs_gpu and device == "cpu":
         print("WARNING: this notebook is made for a GPU, and none is here. In Colab: Runtime > Change runtime type > GPU.")
     return Session(device, fast)
