@@ -485,6 +485,15 @@ def test_notes_that_are_no_usable_numbers_are_named(own, notes):
         open_capture(folder)
 
 
+def test_a_capture_of_cross_sequences_alone_can_be_looked_at(own, tmp_path):
+    folder = own("nersemble")
+    shutil.rmtree(folder / "sequences/FREE")
+    edit_json(folder / "capture.json", lambda top: top.pop("neutral"))
+    capture = open_capture(folder)
+    assert capture.sequences == () and capture.first_filmed == "CROSS-101-FREE" and not capture.is_over_white
+    contact_sheet(capture, tmp_path / "sheet.png")
+
+
 def test_a_contact_sheet_leaves_out_axes_that_lie_far_outside(own, tmp_path):
     folder = own("gha")
     for file in folder.glob("cameras/*/*.npz"):

@@ -199,10 +199,18 @@ class Capture:
             return frames
         return composite_white(frames, self.masks(sequence, serial, indices))
 
+    @property
+    def first_filmed(self) -> str:
+        """The first sequence that has videos. FileNotFoundError where none has."""
+        for sequence in (*self.sequences, *self.cross_sequences):
+            if self.cameras_of(sequence):
+                return sequence
+        raise FileNotFoundError(f"{self.root} has no video of any sequence; copy the capture again")
+
     @cached_property
     def is_over_white(self) -> bool:
         """Whether the background is white, judged by the first picture outside its mask; without masks it is taken to be."""
-        sequence = next(s for s in self.sequences if self.cameras_of(s))
+        sequence = self.first_filmed
         serial = self.encoder_camera if self.encoder_camera in self.cameras_of(sequence) else self.cameras_of(sequence)[0]
         if self.source.mask_shape(sequence, serial) is None:
             return True

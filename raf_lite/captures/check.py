@@ -171,7 +171,7 @@ def contact_sheet(capture: Capture, path: str | Path, *, height: int = 200, most
 
     Red x, green y and blue z lines bear their letters.
     """
-    sequence = next(s for s in capture.sequences if capture.cameras_of(s))
+    sequence = capture.first_filmed
     poses = capture.head_poses(sequence)
     pose = np.eye(4)
     if poses is not None:
