@@ -36,7 +36,7 @@ from raf_lite.captures import FORMATS, Camera, open_capture, write_video
 from raf_lite.captures.check import check_capture, contact_sheet
 from raf_lite.captures.formats.plain import encoding_file
 from raf_lite.captures.nersemble import write_calibration
-from raf_lite.descriptors import LandmarkPCA, Standardizer
+from raf_lite.descriptors import LandmarkPCA, Standardizer, VideoEncoding
 
 INPUTS = int(os.environ.get("RAF_FUZZ", 12))
 WIDTH, HEIGHT = 16, 12
@@ -120,6 +120,11 @@ def write_descriptor_files(root: Path) -> Path:
     rng = np.random.default_rng(0)
     Standardizer.fit(rng.normal(size=(9, 5))).save(root / "standardizer.npz")
     LandmarkPCA.fit(rng.normal(size=(6, 478, 3)), 2, encoder="demo").save(root / "pca.npz")
+    found = np.array([True, False, True])
+    numbers = [np.where(found.reshape(-1, *[1] * len(shape)), rng.normal(size=(3, *shape)), np.nan).astype(np.float32)
+               for shape in ((52,), (478, 3))]
+    poses = np.where(found[:, None, None], np.eye(4), np.nan).astype(np.float32)
+    VideoEncoding(*numbers, poses, found, found.astype(np.uint8), 25.0, (64, 48)).save(root / "clip.npz")
     return root
 
 
@@ -176,6 +181,9 @@ def walk_descriptor_files(path: Path, root: Path) -> None:
     pca = attempt(root, LandmarkPCA.load, path / "pca.npz")
     if pca is not None:
         pca.inverse(np.zeros((2, pca.dim)))
+    encoding = attempt(root, VideoEncoding.load, path / "clip.npz")
+    if encoding is not None:
+        encoding.smoothed(0.1)
 
 
 PARSERS = {

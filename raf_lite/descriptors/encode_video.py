@@ -97,11 +97,18 @@ class VideoEncoding:
     def load(cls, path: str | os.PathLike) -> VideoEncoding:
         """Read what `save` wrote. Raises FileNotFoundError, or ValueError for a damaged file."""
         values = dict(zip(_FIELDS, read_npz(path, "VideoEncoding", _FIELDS), strict=True))
-        frames = len(values["face_found"])
-        shapes = {"blendshapes": (frames, 52), "landmarks": (frames, 478, 3), "encoder_pose": (frames, 4, 4), "faces": (frames,)}
+        frames = values["face_found"].size
+        shapes = {"blendshapes": (frames, 52), "landmarks": (frames, 478, 3), "encoder_pose": (frames, 4, 4), "faces": (frames,),
+                  "face_found": (frames,), "fps": (), "size": (2,), "face": (), "encoder": ()}
         for name, shape in shapes.items():
-            if values[name].shape != shape:
-                raise ValueError(f"{path}: '{name}' has shape {list(values[name].shape)}, not {list(shape)}; encode it again")
+            kind = "U" if name == "encoder" else "b" if name == "face_found" else "iuf"
+            if values[name].shape != shape or values[name].dtype.kind not in kind:
+                raise ValueError(f"{path}: '{name}' is {values[name].dtype} {list(values[name].shape)}, not {list(shape)} of the "
+                                 "kind that encode_video writes; encode the video again")
+        seen = values["face_found"]
+        wrong = [n for n in ("blendshapes", "landmarks", "encoder_pose") if not np.isfinite(values[n][seen]).all()]
+        if wrong or not seen.any() or not (np.isfinite(values["fps"]) and values["fps"] > 0 and np.isfinite(values["face"])):
+            raise ValueError(f"{path} holds numbers that are not finite, or no face at all; encode the video again")
         return cls(*(values[name] for name in _FIELDS[:5]), fps=float(values["fps"]), size=tuple(values["size"].tolist()),
                    face=int(values["face"]), encoder=str(values["encoder"]))
 
