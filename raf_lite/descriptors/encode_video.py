@@ -107,8 +107,8 @@ class VideoEncoding:
                                  "kind that encode_video writes; encode the video again")
         seen = values["face_found"]
         wrong = [n for n in ("blendshapes", "landmarks", "encoder_pose") if not np.isfinite(values[n][seen]).all()]
-        if wrong or not seen.any() or not (np.isfinite(values["fps"]) and values["fps"] > 0 and np.isfinite(values["face"])):
-            raise ValueError(f"{path} holds numbers that are not finite, or no face at all; encode the video again")
+        if wrong or not seen.any() or not 0 < values["fps"] < 1e4 or not np.isfinite(values["face"]):
+            raise ValueError(f"{path} holds no face at all, or numbers that no video has; encode the video again")
         return cls(*(values[name] for name in _FIELDS[:5]), fps=float(values["fps"]), size=tuple(values["size"].tolist()),
                    face=int(values["face"]), encoder=str(values["encoder"]))
 
