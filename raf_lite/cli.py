@@ -21,6 +21,14 @@ def _data_build(args: argparse.Namespace) -> int:
     from raf_lite.rig.build import build_data
 
     build_data(args.out, jobs=args.jobs)
+    return _data_checkpoints(args)
+
+
+def _data_checkpoints(args: argparse.Namespace) -> int:
+    from raf_lite._files import cache_dir
+    from raf_lite.course import build_checkpoints
+
+    build_checkpoints(args.out, cache_dir("checkpoints"))
     return 0
 
 
@@ -254,6 +262,9 @@ def parser() -> argparse.ArgumentParser:
     build.add_argument("--out", type=Path, default=Path("data"), help="folder to build (default: data)")
     build.add_argument("--jobs", type=int, default=2, help="processes (default: 2)")
     build.set_defaults(run=_data_build)
+    checkpoints = data.add_parser("checkpoints", help="train the two avatars that ship with the lessons; the last part of build")
+    checkpoints.add_argument("--out", type=Path, default=Path("data"), help="folder with the capture and bank (default: data)")
+    checkpoints.set_defaults(run=_data_checkpoints)
     verify = data.add_parser("verify", help="compare data/ with its manifest")
     verify.add_argument("data", type=Path, nargs="?", default=Path("data"))
     verify.set_defaults(run=_data_verify)

@@ -33,6 +33,13 @@ def write_manifest(data_dir: Path, *, origin: dict[str, str], licence: str, conv
                                  "total_bytes": sum(f["bytes"] for f in files), "files": files})
 
 
+def update_manifest(data_dir: Path, part: str, origin: str) -> None:
+    """List the files of one more top folder, `part`, beside what the manifest says already."""
+    manifest = json.loads((data_dir / NAME).read_text(encoding="utf-8"))
+    write_manifest(data_dir, origin=manifest["origins"] | {part: origin}, licence=manifest["licence"],
+                   conventions=manifest["conventions"])
+
+
 def verify_manifest(data_dir: Path) -> list[str]:
     """What is wrong with `data_dir`, a sentence a file; empty when every file is there, listed and as it was made.
 

@@ -171,7 +171,7 @@ def avatar(data_dir, tmp_path_factory):
 
 def test_a_video_drives_an_avatar(avatar, clip, tmp_path):
     trained = avatar.train()
-    trained.notes = avatar._provenance()
+    trained.notes = avatar.provenance()
     path, encoding = clip
     out = drive_video(trained, path, encoding, tmp_path / "driven.mp4", size=64, progress=False)
     film = read_video(out)
@@ -193,7 +193,7 @@ def _cut(encoding, frames):
 
 def test_relative_driving_swaps_neutrals(avatar):
     face = avatar.avatar
-    face.notes = avatar._provenance()
+    face.notes = avatar.provenance()
     own = np.asarray(face.notes["neutral_descriptor"], np.float32)
     driver = np.random.default_rng(0).uniform(size=(6, 52)).astype(np.float32)
     driver[2] = np.nan
@@ -215,7 +215,7 @@ def test_relative_driving_swaps_neutrals(avatar):
 
 def test_the_frontal_camera_is_the_training_one_and_the_head_turns_about_its_middle(avatar):
     face, data = avatar.avatar, avatar.data
-    face.notes = avatar._provenance()
+    face.notes = avatar.provenance()
     camera = frontal_camera(face, 128)
     trained = data.cameras[data.front].scaled(128 / data.cameras[data.front].width)
     points = np.random.default_rng(1).normal(size=(20, 3)) * face.similarity.radius / 3 + face.similarity.centre
@@ -310,7 +310,7 @@ def test_real_footage(footage, avatar, tmp_path):
     assert np.abs(np.diff(encoding.landmarks[..., :2], axis=0)).mean() < 5
     assert encoding.blendshapes.std(0).max() > 0.02
     trained = avatar.avatar
-    trained.notes = avatar._provenance()
+    trained.notes = avatar.provenance()
     film = read_video(drive_video(trained, footage / "single_face.mp4", encoding, tmp_path / "film.mp4", size=64, relative="mean",
                                   progress=False))
     assert film.shape == (72, 88, 128, 3)

@@ -114,14 +114,18 @@ class GaussianAvatar(nn.Module):
             frames.append(image.clamp(0, 1).cpu().numpy())
         return np.stack(frames)
 
-    def save(self, path: str | os.PathLike, notes: dict | None = None) -> None:
-        """Write one safetensors file: tensors, and JSON in its header (settings, similarity, `notes` for provenance)."""
+    def save(self, path: str | os.PathLike, notes: dict | None = None, *, half: bool = False) -> None:
+        """Write one safetensors file: tensors, and JSON in its header (settings, similarity, `notes` for provenance).
+
+        half: learned numbers in half precision, for a file of half the size; `load` makes them float32 again.
+        """
         header = {"format": FORMAT, "kind": "raf_lite.GaussianAvatar", "descriptor": self.descriptor, "field": self.field_name,
                   "field_settings": self.field.settings, "centre": self.similarity.centre.tolist(),
                   "radius": self.similarity.radius, "notes": notes or {}}
         with atomic_path(path) as tmp:
-            save_file({k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}, tmp,
-                      metadata={"raf_lite": json.dumps(header)})
+            learned = {name for name, _ in self.named_parameters()} if half else set()
+            state = {k: (v.half() if k in learned else v).detach().cpu().contiguous() for k, v in self.state_dict().items()}
+            save_file(state, tmp, metadata={"raf_lite": json.dumps(header)})
 
     @classmethod
     def load(cls, path: str | os.PathLike, device: str | torch.device = "cpu") -> GaussianAvatar:
@@ -132,7 +136,7 @@ class GaussianAvatar(nn.Module):
         try:
             with safe_open(path, "pt") as f:
                 header = json.loads((f.metadata() or {}).get("raf_lite", "{}"))
-                state = {name: f.get_tensor(name) for name in f.keys()}
+                state = {name: f.get_tensor(name).float() for name in f.keys()}
         except (SafetensorError, ValueError, TypeError, RecursionError, RuntimeError) as error:
             raise ValueError(f"{path} is damaged or no safetensors file ({error}); save or copy the avatar again") from error
         if not isinstance(header, dict) or header.get("kind") != "raf_lite.GaussianAvatar":

@@ -164,6 +164,7 @@ def build_data(data_dir: Path, *, jobs: int = 2, settings: BuildSettings = SETTI
     _write_bank(work, settings)
     for part in ("mini_nersemble", "bank"):
         _replace_folder(work / part, data_dir / part)
+    shutil.rmtree(data_dir / "checkpoints", ignore_errors=True)  # trained on what has just been replaced
     write_manifest(data_dir, origin=ORIGINS, licence=LICENCE, conventions=CONVENTIONS)
 
 

@@ -163,11 +163,11 @@ class Trainer:
                     log.flush()
                 if self.step % c.checkpoint_every == 0 and self.step < c.steps:
                     self._save_checkpoint()
-        self.avatar.save(self.folder / AVATAR, notes=self._provenance())
+        self.avatar.save(self.folder / AVATAR, notes=self.provenance())
         (self.folder / CHECKPOINT).unlink(missing_ok=True)
         return self.avatar
 
-    def _provenance(self) -> dict:
+    def provenance(self) -> dict:
         """What decides the result (settings, checksums of training frames and bank), and what driving wants to know: the
         neutral frame's descriptor, and the frontal camera as it stands to the neutral head."""
         d, bank = self.data, self.augmentation.bank if self.augmentation is not None else None
@@ -186,7 +186,7 @@ class Trainer:
             done = GaussianAvatar.load(self.folder / AVATAR, self.device)
         except (FileNotFoundError, ValueError):
             return False
-        if done.notes == self._provenance():
+        if done.notes == self.provenance():
             self.avatar, self.step = done, self.config.steps
             return True
         return False

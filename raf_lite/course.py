@@ -1,0 +1,70 @@
+"""What the lessons share: the two avatars that several of them look at, trained in lessons 05 and 06 or shipped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from raf_lite._setup import Session
+from raf_lite.avatar import GaussianAvatar
+from raf_lite.manifest import find_data, update_manifest
+from raf_lite.training import PRESETS, TrainConfig, Trainer, TrainingSet
+
+# name -> setting of raf_lite.retrieval (None: no retrieval)
+AVATARS = {"baseline": None, "centred": "centred"}
+SUBJECT = "001"
+OUT = Path("out")  # beside the notebooks, which run in their folder
+CHECKPOINTS = "checkpoints"
+
+
+def lesson_config(session: Session, name: str = "baseline") -> TrainConfig:
+    """The settings with which lessons 05 and 06 train "baseline" and "centred": a minute each on two CPU cores."""
+    if name not in AVATARS:
+        raise ValueError(f"the lessons have no avatar '{name}'; choose one of {', '.join(AVATARS)}")
+    config = PRESETS["fast"] if session.fast else PRESETS["cpu"].with_(size=192, coarse_steps=1200, gaussians=5000)
+    return config.with_(retrieval=AVATARS[name])
+
+
+def avatar_folder(name: str, session: Session) -> Path:
+    """Where lessons 05 and 06 keep an avatar; what was trained with RAF_FAST=1 has a folder of its own."""
+    lesson_config(session, name)
+    return OUT / ("avatars_fast" if session.fast else "avatars") / name
+
+
+def trained_avatar(name: str, session: Session) -> GaussianAvatar:
+    """The avatar "baseline" or "centred" of subject 001: the one that lesson 05 or 06 has trained here, else the shipped one.
+
+    Prints which. One that is damaged or half written is named and passed over. With RAF_FAST=1 it is always the shipped one,
+    since one of 60 steps shows nothing. Raises FileNotFoundError where nothing is shipped either.
+    """
+    path = avatar_folder(name, session) / "avatar.safetensors"
+    if path.is_file() and not session.fast:
+        try:
+            avatar = GaussianAvatar.load(path, session.device)
+            print(f"{name}: the one that you trained, {path}")
+            return avatar
+        except ValueError as error:
+            print(f"{name}: passed over, {error}")
+    shipped = find_data() / CHECKPOINTS / f"{SUBJECT}-{name}.safetensors"
+    avatar = GaussianAvatar.load(shipped, session.device)
+    print(f"{name}: the shipped one ({avatar.notes['config']['steps']} steps)")
+    return avatar
+
+
+def build_checkpoints(data_dir: Path, work: Path) -> None:
+    """Train the lessons' avatars on `data_dir`'s capture and put them there in half precision; `work` keeps training resumable.
+
+    Takes about three minutes on two cores. Equal runs on one machine give equal files; another machine rounds differently.
+    """
+    from raf_lite.bank import ExpressionBank
+    from raf_lite.captures import open_capture
+
+    session = Session("cpu", fast=False)
+    capture, bank = open_capture(data_dir / "mini_nersemble" / SUBJECT), ExpressionBank.load(data_dir / "bank", "blendshapes")
+    training_set = TrainingSet.from_capture(capture, lesson_config(session))
+    for name in AVATARS:
+        trainer = Trainer(training_set, lesson_config(session, name), work / name, bank=bank, device=session.device)
+        avatar = trainer.train(resume=True)
+        target = data_dir / CHECKPOINTS / f"{SUBJECT}-{name}.safetensors"
+        target.parent.mkdir(exist_ok=True)
+        avatar.save(target, trainer.provenance(), half=True)
+    update_manifest(data_dir, CHECKPOINTS, "trained by `raf-lite data checkpoints` on mini_nersemble/001, half precision")
