@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+
+import numpy as np
+import torch
 
 from raf_lite._setup import Session
 from raf_lite.avatar import GaussianAvatar
 from raf_lite.manifest import find_data, update_manifest
+from raf_lite.retrieval import RetrievalAugmentation
 from raf_lite.training import PRESETS, TrainConfig, Trainer, TrainingSet
 
 # name -> setting of raf_lite.retrieval (None: no retrieval)
@@ -48,6 +53,34 @@ def trained_avatar(name: str, session: Session) -> GaussianAvatar:
     avatar = GaussianAvatar.load(shipped, session.device)
     print(f"{name}: the shipped one ({avatar.notes['config']['steps']} steps)")
     return avatar
+
+
+def train_landmark_net(descriptors: np.ndarray, landmarks: np.ndarray, augmentation: RetrievalAugmentation | None, *, steps: int,
+                       seed: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Lesson 06's stand-in for an avatar: a small network from descriptors [N, D] to landmarks [N, L], trained in a second.
+
+    Runs of one seed see the same rows in the same order whatever the augmentation. Returns a function from descriptors [T, D] to
+    landmarks [T, L].
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = torch.nn.Sequential(torch.nn.Linear(descriptors.shape[1], 128), torch.nn.ReLU(), torch.nn.Linear(128, 128),
+                                  torch.nn.ReLU(), torch.nn.Linear(128, landmarks.shape[1]))
+    optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    targets = torch.as_tensor(landmarks, dtype=torch.float32)
+    rng, augmentation_rng = np.random.default_rng(seed), np.random.default_rng([seed, 1])
+    for _ in range(steps):
+        rows = rng.integers(len(descriptors), size=64)
+        codes = descriptors[rows]
+        if augmentation is not None:
+            codes, _ = augmentation.augment(codes, augmentation_rng, index=rows)
+        loss = (net(torch.as_tensor(codes, dtype=torch.float32)) - targets[rows]).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return lambda values: net(torch.as_tensor(values, dtype=torch.float32)).detach().numpy()
 
 
 def build_checkpoints(data_dir: Path, work: Path) -> None:

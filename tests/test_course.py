@@ -85,3 +85,22 @@ def test_checkpoints_are_built_into_the_manifest(data_dir, tmp_path, monkeypatch
     monkeypatch.setattr(Trainer, "_save_checkpoint", lambda self: pytest.fail("trained again"))
     course.build_checkpoints(tmp_path / "data", tmp_path / "work")
     assert made == {p.name: p.read_bytes() for p in (tmp_path / "data" / "checkpoints").iterdir()}
+
+
+def test_the_stand_in_learns_and_sees_the_same_rows_with_and_without_retrieval():
+    rng = np.random.default_rng(0)
+    codes = rng.random((200, 6), np.float32)
+    answer = np.stack([codes[:, 0] - codes[:, 1], codes[:, 2] * codes[:, 3]], 1)
+    seen = []
+
+    class Spy:
+        def augment(self, descriptors, generator, index=None):
+            seen.append(index.copy())
+            return descriptors, {}
+
+    plain = course.train_landmark_net(codes, answer, None, steps=400, seed=3)
+    same = course.train_landmark_net(codes, answer, Spy(), steps=400, seed=3)
+    other = course.train_landmark_net(codes, answer, Spy(), steps=400, seed=4)
+    assert np.square(plain(codes) - answer).mean() < 0.02 * answer.var()
+    assert np.array_equal(plain(codes), same(codes)) and not np.array_equal(plain(codes), other(codes))
+    assert len(seen) == 800 and not np.array_equal(seen[0], seen[400])

@@ -8,7 +8,16 @@ import pandas as pd
 import pytest
 
 from raf_lite.captures import open_capture
-from raf_lite.evaluation import GROUPS, NOISE_FLOOR, REGIONS, change_from_baseline, driving_cases, evaluate, face_regions
+from raf_lite.evaluation import (
+    GROUPS,
+    NOISE_FLOOR,
+    REGIONS,
+    change_from_baseline,
+    driving_cases,
+    evaluate,
+    face_regions,
+    frame_errors,
+)
 from raf_lite.evaluation.metrics import (
     descriptor_distance,
     flip,
@@ -201,6 +210,20 @@ def test_a_perfect_avatar_is_perfect_and_a_brighter_one_is_not(capture, drivers,
     assert stored["settings"] == {"seed": 3} and stored["baseline"] == "perfect"
     assert len(stored["table"]) == len(table)
     assert {row["sequence"] for row in stored["by_sequence"]} >= set(capture.cross_sequences)
+
+
+def test_errors_frame_by_frame_are_those_of_the_table(capture, drivers):
+    """Brighter by 0.02 is 5.1 grey levels everywhere; what drives is what was given, not what the capture holds."""
+    name = capture.cross_sequences[0]
+    driver, sequence = capture.cross_parts(name)
+    frames = np.array([3, 40, 11])
+    avatar = Recall(capture, drivers, SIZE, offset=0.02)
+    driving = drivers[driver].descriptors(sequence, "blendshapes")
+    errors = frame_errors(avatar, capture, name, driving[frames], frames, size=SIZE)
+    assert set(errors) == set(REGIONS) and all(len(v) == 3 for v in errors.values())
+    np.testing.assert_allclose(errors["face"], 5.1, atol=0.02)
+    other = frame_errors(avatar, capture, name, driving[frames + 1], frames, size=SIZE)
+    assert (other["face"] != errors["face"]).any()
 
 
 def test_seen_and_unseen_follow_the_archetypes(capture, drivers):

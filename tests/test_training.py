@@ -89,6 +89,17 @@ def test_training_learns_the_descriptor(tmp_path):
     assert lines[-1]["step"] == 200 and lines[-1]["psnr"] > lines[0]["psnr"]
 
 
+def test_a_watcher_sees_the_log_and_changes_nothing(tmp_path):
+    seen = []
+    config = CONFIG.with_(steps=120)
+    watched = Trainer(toy_set(), config, tmp_path / "a", progress=False).train(
+        watch=lambda trainer, line: seen.append((trainer.step, line)))
+    alone = Trainer(toy_set(), config, tmp_path / "b", progress=False).train()
+    assert [step for step, _ in seen] == [50, 100, 120]
+    assert [line for _, line in seen] == [json.loads(line) for line in (tmp_path / "a" / "log.jsonl").read_text().splitlines()]
+    assert all(torch.equal(p, q) for p, q in zip(watched.parameters(), alone.parameters()))
+
+
 def test_same_seed_same_bytes(tmp_path):
     runs = [Trainer(toy_set(), CONFIG.with_(retrieval="paper-k16"), tmp_path / name, bank=toy_bank(), progress=False).train()
             for name in "ab"]

@@ -115,6 +115,24 @@ def _scaled_truth(capture: Capture, case: Case, serial: str, size: int) -> tuple
     return block_mean(truth, factor), camera.scaled(1 / factor)
 
 
+def frame_errors(avatar, capture: Capture, sequence: str, descriptors: np.ndarray, frames: np.ndarray, *,
+                 size: int) -> dict[str, np.ndarray]:
+    """What an avatar shows for descriptors [T, D] against `frames` [T] of a sequence, frame by frame, on the encoder's camera.
+
+    The avatar gets the frames' own head poses. size: pixels a side at which pictures are compared. Returns the mean absolute
+    error in grey levels of 255 for each of REGIONS, [T]. Raises ValueError for a capture that has no landmarks.
+    """
+    landmarks = capture.landmarks68(sequence)
+    if landmarks is None:
+        raise ValueError(f"{capture.root}: {sequence} has no landmarks to find mouth and eyes by; use a rendered capture")
+    poses = capture.head_poses(sequence)[frames]
+    case = Case("self", sequence, (capture.encoder_camera,), np.asarray(frames), descriptors, poses)
+    truth, camera = _scaled_truth(capture, case, capture.encoder_camera, size)
+    masks = _region_masks(camera, landmarks[frames])
+    shown = avatar.render(descriptors, poses, [camera])[:, 0]
+    return {region: mean_absolute_error(shown, truth, masks[region]) for region in REGIONS}
+
+
 def evaluate(avatars: Mapping[str, object], capture: Capture, drivers: Mapping[str, Capture], *, size: int,
              out: str | os.PathLike | None = None, encoder=None, frame_step: int = 2, settings: dict | None = None,
              progress: bool = True) -> pd.DataFrame:

@@ -7,6 +7,7 @@ import json
 import math
 import time
 import zlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -110,9 +111,12 @@ class Trainer:
                 {"params": [a.color_logits], "lr": c.lr_colors}, {"params": output, "lr": c.lr_basis},
                 {"params": network, "lr": c.lr_network}]
 
-    def train(self, resume: bool = False) -> GaussianAvatar:
+    def train(self, resume: bool = False, watch: Callable[[Trainer, dict], None] | None = None) -> GaussianAvatar:
         """Run all steps and write the avatar. With resume=True go on from the last checkpoint, to the same result; an avatar that
         the same settings and data have already given is read instead of trained again.
+
+        watch: called with this trainer and each line of the log (every 50 steps and at the end: step, seconds, psnr and the
+        terms of the loss); it may look, and must not change anything.
 
         Raises FloatingPointError naming step, frame and camera when the loss or a gradient is not finite; the last
         checkpoint stays.
@@ -159,8 +163,11 @@ class Trainer:
                     psnr = -10 * math.log10(max(mse, 1e-12))
                     bar.set_postfix(psnr=f"{psnr:.1f} dB")
                     line = {"step": self.step, "seconds": round(time.perf_counter() - clock, 2), "psnr": round(psnr, 3)}
-                    log.write(json.dumps(line | {k: round(float(v.detach()), 6) for k, v in terms.items()}) + "\n")
+                    line |= {k: round(float(v.detach()), 6) for k, v in terms.items()}
+                    log.write(json.dumps(line) + "\n")
                     log.flush()
+                    if watch is not None:
+                        watch(self, line)
                 if self.step % c.checkpoint_every == 0 and self.step < c.steps:
                     self._save_checkpoint()
         self.avatar.save(self.folder / AVATAR, notes=self.provenance())
