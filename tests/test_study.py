@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 
 import numpy as np
@@ -17,7 +18,7 @@ from raf_lite.retrieval import SETTINGS
 from raf_lite.rig.build import SETTINGS as BUILD
 from raf_lite.study import codes, execute, grading, people, plans, runs, selecting, tables
 from raf_lite.study.augmentations import PairAugmentation, PoseAugmentation
-from raf_lite.study.drawing import forest, shown
+from raf_lite.study.drawing import curves, forest, shown
 from raf_lite.study.people import Training
 from raf_lite.study.report import Study, write_study_report
 from raf_lite.study.retrieval_quality import linear_probe
@@ -423,3 +424,20 @@ def test_the_committed_report_is_that_of_the_committed_lines(tmp_path):
     for made in study.lines:
         if "spec" in made:
             assert RunSpec(**made["spec"]).key == made["key"]
+
+
+def test_long_names_under_a_curve_do_not_overlap():
+    """Names on one line of the axis keep their distance: at 7 pixels a letter none runs into the next."""
+    for names in (["1,000", "3,000", "all"], [f"a descriptor with a name ({k})" for k in range(6)]):
+        svg = curves({"gain": [(name, float(k)) for k, name in enumerate(names)]}, "Gain", "%").svg
+        height = float(re.search(r'viewBox="0 0 900 (\d+)"', svg)[1])
+        rows = {}
+        for x, y, text in re.findall(r'<text x="([\d.]+)" y="(\d+)" text-anchor="middle" font-size="12">(.*?)</text>', svg):
+            rows.setdefault(float(y), []).append((float(x), 7 * len(text)))
+            assert float(y) < height
+        assert sum(map(len, rows.values())) == len(names)
+        for row in rows.values():
+            assert all(b - a >= (wa + wb) / 2 for (a, wa), (b, wb) in zip(row, row[1:]))
+    ends = curves({name: [("a", 0.0), ("b", y)] for name, y in (("one", 5.0), ("two", 5.01), ("three", 4.99))}, "Ends", "%").svg
+    heights = sorted(float(y) for y in re.findall(r'y="([\d.]+)" font-size="12" fill=', ends))
+    assert len(heights) == 3 and np.diff(heights).min() >= 14

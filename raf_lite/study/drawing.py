@@ -66,15 +66,21 @@ def curves(series: dict[str, list[tuple[str, float]]], title: str, unit: str) ->
     at_y = lambda y: 20 + 200 * (high - y) / span  # noqa: E731
     parts = [f'<line x1="80" x2="620" y1="{at_y(0):.1f}" y2="{at_y(0):.1f}" stroke="#999"/>'
              f'<text x="74" y="{at_y(0) + 4:.1f}" text-anchor="end" font-size="12">0</text>']
-    parts += [f'<text x="{at_x(x):.1f}" y="248" text-anchor="middle" font-size="12">{html.escape(x)}</text>' for x in steps]
+    # Long names take turns on two lines, so that neighbours do not overlap.
+    lines = 2 if len(steps) > 1 and 7 * max(map(len, steps)) > 520 / (len(steps) - 1) else 1
+    parts += [f'<text x="{at_x(x):.1f}" y="{248 + 18 * (k % lines)}" text-anchor="middle" font-size="12">{html.escape(x)}</text>'
+              for k, x in enumerate(steps)]
+    label_y, lowest = {}, -1e9  # names at the lines' ends, at least a line of text apart
+    for name in sorted(series, key=lambda n: at_y(series[n][-1][1])):
+        lowest = label_y[name] = max(at_y(series[name][-1][1]) + 4, lowest + 14)
     for k, (name, points) in enumerate(series.items()):
         colour = ("#1b4f72", "#9c4a1a", "#2a6f4e", "#6c3483", "#555555", "#7d6608")[k % 6]
         line = " ".join(f"{at_x(x):.1f},{at_y(y):.1f}" for x, y in points)
         last_x, last_y = points[-1]
         parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2" '
                      f'stroke-dasharray="{2 + 3 * k} {2 * k}"/>'
-                     f'<text x="{at_x(last_x) + 8:.1f}" y="{at_y(last_y) + 4 + 4 * (k % 2):.1f}" font-size="12" fill="{colour}">'
+                     f'<text x="{at_x(last_x) + 8:.1f}" y="{label_y[name]:.1f}" font-size="12" fill="{colour}">'
                      f'{html.escape(name)} {last_y:+.1f}</text>')
-    svg = (f'<svg role="img" aria-label="{html.escape(sentence)}" viewBox="0 0 900 260" font-family="system-ui">'
+    svg = (f'<svg role="img" aria-label="{html.escape(sentence)}" viewBox="0 0 900 {242 + 18 * lines}" font-family="system-ui">'
            f'{"".join(parts)}</svg>')
     return Figure(svg, sentence)
