@@ -1,8 +1,9 @@
 # make demo: set up, then train, grade and film three avatars from the shipped capture.   make test: set up, then run all tests.
+# make site: set up, then build the course's static site into build/site.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup system demo test data clean
+.PHONY: setup system demo test site data clean
 
 setup:
 	@PYTHON="$(PYTHON)" sh tools/setup.sh
@@ -18,6 +19,9 @@ test: setup
 	@$(BIN)/python -m pytest
 	@RAF_FAST=1 $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-sanitize-with tests/sanitize.cfg \
 		--nbval-cell-timeout=300 --nbval-kernel-startup-timeout=120 notebooks/*.ipynb notebooks/solutions
+
+site: setup
+	@$(BIN)/python tools/build_site.py
 
 data: system setup
 	@$(BIN)/raf-lite data build

@@ -6,6 +6,7 @@ import argparse
 import importlib.metadata
 import importlib.util
 import platform
+import shutil
 import sys
 from pathlib import Path
 
@@ -218,15 +219,19 @@ def _doctor(args: argparse.Namespace) -> int:
     from raf_lite.rig.pack import find_pack
 
     print(f"Python      {platform.python_version()} on {platform.platform()}")
-    for name in ("raf_lite", "torch", "numpy", "numba", "faiss-cpu", "mediapipe", "gsplat"):
+    needed_for = {"mediapipe": "only needed to encode new videos", "gsplat": "only used on an NVIDIA GPU"}
+    for name in ("raf_lite", "torch", "numpy", "numba", "faiss-cpu", "mediapipe", "gsplat", "jupyterlab", "ipywidgets",
+                 "anywidget", "plotly"):
         try:
             print(f"{name:<11} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
-            print(f"{name:<11} not installed")
+            print(f"{name:<11} not installed; {needed_for.get(name, 'the lessons need it')}: make setup")
     cuda = torch.cuda.is_available()
     print(f"device      {torch.cuda.get_device_name() if cuda else 'CPU'}, {torch.get_num_threads()} threads")
     if cuda and importlib.util.find_spec("gsplat") is None:
         print("            for speed on this GPU: pip install raf_lite[gpu]")
+    free = shutil.disk_usage(".").free / 1e9
+    print(f"disk        {free:.1f} GB free here{'' if free >= 1 else '; free at least 1 GB before you train'}")
     print(f"rig         {find_pack() or 'not here; only needed to render new data: raf-lite data rig'}")
     healthy = True
     try:

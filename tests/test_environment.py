@@ -14,7 +14,7 @@ import raf_lite
 def requirements():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    return project, {*project["dependencies"], *extras["encode"], *extras["dev"]}
+    return project, {*project["dependencies"], *extras["encode"], *extras["dev"], *extras["docs"]}
 
 
 def test_environment_yml_says_the_same_as_pyproject():
