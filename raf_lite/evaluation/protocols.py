@@ -55,13 +55,15 @@ def driving_cases(capture: Capture, drivers: Mapping[str, Capture], descriptor: 
     """
     split = capture.split("default")
 
-    def usable(source, sequence, step):
+    def usable(source, sequence, step, middle=False):
         values = source.descriptors(sequence, descriptor)
-        kept = np.flatnonzero(np.isfinite(values).all(1))[::step]
+        kept = np.flatnonzero(np.isfinite(values).all(1))
+        kept = kept[(len(kept) - 1) % step // 2 if middle else 0::step]
         return kept, values[kept], source.head_poses(sequence)[kept]
 
     for sequence in split.train_sequences:
-        frames = usable(capture, sequence, 6 * frame_step)
+        # Sequences begin with the neutral face, which sparse frames counted from the start would nearly all show.
+        frames = usable(capture, sequence, 6 * frame_step, middle=True)
         yield Case("training views", sequence, split.train_cameras, *frames)
         yield Case("hold-out cameras", sequence, split.holdout_cameras, *frames)
     for sequence in split.holdout_sequences:
