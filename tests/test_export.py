@@ -34,6 +34,7 @@ FRONT = {"viewmat": [[0.6, 0, 0.8, 0.05], [0, -1, 0, -0.1], [0.8, 0, -0.6, 6.0],
 
 def small_avatar(field="basis", n=60, dim=5, seed=0, front=None, **settings):
     """A cloud of Gaussians whose field is not zero, so that descriptors matter."""
+    torch.manual_seed(seed)  # the field's own start
     g = torch.Generator().manual_seed(seed)
     avatar = GaussianAvatar(torch.randn(n, 3, generator=g) * 0.3, torch.rand(n, 3, generator=g), 0.1,
                             Similarity(np.array([0.5, 1.0, -2.0]), 3.0), descriptor="codes",
@@ -302,6 +303,30 @@ def test_the_sliders_are_those_that_move_the_avatar_most():
     assert pack_avatar(avatar).header["dimensionSliders"][0]["name"] == "codes 3"
     names = [s["name"] for s in pack_avatar(avatar).header["componentSliders"]]
     assert names == [f"component {i + 1}" for i in range(8)]
+
+
+def test_components_are_those_of_the_given_descriptors():
+    """Sorted by how far centres move, and a slider counts standard deviations; colours, however strong, sort nothing."""
+    avatar, values = small_avatar(), descriptors(200)
+    with torch.no_grad():
+        avatar.field.basis.view(len(avatar.field.basis), -1, 13)[..., 10:] *= 30
+    header = pack_avatar(avatar, values).header
+    with torch.no_grad():
+        moves = avatar.gaussians(torch.as_tensor(values))[1][:, :, :3].flatten(1).numpy()
+    strength = np.linalg.svd(moves - moves.mean(0), compute_uv=False) ** 2
+    shares, units = (np.array([s[key] for s in header["componentSliders"]]) for key in ("share", "unit"))
+    np.testing.assert_allclose(shares, (strength / strength.sum())[:len(shares)], atol=0.03)
+    # The coefficients that the browser computes: along the first components they vary by one unit.
+    raw = gzip.decompress(pack_avatar(avatar, values).data)
+    layer = lambda name: np.frombuffer(  # noqa: E731
+        raw, "<f4", math.prod(header["arrays"][name]["shape"]), header["arrays"][name]["offset"]).reshape(
+        header["arrays"][name]["shape"])
+    x = (values - header["mean"]) / header["scale"]
+    for i in range(header["layers"]):
+        x = x @ layer(f"weight{i}").T + layer(f"bias{i}")
+        x = np.maximum(x, 0) if i < header["layers"] - 1 else x
+    np.testing.assert_allclose(x[:, :3].std(0) / units[:3], 1, atol=0.1)
+    assert np.abs(x[:, :3].mean(0)).max() < 1e-3
 
 
 class Page(HTMLParser):

@@ -1,6 +1,8 @@
 """What people look at: error maps, captioned panels, films that players play, reports that readers and screen readers read."""
 
+import json
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -8,7 +10,16 @@ import pandas as pd
 import pytest
 
 from raf_lite.captures import open_capture
-from raf_lite.viewing import caption_panels, comparison_frames, comparison_video, error_map, strip_html, write_report
+from raf_lite.viewing import (
+    LiveTraining,
+    caption_panels,
+    comparison_frames,
+    comparison_video,
+    error_map,
+    show_figure,
+    strip_html,
+    write_report,
+)
 from raf_lite.viewing.video import CAPTION_HEIGHT, MAX_BYTES
 
 
@@ -145,3 +156,44 @@ def test_report_holds_the_numbers_once_and_stands_alone(tmp_path):
 
 def test_a_fast_report_says_that_its_numbers_mean_nothing(tmp_path):
     assert "the numbers mean nothing" in report(tmp_path, fast=True).text
+
+
+def test_live_training_draws_now_and_then_and_at_the_end(monkeypatch):
+    """A trainer of one grey frame: the first line is drawn, those that come too soon are not, the last one always is."""
+    import IPython.display
+
+    pages = []
+    monkeypatch.setattr(IPython.display, "display", lambda page, display_id: SimpleNamespace(update=pages.append) if not
+                        pages.append(page) else None)
+    data = SimpleNamespace(descriptors=np.array([[0.0], [3.0], [1.0]], np.float32), neutral=0, front=0,
+                           cameras=[SimpleNamespace(width=8, height=8)],
+                           head_poses=np.tile(np.eye(4), (3, 1, 1)), names=[("A", 0), ("A", 1), ("B", 0)],
+                           images=np.full((3, 1, 8, 8, 3), 128, np.uint8))
+    trainer = SimpleNamespace(data=data, avatar=Flat(0.5), config=SimpleNamespace(steps=200))
+    live = LiveTraining(every=3600)
+    for step, loss in ((50, 0.4), (100, 0.2), (200, 0.1)):
+        live(trainer, {"step": step, "total": loss})
+    assert len(pages) == 2 and live.row == 1  # the frame farthest from the neutral one
+    first, last = (Reader(page.data) for page in pages)
+    assert not first.open and not last.open
+    assert "Loss at step 50 of 200: 0.4000" in first.text
+    chart = next(attrs for tag, attrs in last.tags if tag == "svg")
+    assert chart["aria-label"] == "Loss at step 200 of 200: 0.1000; at step 50 it was 0.4000."
+    assert "Training frame 1 of A" in last.text
+    points = [tuple(map(float, p.split(","))) for p in next(a for tag, a in last.tags if tag == "polyline")["points"].split()]
+    assert [x for x, _ in points] == pytest.approx([150, 250, 450])
+    assert points[0][1] == 10 and points[1][1] == pytest.approx((points[0][1] + points[2][1]) / 2, abs=0.1)  # logarithmic
+
+
+def test_a_plotly_figure_is_shown_from_its_numbers_with_words(monkeypatch):
+    import IPython.display
+    import plotly.graph_objects as go
+
+    shown = []
+    monkeypatch.setattr(IPython.display, "display", lambda page, raw=False: shown.append(page))
+    show_figure(go.Figure(go.Scatter(x=[1, 2], y=[3.5, 4])), "From 3.5 to <4>.")
+    bundle, words = shown
+    assert list(bundle["application/vnd.plotly.v1+json"]["data"][0]["y"]) == [3.5, 4]
+    assert bundle["text/plain"] == "From 3.5 to <4>."
+    json.dumps(bundle)
+    assert Reader(words.data).text == "From 3.5 to <4>."

@@ -21,6 +21,8 @@ from raf_lite.viewing.driving import frontal_camera
 PROBE = 2.0  # standard scales by which each dimension is moved to see what it does
 REACH = 3.0  # of a slider: standard deviations of a component, standard scales of a dimension
 SHOWN = 8  # sliders of each kind
+PROBED = 1e-2  # weight of the probes beside known descriptors, so that dimensions that these lack are kept too
+USUAL = (0.02, 0.98)  # quantiles between which a dimension is at home
 
 
 @dataclass(frozen=True)
@@ -38,26 +40,43 @@ def _probes(avatar: GaussianAvatar) -> np.ndarray:
     return np.concatenate([mean[None], mean + moves, mean - moves])
 
 
-def _principal(avatar: GaussianAvatar, descriptors: np.ndarray) -> tuple[np.ndarray, ...]:
+def _principal(avatar: GaussianAvatar, descriptors: np.ndarray | None) -> tuple[np.ndarray, ...]:
     """The basis, its offset and last layer in principal components: components [K, N, 13], mean offset [N, 13], weight [K, H],
-    bias [K], share of each component in the movement [K]. Offsets are those of the field, before its gains."""
+    bias [K], share of each component in the movement [K], coefficient of one standard deviation of each [K].
+
+    Offsets are those of the field, before its gains. Components are principal ones of `descriptors`, else of probes, and sorted
+    by how far the Gaussians' centres move; sizes and colours come along.
+    """
     field = avatar.field
-    x = (torch.as_tensor(descriptors, device=avatar.means.device) - avatar.descriptor_mean) / avatar.descriptor_scale
-    c = field.coefficients(x).cpu().numpy().astype(np.float64)
-    basis, mean = field.basis.cpu().numpy().astype(np.float64), c.mean(0)
-    covariance = np.cov(c.T).reshape(len(basis), -1)
+
+    def coefficients(values: np.ndarray) -> np.ndarray:
+        x = (torch.as_tensor(values, device=avatar.means.device) - avatar.descriptor_mean) / avatar.descriptor_scale
+        return field.coefficients(x).cpu().numpy().astype(np.float64)
+
+    c = known = coefficients(_probes(avatar))
+    basis, covariance = field.basis.cpu().numpy().astype(np.float64), np.cov(c.T, bias=True).reshape(len(field.basis), -1)
+    if descriptors is not None:
+        c = coefficients(descriptors)
+        known = np.concatenate([known, c])
+        covariance = np.cov(c.T, bias=True).reshape(covariance.shape) + PROBED * covariance
+    mean = c.mean(0)
     # A little of every direction, since somebody may drive the avatar where these descriptors do not reach.
     covariance += (1e-2 * np.trace(covariance) / len(basis) + 1e-12) * np.eye(len(basis))
     root = np.linalg.cholesky(covariance)
-    # c - mean = root @ white, so offsets = white @ (root.T @ basis) = (white @ U) @ (S Vt). The K x K product is enough.
-    square, U = np.linalg.eigh(root.T @ (basis @ basis.T) @ root)
+    # c - mean = root @ white, so centres = white @ (root.T @ moves) = (white @ U) @ (S Vt). The K x K product is enough.
+    moves = basis.reshape(len(basis), -1, OFFSETS)[..., :3].reshape(len(basis), -1)
+    square, U = np.linalg.eigh(root.T @ (moves @ moves.T) @ root)
     U, square = U[:, ::-1], square[::-1].clip(0)
     to_principal = U.T @ np.linalg.inv(root)
+    # Where probes go farther than the descriptors, a component is kept larger and its coefficient smaller: else a slider's far
+    # end would multiply the rounding to 8 bits.
+    reach = np.sqrt((((known - mean) @ to_principal.T) ** 2).mean(0)).clip(1)
+    to_principal /= reach[:, None]
     last = network_layers(avatar)[-1]
     weight, bias = (p.detach().cpu().numpy().astype(np.float64) for p in (last.weight, last.bias))
     shape = (-1, basis.shape[1] // OFFSETS, OFFSETS)
-    return ((U.T @ (root.T @ basis)).reshape(shape), (mean @ basis).reshape(shape[1:]), to_principal @ weight,
-            to_principal @ (bias - mean), square / max(square.sum(), 1e-30))
+    return (((reach[:, None] * U.T) @ (root.T @ basis)).reshape(shape), (mean @ basis).reshape(shape[1:]), to_principal @ weight,
+            to_principal @ (bias - mean), square / max(square.sum(), 1e-30), 1 / reach)
 
 
 def _effects(avatar: GaussianAvatar, low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -75,17 +94,17 @@ def _effects(avatar: GaussianAvatar, low: np.ndarray, high: np.ndarray) -> np.nd
 def pack_avatar(avatar: GaussianAvatar, descriptors: np.ndarray | None = None, *, size: int = 512) -> PackedAvatar:
     """Pack an avatar with a learned basis.
 
-    descriptors: [T, D] that the avatar will be driven by, if known: the components are the principal ones of these and of probes
-    that move each dimension. size: pixels on the longer side of the picture. Canonical Gaussians become 16-bit numbers, the
-    components 8-bit ones of one common step, the network stays float32.
+    descriptors: [T, D] that the avatar will be driven by, if known: components are the principal ones of these, else of probes
+    that move each dimension. The sliders are the dimensions that move the avatar most within the range of these: not those that
+    hardly ever move, whose far ends no training has seen. size: pixels on the longer side of the picture. Canonical Gaussians
+    become 16-bit numbers, the components 8-bit ones of one common step, the network stays float32.
 
     Raises ValueError for an avatar without a learned basis, and for descriptors of another kind or not finite.
     """
     need_basis(avatar, "the player")
-    known = _probes(avatar)
     if descriptors is not None:
-        known = np.concatenate([known, checked_descriptors(avatar, descriptors, "the player")])
-    components, offset, weight, bias, share = _principal(avatar, known)
+        descriptors = checked_descriptors(avatar, descriptors, "the player")
+    components, offset, weight, bias, share, unit = _principal(avatar, descriptors)
     mean, scale = avatar.descriptor_mean.cpu().numpy(), float(avatar.descriptor_scale)
     low, high = (np.zeros_like(mean), np.ones_like(mean)) if avatar.descriptor == "blendshapes" else \
         (mean - REACH * scale, mean + REACH * scale)
@@ -106,15 +125,16 @@ def pack_avatar(avatar: GaussianAvatar, descriptors: np.ndarray | None = None, *
         places[name] = {"type": array.dtype.str[-2:], "offset": len(body), "shape": list(array.shape)}
         body += np.ascontiguousarray(array).tobytes()
     camera = frontal_camera(avatar, size)
-    names, order = dimension_names(avatar), np.argsort(-_effects(avatar, low, high), kind="stable")[:SHOWN]
+    usual = (low, high) if descriptors is None else np.quantile(descriptors, USUAL, axis=0).astype(np.float32)
+    names, order = dimension_names(avatar), np.lexsort((-_effects(avatar, low, high), -_effects(avatar, *usual)))[:SHOWN]
     start = np.asarray(avatar.notes.get("neutral_descriptor", mean), np.float64)
     header = {
         "gaussians": len(canonical), "layers": len(layers), "arrays": places, "descriptor": avatar.descriptor,
         "mean": mean.tolist(), "scale": scale, "start": start.tolist(),
         "canonicalLow": canonical_low.tolist(), "canonicalStep": canonical_step.tolist(),
         "componentStep": (step * avatar.field.gains.cpu().numpy().astype(np.float64)).tolist(),
-        "componentSliders": [{"index": i, "name": f"component {i + 1}", "share": round(float(s), 4), "low": -REACH, "high": REACH}
-                             for i, s in enumerate(share[:SHOWN])],
+        "componentSliders": [{"index": i, "name": f"component {i + 1}", "share": round(float(share[i]), 4),
+                              "unit": float(unit[i]), "low": -REACH, "high": REACH} for i in range(min(SHOWN, len(share)))],
         "dimensionSliders": [{"index": int(i), "name": names[i], "low": float(low[i]), "high": float(high[i])} for i in order],
         "camera": {"view": avatar.view(camera, np.eye(4)).tolist(), "K": camera.K.tolist(), "width": camera.width,
                    "height": camera.height}}

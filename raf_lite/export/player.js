@@ -36,7 +36,7 @@ class Player {
       element("p", { id: `${this.id}-help`, class: "raf-help" }, HELP)), this.controls);
     this.buildSwitch();
     this.buildSequences();
-    this.dimensions = this.fieldset("Expression: the dimensions of the descriptor that move this avatar most");
+    this.dimensions = this.fieldset("Expression: the dimensions of the descriptor that move the avatar most");
     this.components = this.fieldset("Strongest components of the learned basis, with their share of the movement");
     const reset = element("button", { type: "button" }, "Reset expression");
     reset.addEventListener("click", () => this.reset());
@@ -64,8 +64,10 @@ class Player {
     this.select = element("select", {}, ...this.sequences.map((s, i) => element("option", { value: i }, s.name)));
     this.button = element("button", { type: "button", "aria-pressed": "false" }, "Play");
     this.position = element("input", { type: "range", min: 0, step: 1, value: 0 });
+    this.number = element("output", {}, "0");
     this.controls.append(element("fieldset", {}, element("legend", {}, "Play a sequence"),
-      element("label", {}, "sequence ", this.select), " ", this.button, element("label", {}, "frame ", this.position)));
+      element("label", {}, "sequence ", this.select), " ", this.button,
+      element("label", {}, "frame ", this.position, this.number)));
     const chosen = () => this.sequences[this.select.value];
     const rewind = () => { this.position.max = chosen().frames - 1; this.position.value = 0; };
     rewind();
@@ -124,9 +126,9 @@ class Player {
     this.dimensionInputs = dimensionSliders.map((slider) => [slider.index, this.slider(this.dimensions, slider,
       this.descriptor[slider.index], (value) => { this.play(false); this.descriptor[slider.index] = value; this.update(); })]);
     for (const slider of componentSliders) {
-      const named = { ...slider, name: `${slider.name}, ${(100 * slider.share).toFixed(1)} %` };
-      this.slider(this.components, named, avatar.moved[slider.index],
-        (value) => { avatar.moved[slider.index] = value; this.update(); });
+      const named = { ...slider, name: `${slider.name}, ${(100 * slider.share).toFixed(1)}\u00a0%` };
+      this.slider(this.components, named, avatar.moved[slider.index] / slider.unit,
+        (value) => { avatar.moved[slider.index] = value * slider.unit; this.update(); });
     }
     this.update();
     this.look();
@@ -161,6 +163,7 @@ class Player {
     this.frame = t;
     this.descriptor.set(values.subarray(t * dim, (t + 1) * dim));
     this.position.value = t;
+    this.number.textContent = t;
     for (const [index, { input, output }] of this.dimensionInputs) {
       input.value = this.descriptor[index];
       output.textContent = this.descriptor[index].toFixed(2);

@@ -35,6 +35,11 @@ def player_script() -> str:
     return "\n".join(_asset(name).decode("utf-8") for name in ("model.js", "view.js", "player.js"))
 
 
+def widget_script() -> str:
+    """The same as an anywidget's module, whose `render` mounts the player in a notebook's output."""
+    return player_script() + "\n" + _asset("widget.js").decode("utf-8")
+
+
 def player_style() -> str:
     """The player's CSS."""
     return _asset("player.css").decode("utf-8")
@@ -43,6 +48,31 @@ def player_style() -> str:
 def spark_bytes() -> bytes:
     """Spark and three.js as one gzipped JavaScript module (tools/build_spark.sh makes it)."""
     return _asset("spark.js.gz")
+
+
+def player_content(avatars: Mapping[str, GaussianAvatar], sequences: Mapping[str, np.ndarray], fps: float, size: int) -> dict:
+    """What `mountPlayer` is given, but for Spark: {"fps", "avatars": [{name, header, data}], "sequences": [{name, frames,
+    data}]}, each data gzipped bytes. Arguments and errors as `write_player`, the page's size aside."""
+    if not avatars:
+        raise ValueError("the player got no avatar; give at least one")
+    if not fps > 0:
+        raise ValueError(f"the player's fps is {fps}; give the frames a second, above 0")
+    kinds = {(a.descriptor, len(a.descriptor_mean)) for a in avatars.values()}
+    if len(kinds) > 1:
+        raise ValueError("the avatars are driven by different descriptors, "
+                         f"{' and '.join(f'{name} [{dim}]' for name, dim in sorted(kinds))}; play them in separate players")
+    first = next(iter(avatars.values()))
+    checked = {name: checked_descriptors(first, values, f"sequence '{name}'") for name, values in sequences.items()}
+    known = np.concatenate(list(checked.values())) if checked else None
+    packed = {name: pack_avatar(avatar, known, size=size) for name, avatar in avatars.items()}
+    # Four digits are more than a descriptor has, and zip well.
+    films = {name: gzip.compress(np.round(values, 4).astype("<f4").tobytes(), 9, mtime=0) for name, values in checked.items()}
+    # The first avatar's sliders serve all, so that a switch leaves each where it is.
+    sliders = next(iter(packed.values())).header["dimensionSliders"]
+    return {"fps": fps,
+            "avatars": [{"name": name, "header": p.header | {"dimensionSliders": sliders}, "data": p.data}
+                        for name, p in packed.items()],
+            "sequences": [{"name": name, "frames": len(checked[name]), "data": film} for name, film in films.items()]}
 
 
 def write_player(avatars: Mapping[str, GaussianAvatar], path: str | os.PathLike, *, sequences: Mapping[str, np.ndarray],
@@ -57,27 +87,13 @@ def write_player(avatars: Mapping[str, GaussianAvatar], path: str | os.PathLike,
     Raises ValueError: no avatar, one without a learned basis, different descriptors, a sequence of another kind or with NaN,
     an fps that is not above 0, or a page over 10 MB.
     """
-    if not avatars:
-        raise ValueError("the player got no avatar; give at least one")
-    if not fps > 0:
-        raise ValueError(f"the player's fps is {fps}; give the frames a second, above 0")
-    kinds = {(a.descriptor, len(a.descriptor_mean)) for a in avatars.values()}
-    if len(kinds) > 1:
-        raise ValueError("the avatars are driven by different descriptors, "
-                         f"{' and '.join(f'{name} [{dim}]' for name, dim in sorted(kinds))}; play them in separate pages")
-    first = next(iter(avatars.values()))
-    checked = {name: checked_descriptors(first, values, f"sequence '{name}'") for name, values in sequences.items()}
-    known = np.concatenate(list(checked.values())) if checked else None
-    packed = {name: pack_avatar(avatar, known, size=size) for name, avatar in avatars.items()}
+    content = player_content(avatars, sequences, fps, size)
 
     def text(data: bytes) -> str:
         return base64.b64encode(data).decode("ascii")
 
-    # Four digits are more than a descriptor has, and zip well.
-    films = {name: gzip.compress(np.round(values, 4).astype("<f4").tobytes(), 9, mtime=0) for name, values in checked.items()}
-    data = {"spark": text(spark_bytes()), "fps": fps,
-            "avatars": [{"name": name, "header": p.header, "data": text(p.data)} for name, p in packed.items()],
-            "sequences": [{"name": name, "frames": len(checked[name]), "data": text(film)} for name, film in films.items()]}
+    data = {"spark": text(spark_bytes()), "fps": fps} | {
+        kind: [item | {"data": text(item["data"])} for item in content[kind]] for kind in ("avatars", "sequences")}
     page = Template(_asset("player.html").decode("utf-8")).substitute(
         title=html.escape(title), style=player_style(), script=player_script(), version=raf_lite.__version__, policy=POLICY,
         licences=html.escape(_asset("spark.LICENSE").decode("utf-8")), data=json.dumps(data).replace("<", "\\u003c"))

@@ -52,3 +52,19 @@ def show_video(path: str | Path, alt: str) -> None:
     data = base64.b64encode(Path(path).read_bytes()).decode()
     display(HTML(f'<video controls loop muted aria-label="{html.escape(alt)}" style="max-width:100%" '
                  f'src="data:video/mp4;base64,{data}"></video><p style="font-size:13px">{html.escape(alt)}</p>'))
+
+
+def show_figure(figure, alt: str) -> None:
+    """Display a plotly figure in a notebook, with its description under it.
+
+    JupyterLab draws it from its numbers alone; Colab, which cannot, is left to plotly's own way.
+    """
+    import sys
+
+    from IPython.display import HTML, display
+
+    if "google.colab" in sys.modules:
+        figure.show()
+    else:
+        display({"application/vnd.plotly.v1+json": figure.to_plotly_json(), "text/plain": alt}, raw=True)
+    display(HTML(f'<p style="font-size:13px">{html.escape(alt)}</p>'))
