@@ -5,7 +5,11 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
+import sys
 from dataclasses import dataclass
+
+OLDEST_PYTHON = (3, 11)
 
 
 @dataclass(frozen=True)
@@ -17,10 +21,15 @@ class Session:
 
 
 def setup(*, minutes_cpu: float, minutes_gpu: float | None = None, needs_gpu: bool = False) -> Session:
-    """Print versions, device, mode and how long the notebook takes; warn where a GPU is needed and there is none.
+    """Print versions, device, mode and how long the notebook takes; warn where a GPU is needed and there is none, and of data
+    that are not whole.
 
     minutes_cpu, minutes_gpu: measured durations of the full notebook on two CPU cores and on a T4-class GPU (None: not measured).
+
+    Raises ImportError in a kernel that is too old or lacks what raf_lite needs, FileNotFoundError without the shipped data,
+    ValueError where their list is damaged.
     """
+    _check_kernel()
     import torch
 
     fast = os.environ.get("RAF_FAST") == "1"
@@ -37,4 +46,43 @@ def setup(*, minutes_cpu: float, minutes_gpu: float | None = None, needs_gpu: bo
         print(f"mode: full, {here}")
     if needs_gpu and device == "cpu":
         print("WARNING: this notebook is made for a GPU, and none is here. In Colab: Runtime > Change runtime type > GPU.")
+    _check_data()
     return Session(device, fast)
+
+
+def _check_kernel() -> None:
+    """Raise ImportError where the kernel's Python is too old or lacks what raf_lite needs."""
+    mend = ("run `make setup` in the repository's folder, and open the lessons with `.venv/bin/jupyter lab notebooks`, or choose "
+            "that Python under Kernel > Change Kernel")
+    kernel = f"this kernel, {sys.executable},"
+    if sys.version_info[:2] < OLDEST_PYTHON:
+        raise ImportError(f"{kernel} is Python {'.'.join(map(str, sys.version_info[:3]))}, and raf_lite needs "
+                          f"{'.'.join(map(str, OLDEST_PYTHON))} or later; {mend}")
+    try:
+        missing = missing_packages()
+    except importlib.metadata.PackageNotFoundError:
+        raise ImportError(f"raf_lite is seen by {kernel} but not installed in it; {mend}") from None
+    if missing:
+        raise ImportError(f"{kernel} lacks {', '.join(missing)}; {mend}")
+
+
+def missing_packages() -> list[str]:
+    """What raf_lite needs and this Python lacks, by name; PackageNotFoundError where raf_lite itself is not installed."""
+    missing = []
+    for name in (re.match(r"[\w.-]+", r)[0] for r in importlib.metadata.requires("raf_lite") or [] if "extra ==" not in r):
+        try:
+            importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(name)
+    return missing
+
+
+def _check_data() -> None:
+    """Warn where files of data/ are missing or half there, as after a copy that was stopped; errors as `setup`."""
+    from raf_lite.manifest import find_data, verify_manifest
+
+    data = find_data()
+    problems = verify_manifest(data, quick=True)
+    if problems:
+        print(f"WARNING: {len(problems)} of the shipped files in {data} are not whole ({problems[0]}); in a clone, "
+              "`git checkout -- data` brings them back")

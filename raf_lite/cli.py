@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
-import importlib.util
-import platform
-import shutil
 import sys
 from pathlib import Path
 
@@ -212,43 +208,9 @@ def _study(args: argparse.Namespace) -> int:
 
 
 def _doctor(args: argparse.Namespace) -> int:
-    """Print what is here and what is missing, each with its mend."""
-    import torch
+    from raf_lite.doctor import doctor
 
-    from raf_lite.manifest import find_data, verify_manifest
-    from raf_lite.rig.pack import find_pack
-
-    print(f"Python      {platform.python_version()} on {platform.platform()}")
-    needed_for = {"mediapipe": "only needed to encode new videos", "gsplat": "only used on an NVIDIA GPU"}
-    for name in ("raf_lite", "torch", "numpy", "numba", "faiss-cpu", "mediapipe", "gsplat", "jupyterlab", "ipywidgets",
-                 "anywidget", "plotly"):
-        try:
-            print(f"{name:<11} {importlib.metadata.version(name)}")
-        except importlib.metadata.PackageNotFoundError:
-            print(f"{name:<11} not installed; {needed_for.get(name, 'the lessons need it')}: make setup")
-    cuda = torch.cuda.is_available()
-    print(f"device      {torch.cuda.get_device_name() if cuda else 'CPU'}, {torch.get_num_threads()} threads")
-    if cuda and importlib.util.find_spec("gsplat") is None:
-        print("            for speed on this GPU: pip install raf_lite[gpu]")
-    free = shutil.disk_usage(".").free / 1e9
-    print(f"disk        {free:.1f} GB free here{'' if free >= 1 else '; free at least 1 GB before you train'}")
-    print(f"rig         {find_pack() or 'not here; only needed to render new data: raf-lite data rig'}")
-    healthy = True
-    try:
-        from raf_lite.descriptors import MediaPipeEncoder
-
-        MediaPipeEncoder().close()
-        print("encoder     MediaPipe Face Landmarker works")
-    except (ImportError, FileNotFoundError, ValueError) as error:
-        print(f"encoder     {error}")
-    try:
-        problems = verify_manifest(find_data())
-        healthy = not problems
-        print(f"data        {find_data()}: {'as built' if not problems else '; '.join(problems[:3])}")
-    except FileNotFoundError as error:
-        healthy = False
-        print(f"data        {error}")
-    return 0 if healthy else 1
+    return 0 if doctor() else 1
 
 
 def mean_or_frame(text: str) -> str | int:
@@ -356,7 +318,7 @@ def parser() -> argparse.ArgumentParser:
                              help="folder of the lines (default: benchmarks/results/study)")
         command.set_defaults(run=_study)
 
-    commands.add_parser("doctor", help="what is installed here, and what is missing").set_defaults(run=_doctor)
+    commands.add_parser("doctor", help="whether the course runs here, and a mend for what is amiss").set_defaults(run=_doctor)
     return top
 
 

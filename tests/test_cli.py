@@ -1,9 +1,6 @@
 """The command line: thin, and errors of ours are one line."""
 
-import importlib.metadata
 import json
-import shutil
-from types import SimpleNamespace
 
 import pytest
 
@@ -39,30 +36,6 @@ def test_our_errors_are_one_line_and_status_2(tmp_path, capsys):
     assert main(["data", "verify", str(tmp_path)]) == 2
     err = capsys.readouterr().err
     assert err.startswith("raf-lite: ") and err.count("\n") == 1 and "Traceback" not in err
-
-
-def test_doctor_names_versions_device_and_data(capsys):
-    main(["doctor"])
-    out = capsys.readouterr().out
-    for word in ("torch", "numba", "faiss-cpu", "jupyterlab", "anywidget", "device", "disk", "rig", "encoder", "data"):
-        assert word in out
-
-
-def test_doctor_says_how_to_mend(capsys, monkeypatch):
-    version = importlib.metadata.version
-
-    def lacking(name):
-        if name in ("mediapipe", "ipywidgets"):
-            raise importlib.metadata.PackageNotFoundError(name)
-        return version(name)
-
-    monkeypatch.setattr(importlib.metadata, "version", lacking)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=300_000_000))
-    main(["doctor"])
-    out = capsys.readouterr().out
-    assert "mediapipe   not installed; only needed to encode new videos: make setup" in out
-    assert "ipywidgets  not installed; the lessons need it: make setup" in out
-    assert "disk        0.3 GB free here; free at least 1 GB before you train" in out
 
 
 def test_help_lists_the_commands(capsys):

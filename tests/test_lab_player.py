@@ -3,77 +3,25 @@
 WebGL is drawn by the processor here, about a picture a second: everything waits for the counter of pictures, not for times.
 """
 
-import contextlib
 import io
-import json
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from lab import OpenLesson, lab
 from PIL import Image
 
-CHROMIUM = Path("/usr/bin/chromium")
-LESSON = "08_comparison_videos.ipynb"
+LESSON = "08_comparison_videos"
 # Parts of the picture, in shares of its height and width: the head looks straight ahead.
 MOUTH, HAIR = (slice(0.58, 0.74), slice(0.38, 0.62)), (slice(0.03, 0.12), slice(0.38, 0.62))
 
 
-@contextlib.contextmanager
-def jupyterlab(folder, settings):
-    """A JupyterLab for this machine only that shows `folder`; yields its address."""
-    news = settings / "@jupyterlab" / "apputils-extension"
-    news.mkdir(parents=True)
-    (news / "notification.jupyterlab-settings").write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False}))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    address = f"http://127.0.0.1:{port}"
-    server = subprocess.Popen(
-        [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
-         "--LabApp.expose_app_in_browser=True", "--IdentityProvider.token=", "--ServerApp.password=",
-         f"--ServerApp.root_dir={folder}"],
-        env={**os.environ, "JUPYTERLAB_SETTINGS_DIR": str(settings), "RAF_FAST": "1"}, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(240):
-            assert server.poll() is None, "JupyterLab ended by itself"
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"{address}/api", timeout=5)
-                break
-            time.sleep(0.5)
-        yield address
-    finally:
-        server.terminate()  # it ends its kernels
-        try:
-            server.wait(30)
-        except subprocess.TimeoutExpired:
-            server.kill()
-
-
-class Lesson:
-    """Lesson 08 in a browser, its player at hand; remembers complaints and requests that leave the machine."""
+class Playing(OpenLesson):
+    """Lesson 08, with its player at hand."""
 
     def __init__(self, browser, address):
-        self.page = browser.new_page(viewport={"width": 1300, "height": 1100})
-        self.page.set_default_timeout(300_000)
-        self.complaints, self.outside = [], []
-        self.page.on("console", lambda m: self.complaints.append(m.text) if m.type == "error" else None)
-        self.page.on("pageerror", lambda e: self.complaints.append(str(e)))
-        self.page.on("request", lambda r: None if r.url.startswith((address, "blob:", "data:")) else self.outside.append(r.url))
-        self.page.goto(f"{address}/lab/tree/{LESSON}?reset")
-        self.page.wait_for_selector("#jupyterlab-splash", state="detached")
-        self.page.wait_for_function("""() => {
-            const kernel = window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel;
-            return kernel?.connectionStatus === 'connected' && kernel.status === 'idle'; }""")
-        self.page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
+        super().__init__(browser, address, LESSON)
         self.canvas = self.page.locator(".raf-player canvas")
+        self.run_to_the_end()
         self.canvas.wait_for()
         self.canvas.scroll_into_view_if_needed()
 
@@ -111,22 +59,8 @@ def change(a, b, box=(slice(0, 1), slice(0, 1))):
 
 @pytest.fixture(scope="module")
 def lesson(tmp_path_factory):
-    playwright = pytest.importorskip("playwright.sync_api", reason="the browser test needs playwright (the extra `dev`)")
-    pytest.importorskip("jupyterlab", reason="the browser test needs JupyterLab (the extra `dev`)")
-    if not CHROMIUM.exists():
-        pytest.skip(f"the browser test needs {CHROMIUM}; on Debian: apt-get install chromium")
-    folder = tmp_path_factory.mktemp("lessons")
-    notebook = json.loads((ROOT / "notebooks" / LESSON).read_text(encoding="utf-8"))
-    for cell in notebook["cells"]:
-        if cell["cell_type"] == "code":
-            cell |= {"execution_count": None, "outputs": []}  # so that what is there later was made here
-    (folder / LESSON).write_text(json.dumps(notebook), encoding="utf-8")  # a copy: the lesson writes beside itself
-    with jupyterlab(folder, tmp_path_factory.mktemp("settings")) as address, playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=str(CHROMIUM), args=[
-            "--no-sandbox", "--disable-dev-shm-usage", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
-            "--ignore-gpu-blocklist"])
-        yield Lesson(browser, address)
-        browser.close()
+    with lab(tmp_path_factory, LESSON) as (browser, address):
+        yield Playing(browser, address)
 
 
 @pytest.mark.may_skip("needs chromium")
@@ -186,9 +120,4 @@ def test_the_lesson_runs_and_its_player_plays_by_keyboard(lesson):
     assert page.locator(".jp-Dialog").count() == 0
     assert page.evaluate("window.jupyterapp.shell.currentWidget.content.activeCellIndex") == cell
 
-    # All cells ran; nobody complained; nothing was asked of another machine.
-    cells = page.evaluate("() => window.jupyterapp.shell.currentWidget.content.model.sharedModel.toJSON().cells")
-    code = [cell for cell in cells if cell["cell_type"] == "code"]
-    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
-    assert not [cell["source"] for cell in code if any(o["output_type"] == "error" for o in cell["outputs"])]
-    assert lesson.complaints == [] and lesson.outside == []
+    lesson.close()

@@ -6,9 +6,11 @@
 - In a code cell tagged "exercise", lines from `# SOLUTION` to `# END` are the solution; learners get `raise NotImplementedError`.
 - In a text cell, `{{solution}}` is the solution of the exercise before it; `{{minutes_cpu}}` and other fields come from
   `notebooks/manifest.toml`, as do the badges of `{{badges}}`.
+- Once the manifest says where the repository is published, badges point there, and the first cell of a lesson that was opened in
+  Colab fetches what is missing. So after a change of that one line, run this without --execute: it rewrites both.
 
-Outputs of a notebook stay while its code cells stay. --execute runs the learner's version, in full mode unless RAF_FAST is set;
-the solutions are kept without outputs and run by the tests.
+Outputs of a notebook stay while its code cells stay; the lines for Colab do not count. --execute runs the learner's version, in
+full mode unless RAF_FAST is set; the solutions are kept without outputs and run by the tests.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ import jupytext
 import nbformat
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+# Ends each line that `build` puts in front of the first cell.
+_COLAB = "  # Colab only"
 _BLOCK = re.compile(r"^(?P<indent>[ ]*)# SOLUTION\n(?P<body>.*?)^[ ]*# END(?:\n|$)", re.M | re.S)
 
 
@@ -37,13 +41,37 @@ def sources() -> list[str]:
     return sorted(path.stem for path in (NOTEBOOKS / "sources").glob("*.py"))
 
 
+def check_repository(repository: str) -> None:
+    """ValueError for an address that neither badges nor `git clone` in a lesson could use; empty is none yet."""
+    if repository and not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", repository):
+        raise ValueError(f"notebooks/manifest.toml: repository is '{repository}'; write https://github.com/OWNER/NAME")
+
+
 def badges(name: str, repository: str) -> str:
-    """Links that open the lesson elsewhere, or a sentence where the repository has no address yet."""
+    """Links that open the lesson elsewhere, or a sentence where the repository has no address yet; and what a wrong kernel says,
+    since no code of ours runs in it."""
+    wrong_kernel = ("*Should the first cell say `No module named ...`: this notebook runs in another Python than the one of "
+                    "`make setup`. Close it, and open it with `.venv/bin/jupyter lab notebooks`.*")
     if not repository:
-        return "*Badges that open this lesson in Colab follow when the repository is public.*"
+        return f"*Badges that open this lesson in Colab follow when the repository is public.* {wrong_kernel}"
     path = repository.removeprefix("https://github.com/")
     return (f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
-            f"(https://colab.research.google.com/github/{path}/blob/main/notebooks/{name}.ipynb)")
+            f"(https://colab.research.google.com/github/{path}/blob/main/notebooks/{name}.ipynb) {wrong_kernel}")
+
+
+def colab_lines(repository: str) -> str:
+    """What the first cell begins with: in Colab, where raf_lite is missing, fetch the repository and what raf_lite needs.
+
+    The clone stays, since data/ is not a part of the package; its name is not the package's, or an unfinished clone would pass
+    for one. pip leaves alone what is there and new enough. What it installs so is found by the next kernel, hence the path for
+    this one. "" while the repository has no address.
+    """
+    if not repository:
+        return ""
+    return (f"import importlib.util, sys{_COLAB}\n"
+            f'if "google.colab" in sys.modules and not importlib.util.find_spec("raf_lite"): get_ipython().system("git clone -q '
+            f"--depth 1 {repository} raf_lite_course; pip install -q -e 'raf_lite_course[encode]'\"); "
+            f'sys.path.append("raf_lite_course"){_COLAB}\n')
 
 
 def build(name: str, solved: bool) -> nbformat.NotebookNode:
@@ -52,6 +80,7 @@ def build(name: str, solved: bool) -> nbformat.NotebookNode:
     if name not in manifest["lessons"]:
         raise ValueError(f"notebooks/manifest.toml has no lesson '{name}'; add it")
     fields = {key: str(value) for key, value in manifest["lessons"][name].items()}
+    check_repository(manifest["repository"])
     fields["badges"] = badges(name, manifest["repository"])
     source = NOTEBOOKS / "sources" / f"{name}.py"
     notebook = jupytext.reads(source.read_text(encoding="utf-8"), fmt="py:percent")
@@ -70,6 +99,8 @@ def build(name: str, solved: bool) -> nbformat.NotebookNode:
         else:
             fill = functools.partial(_value, fields=fields, solution=solution, where=source.name)
             cell.source = re.sub(r"\{\{(\w+)\}\}", lambda m, fill=fill: fill(m[1]), cell.source)
+    first = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    first.source = colab_lines(manifest["repository"]) + first.source
     notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
                          "language_info": {"name": "python"}}
     notebook.nbformat, notebook.nbformat_minor = 4, 5
@@ -92,7 +123,9 @@ def target(name: str, solved: bool) -> Path:
 
 
 def _code(notebook: nbformat.NotebookNode) -> list[str]:
-    return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    """Sources of the code cells, without what `colab_lines` adds."""
+    return ["\n".join(line for line in cell.source.splitlines() if not line.endswith(_COLAB))
+            for cell in notebook.cells if cell.cell_type == "code"]
 
 
 def with_outputs(built: nbformat.NotebookNode, path: Path) -> nbformat.NotebookNode:

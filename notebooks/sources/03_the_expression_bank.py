@@ -35,7 +35,7 @@ print(f"{stats['rows']} rows of {stats['donors']} people, {bank.dim} numbers eac
 print(f"{bank.descriptors.nbytes / 1e6:.1f} MB of numbers; encoder: {bank.encoder}")
 
 # %% [markdown]
-# **Predict:** take any row and search for its nearest other row. Whose will it be?
+# **Predict:** take any row and search for its nearest other row, its *nearest neighbour*. Whose will it be?
 
 # %%
 own_donor = stats["leakage"]["nearest_same_donor"]

@@ -172,14 +172,14 @@ print("10 steps more than halve the file:", size[28] < size[18] / 2, "- below 1 
 # %%
 lines = "; ".join(f"{name}, {way}: {error(name, way, 'face'):.1f}" for name, way in (
     ("baseline", "as it is"), ("RAF (centred)", "as it is"), ("baseline", "relative to neutral"), ("baseline", "not driven")))
-show_video(out / "crf28.mp4", f"Driver 102's sequence FREE, {len(film) / capture.fps:.0f} seconds: driver, exact answer, then three "
-           f"ways to answer, each with its error. Mean error inside the face over all three drivers, grey levels: {lines}.")
+show_video(out / "crf28.mp4", f"Driver 102's sequence FREE, {len(film) / capture.fps:.0f} seconds: driver, exact answer, then "
+           f"three ways to answer, each with its error. Mean error inside the face over all three drivers, grey levels: {lines}.")
 
 # %%
 moment = int(np.argmin([frame[24:184, 480:640].astype(int).mean() for frame in film]))  # the baseline's darkest error map
-show_strip([film[moment]], ["above: driver, exact answer, baseline and its error; below: RAF and its error, baseline relative and its error"],
-           f"Frame {24 + moment}, in which the baseline's error is largest. Mean error inside the face over all three drivers: {lines} grey "
-           "levels.", height=368)
+show_strip([film[moment]], ["above: driver, exact answer, baseline, error; below: RAF, error, baseline relative, error"],
+           f"Frame {24 + moment}, in which the baseline's error is largest. Mean error inside the face over all three drivers: "
+           f"{lines} grey levels.", height=368)
 
 # %% [markdown]
 # Even at crf 18 the film is not its frames: H.264 as all players take it (`yuv420p`) keeps colour at half the resolution. Use crf 28 for looking, and
@@ -205,7 +205,7 @@ for name, avatar in avatars.items():
         stranger = pictures(avatar, raw[[driver.neutral[1]]])
         acting = pictures(avatar, raw[::30 if session.fast else 10])
         moved[name, who] = 255 * np.abs(stranger - rest).mean(), 255 * np.abs(acting - stranger).mean()
-        print(f"{name:14} driver {who}: at rest moves it by {moved[name, who][0]:.2f} grey levels, acting by {moved[name, who][1]:.2f}")
+        print(f"{name:14} driver {who}: at rest moves it by", "{:.2f} grey levels, acting by {:.2f}".format(*moved[name, who]))
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -224,8 +224,9 @@ for avatar in avatars.values():
     own_rest, moved_rest = pictures(avatar, np.stack([own_neutral, stranger]))
     row += [own_rest[face], moved_rest[face], error_map(moved_rest, own_rest)[face]]
 show_strip(row, [f"{name}: {caption}" for name in ("baseline", "RAF") for caption in captions],
-           f"In each group of three the first two should be equal. Over the three drivers RAF's rest moves {100 * less['rest']:.0f} % less than "
-           f"the baseline's, and its response to acting is {100 * less['acting']:.0f} % smaller.", height=130)
+           f"In each group of three the first two should be equal. Over the three drivers RAF's rest moves "
+           f"{100 * less['rest']:.0f} % less than the baseline's, "
+           f"and its response to acting is {100 * less['acting']:.0f} % smaller.", height=130)
 
 # %% [markdown]
 # **Explain.** To the baseline a stranger's rest is about as much of an expression as an expression is. Nothing in its training told it that two people's
@@ -280,8 +281,8 @@ with raf_lite.exercise(2), torch.no_grad():
 from raf_lite.descriptors import BLENDSHAPE_NAMES
 own = np.concatenate([capture.descriptors(s, "blendshapes") for s in capture.split().train_sequences])
 with torch.no_grad():
-    c = field.coefficients(standard(own)).cpu().numpy()                                        # [T, 24]
-    moves = (field.basis.view(len(field.basis), -1, 13) * field.gains)[..., :3].flatten(1).cpu().numpy()  # [24, N * 3], positions only
+    c = field.coefficients(standard(own)).cpu().numpy()  # [T, 24]
+    moves = (field.basis.view(24, -1, 13) * field.gains)[..., :3].flatten(1).cpu().numpy()  # [24, N * 3], positions only
 R = np.linalg.qr(moves.T, mode="r")       # 24 x 24, with the same lengths and angles as `moves`, and much smaller
 scores, strength, _ = np.linalg.svd((c - c.mean(0)) @ R.T, full_matrices=False)
 share = strength**2 / (strength**2).sum()
@@ -290,7 +291,7 @@ for k in range(4):
     r = np.array([np.corrcoef(scores[:, k], column)[0, 1] if np.ptp(column) > 0.05 else 0 for column in own.T])
     best = int(np.abs(r).argmax())
     names.append(BLENDSHAPE_NAMES[best])
-    print(f"component {k + 1}: {100 * share[k]:4.1f} % of the movement, closest score {names[k]} (correlation {abs(r[best]):.2f})")
+    print(f"component {k + 1}: {100 * share[k]:4.1f} % of the movement, closest score {names[k]}, correlation {abs(r[best]):.2f}")
 print("components that make up 95 %:", np.searchsorted(np.cumsum(share), 0.95) + 1)
 
 # %%
@@ -307,10 +308,11 @@ def draw(coefficients):
     view = torch.as_tensor(raf.view(camera, pose), dtype=torch.float32, device=session.device)[None]
     K = torch.tensor(camera.K, dtype=torch.float32, device=session.device)[None]
     image, _, _ = rasterize(raf.means + offsets[:, :3], raf.quats + offsets[:, 3:7], torch.exp(raf.log_scales + offsets[:, 7:10]),
-                            torch.sigmoid(raf.opacity_logits), torch.sigmoid(raf.color_logits + offsets[:, 10:]), view, K, camera.width,
-                            camera.height, backgrounds=torch.ones(1, 3, device=session.device), rasterize_mode="antialiased")
+                            torch.sigmoid(raf.opacity_logits), torch.sigmoid(raf.color_logits + offsets[:, 10:]), view, K,
+                            camera.width, camera.height, backgrounds=torch.ones(1, 3, device=session.device),
+                            rasterize_mode="antialiased")
     return image[0].clamp(0, 1).cpu().numpy()[face]
-steps = (c - c.mean(0)).T @ scores / np.sqrt(len(c))  # [24, components]: what one standard deviation of each does to the coefficients
+steps = (c - c.mean(0)).T @ scores / np.sqrt(len(c))  # [24, components]: one standard deviation of each, in coefficients
 for sign in (-2, 2):
     show_strip([draw(c.mean(0) + sign * steps[:, k]) for k in range(4)], [f"component {k + 1}, {sign:+d}" for k in range(4)],
                f"The four strongest components at {sign:+d} standard deviations: "
@@ -351,7 +353,7 @@ for slider in widget.content["avatars"][0]["header"]["dimensionSliders"]:
         means = [a.gaussians(torch.as_tensor(ends, device=session.device))[0]["means"] for a in avatars.values()]
     far = [1000 * float((m[1] - m[0]).norm(dim=1).mean()) for m in means]
     column = own[:, slider["index"]]
-    print(f"{slider['name']:18} baseline {far[0]:5.1f}, RAF {far[1]:5.1f}   in training it went from {column.min():.2f} to {column.max():.2f}")
+    print(f"{slider['name']:18} baseline {far[0]:5.1f}, RAF {far[1]:5.1f}  in training {column.min():.2f} to {column.max():.2f}")
 
 # %% [markdown]
 # **Explain.** Look at `mouthLeft` in the committed run: in training it never got above 0.01, yet it moves the baseline about as far as any score does, and
@@ -410,7 +412,8 @@ for path in files:
 # - Films are for looking, frames are for measuring.
 
 # %%
-card = {"seed": 0, "device": session.device, "fast": session.fast, "torch": torch.__version__, "cross frames graded": len(rows) // 8}
+card = {"seed": 0, "device": session.device, "fast": session.fast, "torch": torch.__version__}
+card |= {"encoder": "MediaPipe blendshapes, stored", "cross frames graded": len(rows) // 8}
 card |= {f"{name}, {way}": "face {:.2f}, mouth {:.2f}, eyes {:.2f}".format(*table.loc[(name, way)]) for name, way in table.index}
 card |= {"response to strangers at rest, RAF against baseline": f"{-100 * less['rest']:+.0f} %",
          "response to acting": f"{-100 * less['acting']:+.0f} %"}
@@ -418,5 +421,5 @@ for key, value in card.items():
     print(f"{key}: {value}")
 
 # %% [markdown]
-# **Next:** lesson 09 puts your own face in the driver's seat. To see what retrieval adds over noise, go back to
+# **Next:** [lesson 09](09_your_own_capture.ipynb) puts your own face in the driver's seat. To see what retrieval adds over noise, go back to
 # [07 · Does it help?](07_does_it_help.ipynb)

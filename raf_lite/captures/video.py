@@ -21,6 +21,8 @@ from raf_lite._files import atomic_path
 # code is as fast here and gives the plain C code's bytes, every time.
 _X264_ASM = "sse2" if platform.machine().lower() in ("x86_64", "amd64") else "0"
 
+_MOST_FPS = 300  # above it a header tells its unit of time, mostly milliseconds, instead of a rate
+
 
 def write_video(path: str | os.PathLike, frames: Iterable[np.ndarray], fps: float, *, crf: int = 18,
                 gray: bool = False) -> None:
@@ -75,8 +77,21 @@ class VideoInfo:
 
 def probe_video(path: str | os.PathLike) -> VideoInfo:
     """Read a video's header without decoding it. Raises FileNotFoundError, or ValueError if it is no readable video."""
-    with _open_video(path) as (_, stream):
-        return VideoInfo(stream.width, stream.height, stream.frames, float(stream.average_rate or 0))
+    with _open_video(path) as (container, stream):
+        rate = float(stream.average_rate or 0)
+        if not 0 < rate <= _MOST_FPS:
+            rate = _rate_by_times(container, stream)
+        return VideoInfo(stream.width, stream.height, stream.frames, rate)
+
+
+def _rate_by_times(container: av.container.InputContainer, stream: av.VideoStream) -> float:
+    """Frames a second by the times of the packets; what a browser records has no other. 0 where they have no times either."""
+    try:
+        times = [packet.pts * packet.time_base for packet in container.demux(stream) if packet.size and packet.pts is not None]
+    except av.error.FFmpegError:
+        return 0.0  # reading the video will say what is wrong
+    span = max(times) - min(times) if times else 0
+    return float((len(times) - 1) / span) if span else 0.0
 
 
 def count_frames(path: str | os.PathLike) -> int:

@@ -1,0 +1,100 @@
+"""An avatar that follows one's own camera: each picture goes to the kernel, the avatar's comes back, and none is kept."""
+
+from __future__ import annotations
+
+import io
+import time
+from pathlib import Path
+
+import anywidget
+import numpy as np
+from PIL import Image
+from scipy.spatial.transform import Rotation
+
+from raf_lite.avatar import GaussianAvatar
+from raf_lite.descriptors import MediaPipeEncoder
+from raf_lite.viewing.driving import frontal_camera, turned
+
+MOST_BYTES = 4 << 20  # of one picture; mirror.js sends a hundredth of that
+_FLIP = np.diag([1.0, -1.0, -1.0])  # between MediaPipe's OpenGL axes and OpenCV's
+
+
+class LiveDriver:
+    """A camera's pictures in, an avatar's out, one at a time. Live nobody knows the next picture, so nothing is smoothed.
+
+    size: pixels on the longer side of the avatar's pictures. The avatar gets the driver's descriptors as they are, until a
+    picture is called the resting one: from then on their change from that one, added to its own neutral (its mean, where it knows
+    no neutral). Raises ValueError for an avatar that blendshapes do not drive; MediaPipe's errors come with the first picture.
+    """
+
+    def __init__(self, avatar: GaussianAvatar, size: int = 256) -> None:
+        if avatar.descriptor != "blendshapes":
+            raise ValueError(f"this avatar is driven by '{avatar.descriptor}', and a camera gives blendshapes; train it on those")
+        self.avatar, self.camera = avatar, frontal_camera(avatar, size)
+        self.own = np.asarray(avatar.notes.get("neutral_descriptor", avatar.descriptor_mean.cpu().numpy()), np.float32)
+        self.resting: np.ndarray | None = None  # the driver's descriptor at rest, [52]
+        self._descriptor, self._rotation = self.own, np.eye(3)  # shown where no face is found: the last ones
+        self._encoder: MediaPipeEncoder | None = None
+
+    def drive(self, frame: np.ndarray, *, rest: bool = False, turn: bool = True) -> tuple[np.ndarray, bool]:
+        """The avatar's picture, uint8 [H, W, 3], for a camera's, uint8 [H, W, 3]; and whether a face was found in it.
+
+        rest: this is the driver's resting face. turn: the avatar turns as the driver does; else it looks straight ahead. Without
+        a face it holds still, and `rest` is passed over.
+        """
+        if self._encoder is None:
+            self._encoder = MediaPipeEncoder()
+        seen = self._encoder.detect(frame[None])
+        found = bool(seen.found[0])
+        if found:
+            if rest:
+                self.resting = seen.blendshapes[0]
+            self._descriptor = seen.blendshapes[0] if self.resting is None else seen.blendshapes[0] - self.resting + self.own
+            self._rotation = Rotation.from_matrix(_FLIP @ seen.pose[0, :3, :3]).as_matrix() @ _FLIP
+        pose = turned(self.avatar, self.camera, (self._rotation if turn else np.eye(3))[None])
+        image = self.avatar.render(self._descriptor[None], pose, [self.camera])[0, 0]
+        return (image * 255 + 0.5).astype(np.uint8), found
+
+
+class Mirror(anywidget.AnyWidget):
+    """Made by `mirror`; `driver` is its LiveDriver."""
+
+    _esm = "".join(Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("camera.js", "mirror.js"))
+
+    def __init__(self, driver: LiveDriver):
+        super().__init__()
+        self.driver = driver
+        self.on_msg(self._received)
+
+    def __repr__(self) -> str:
+        """What is shown where widgets are not: at most 110 characters, which is all that ipywidgets 7 prints."""
+        return "No widgets here, so nothing live: film a video, and drive with it (raf_lite.viewing.drive_video)."
+
+    def _received(self, _widget: Mirror, content: dict, buffers: list) -> None:
+        """Answer one picture (JPEG) with the avatar's, or with a sentence."""
+        began, run = time.perf_counter(), content.get("run")
+        try:
+            if len(buffers) != 1 or len(buffers[0]) > MOST_BYTES:
+                raise ValueError("a camera's picture was lost on the way; start again")
+            try:
+                frame = np.asarray(Image.open(io.BytesIO(buffers[0])).convert("RGB"))
+            except OSError:
+                raise ValueError("what arrived is no picture; start again, or use another browser") from None
+            image, found = self.driver.drive(frame, rest=bool(content.get("rest")), turn=bool(content.get("turn")))
+        except (ValueError, ImportError, FileNotFoundError) as error:
+            self.send({"run": run, "error": str(error)})
+            return
+        answer = io.BytesIO()
+        Image.fromarray(image).save(answer, "JPEG", quality=85)
+        said = {"run": run, "found": found, "relative": self.driver.resting is not None, "seconds": time.perf_counter() - began}
+        self.send(said, [answer.getvalue()])
+
+
+def mirror(avatar: GaussianAvatar, *, size: int = 256) -> Mirror:
+    """A widget in which an avatar follows the camera, live; it says at how many pictures a second.
+
+    avatar: one that blendshapes drive. size: pixels on the longer side of its pictures. Pictures go from the browser to the
+    kernel, on whatever machine that runs, and nowhere else; none is written. None comes while a cell runs. Where there is no
+    camera, no permission, no face or no widget manager, a sentence says so. Raises ValueError for another avatar.
+    """
+    return Mirror(LiveDriver(avatar, size))
