@@ -5,7 +5,8 @@ const WAY_ON = "or film with a phone and give the file's path to the lesson.";
 // Why this page may not use a camera, or "".
 function cameraObstacle() {
   if (window.isSecureContext && navigator.mediaDevices) return "";
-  return "This page may not use a camera, since its address is neither https nor this machine's own (localhost). Open it so, " + WAY_ON;
+  return "This page may not use a camera, since its address is neither https nor this machine's own (localhost). Open it so, " +
+    WAY_ON;
 }
 
 // What keeps a camera that was asked for from running.
@@ -20,6 +21,6 @@ function cameraReason(error) {
 
 // A stream without sound; raises what `cameraReason` puts into words.
 function openCamera(width, height) {
-  return navigator.mediaDevices.getUserMedia(
-    { audio: false, video: { facingMode: "user", width: { ideal: width }, height: { ideal: height }, frameRate: { ideal: 30 } } });
+  const video = { facingMode: "user", width: { ideal: width }, height: { ideal: height }, frameRate: { ideal: 30 } };
+  return navigator.mediaDevices.getUserMedia({ audio: false, video });
 }

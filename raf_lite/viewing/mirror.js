@@ -16,7 +16,9 @@ export default {
     const video = make("video", { muted: true, playsInline: true });
     video.setAttribute("aria-label", "What the camera sees, mirrored");
     const picture = make("img", { alt: "The avatar, mirrored" });
-    for (const node of [video, picture]) node.style.cssText = "height:256px;transform:scaleX(-1);margin:6px 6px 6px 0;display:none";
+    for (const node of [video, picture]) {
+      node.style.cssText = "height:256px;transform:scaleX(-1);margin:6px 6px 6px 0;display:none";
+    }
     const status = make("p", {});
     status.setAttribute("role", "status");
     status.setAttribute("aria-live", "polite");
@@ -66,9 +68,8 @@ export default {
         stop(`Stopped: ${message.error}`);
         return;
       }
-      const view = buffers[0];
       const old = picture.src;
-      picture.src = URL.createObjectURL(new Blob([new Uint8Array(view.buffer, view.byteOffset, view.byteLength)], { type: "image/jpeg" }));
+      picture.src = URL.createObjectURL(new Blob([buffers[0]], { type: "image/jpeg" }));
       if (old) URL.revokeObjectURL(old);
       picture.style.display = "";
       picture.dataset.count = Number(picture.dataset.count ?? 0) + 1;
