@@ -1,19 +1,29 @@
-"""The widgets with the versions that Colab has: put in front of this environment's own, in a Python of their own."""
+"""The widgets, and two lessons that are made of them, with the versions that Colab has, put in front of our own."""
 
 import os
+import re
 import subprocess
 import sys
+import tomllib
 
+import nbformat
 import pytest
+from conftest import ROOT
+from nbclient import NotebookClient
+from packaging.requirements import Requirement
 
-# What Colab had in August 2026, and what the first two import that newer versions no longer need.
-COLAB = ("plotly==5.24.1", "ipywidgets==7.7.1", "anywidget==0.9.21", "ipython_genutils==0.2.0", "tenacity==9.0.0")
-SCRIPT = '''
+# What Colab had in August 2026, and what the first four import that newer versions no longer need.
+COLAB = {"plotly": "5.24.1", "ipywidgets": "7.7.1", "anywidget": "0.9.21", "ipython": "7.34.0"}
+BESIDE = ("ipython_genutils==0.2.0", "tenacity==9.0.0", "backcall==0.2.0", "pickleshare==0.7.5", "decorator==5.1.1")
+# What it had besides, which is too large to install here.
+LARGE = {"torch": "2.11.0", "numpy": "2.1.0", "matplotlib": "3.10.0"}
+SAID = " ".join(COLAB.values())
+VERSIONS = "import plotly, ipywidgets, anywidget, IPython; print(plotly.__version__, ipywidgets.__version__, " \
+           "anywidget.__version__, IPython.__version__)"
+SCRIPT = VERSIONS + '''
 import sys
+import types
 
-import anywidget, ipywidgets, plotly
-versions = plotly.__version__, ipywidgets.__version__, anywidget.__version__
-assert versions == ("5.24.1", "7.7.1", "0.9.21"), versions
 import numpy as np
 from raf_lite import Session
 from raf_lite.bank import ExpressionBank, load_truth
@@ -22,11 +32,17 @@ from raf_lite.course import trained_avatar
 from raf_lite.manifest import find_data
 from raf_lite.viewing import Own, explorer, player
 from raf_lite.viewing.blinded import BlindTest, draw_trials
+from raf_lite.viewing.mirror import mirror
 from raf_lite.viewing.webcam import webcam
 
 data, folder = find_data(), sys.argv[1]
 bank = ExpressionBank.load(data / "bank", "blendshapes")
+asked = []
+sys.modules["google.colab"] = types.SimpleNamespace(output=types.SimpleNamespace(
+    enable_custom_widget_manager=lambda: asked.append(True)))  # what the explorer has to ask Colab for
 shown = explorer(bank, own=Own(bank.descriptors[:30]), weights=load_truth(data / "bank")["weights"])
+assert asked == [True]
+del sys.modules["google.colab"]
 before = shown.strip.value
 shown.number.value = 77
 assert shown.row == 77 and shown.strip.value != before and shown.figure.data[3].x[0] == shown.spots[77, 0]
@@ -42,18 +58,53 @@ played = player({"baseline": avatar}, sequences={"free": capture.descriptors("FR
 assert played.get_state()["spark"] and "No widgets here" in repr(played)
 recorder = webcam(folder + "/me.webm")
 assert recorder.get_state() and "No widgets here" in repr(recorder)
-print("all widgets made with plotly", plotly.__version__, "and ipywidgets", ipywidgets.__version__)
+live = mirror(avatar)
+assert live.get_state() and "No widgets here" in repr(live)
+print("all widgets made")
 '''
 
 
-@pytest.mark.may_skip("needs a package index")
-def test_the_widgets_with_colabs_versions(tmp_path):
-    target = tmp_path / "colab"
-    pip = subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps", "--target",
-                          str(target), *COLAB], capture_output=True, text=True)
+@pytest.fixture(scope="module")
+def colab(tmp_path_factory):
+    """An environment in whose Python those versions are found first."""
+    target = tmp_path_factory.mktemp("colab")
+    wanted = [f"{name}=={version}" for name, version in COLAB.items()]
+    command = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--retries=1", "--timeout=10"]
+    pip = subprocess.run([*command, "--no-deps", "--target", str(target), *wanted, *BESIDE], capture_output=True, text=True)
     if pip.returncode:
         pytest.skip(f"no package index here: {pip.stderr.strip().splitlines()[-1]}")
-    run = subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path)], capture_output=True, text=True,
-                         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(target), *sys.path[1:]])})
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(target), *sys.path[1:]])}
+
+
+def test_nothing_asks_colab_for_other_versions():
+    """pip leaves alone what is there and satisfies pyproject.toml."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [Requirement(r) for r in project["dependencies"] + project["optional-dependencies"]["encode"]]
+    there = COLAB | LARGE
+    assert {r.name for r in wanted} >= COLAB.keys() | {"torch", "numpy"}
+    assert [str(r) for r in wanted if r.name in there and there[r.name] not in r.specifier] == []
+    assert "3.13" in Requirement(f"python{project['requires-python']}").specifier
+
+
+@pytest.mark.may_skip("needs a package index")
+def test_every_widget(colab, tmp_path):
+    run = subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path)], capture_output=True, text=True, env=colab)
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "all widgets made with plotly 5.24.1 and ipywidgets 7.7.1" in run.stdout
+    assert run.stdout.splitlines()[0] == SAID and run.stdout.splitlines()[-1] == "all widgets made"
+
+
+@pytest.mark.may_skip("needs a package index")
+@pytest.mark.parametrize("name, widgets", [("03_the_expression_bank", 2), ("08_comparison_videos", 1)])
+def test_a_lesson_of_widgets(colab, tmp_path, name, widgets):
+    notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", 4)
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(VERSIONS))
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = []  # so that what is there later was made here
+    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}})
+    client.execute(env=colab | {"RAF_FAST": "1"})
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert outputs[0].text.strip() == SAID
+    views = [o for o in outputs if "application/vnd.jupyter.widget-view+json" in o.get("data", {})]
+    assert len(views) == widgets
+    assert not [o.text for o in outputs if o.output_type == "stream" and re.search(r"No widgets here|Traceback", o.text)]

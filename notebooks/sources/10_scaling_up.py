@@ -36,7 +36,7 @@ if session.device == "cuda":
     print("Train on it with: raf-lite train CAPTURE --preset gpu --out out/me --retrieval centred")
 else:
     print("No GPU here, so nothing of this section runs. The way on: Runtime > Change runtime type in Colab, or a machine with an NVIDIA card;")
-    print("then: pip install raf_lite[gpu], and: raf-lite train CAPTURE --preset gpu --out out/me --retrieval centred")
+    print("then: pip install gsplat==1.5.3, and: raf-lite train CAPTURE --preset gpu --out out/me --retrieval centred")
 
 # %% [markdown]
 # Honesty first: on a card the rasteriser is gsplat itself, whose formulas our own was compared with on the CPU. None of it has been run on a
@@ -111,7 +111,7 @@ with raf_lite.exercise(1):
 #
 # **Predict:** how many times faster than exact can a search be that still finds 9 of 10 nearest rows?
 #
-# Building the three indexes takes about two minutes on two cores; most of it is HNSW's graph.
+# Building the three indexes takes about two minutes on two idle cores, longer beside other work; most of it is HNSW's graph.
 
 # %%
 import time
@@ -176,8 +176,8 @@ show_figure(figure, title + ". " + "; ".join(f"{kind} {setting}: recall {recall:
                                              for kind, setting, s, recall, _ in results) + ".")
 
 # %% [markdown]
-# **Explain.** In the committed run IVF finds nine of ten nearest rows over a hundred times faster than exact search, HNSW some forty times; other
-# machines give other factors. The copies may flatter IVF: they lie in a heap around their original. HNSW keeps the rows *and* its graph, and takes
+# **Explain.** IVF and HNSW find nine of ten nearest rows some tens to hundreds of times faster than exact search; how many depends on the
+# machine and on what else it does, so read your own figure. The copies may flatter IVF: they lie in a heap around their original. HNSW keeps the rows *and* its graph, and takes
 # longest to build. PQ takes a tenth of the memory, and its recall stops rising however many cells it searches: it compares *rounded* rows, and
 # rounding decides which of many near ones comes first.
 #
@@ -283,7 +283,7 @@ print(f"{len(large):,} rows, {len(queries)} frames: neighbours looked up in {tim
 # ## Recap
 #
 # - Exact search in a million rows takes milliseconds a question; training needs each question once.
-# - Approximate search is tens to hundreds of times faster, and its misses cost little true expression.
+# - Approximate search is about ten to hundreds of times faster, and its misses cost little true expression.
 # - A GPU changes budgets, not the method. What was not measured on one is not claimed.
 
 # %%

@@ -176,7 +176,7 @@ class MediaPipeEncoder:
 
 def _make_landmarker(num_faces: int) -> tuple[Any, Any]:
     """A Face Landmarker in IMAGE mode, and a function from a uint8 image to MediaPipe's image type."""
-    missing = ("MediaPipe cannot be loaded ({}); run `pip install raf_lite[encode]` and, on a bare Debian or Ubuntu, "
+    missing = ("MediaPipe cannot be loaded ({}); run `pip install mediapipe` and, on a bare Debian or Ubuntu, "
                "`apt-get install libegl1 libgles2`")
     try:
         import mediapipe
