@@ -231,7 +231,7 @@ def test_widgets_become_a_sentence_and_progress_bars_go(tmp_path, monkeypatch):
 
 # In a real browser.
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # ended before the next file starts its own: two may not run at once
 def chromium():
     playwright = pytest.importorskip("playwright.sync_api", reason="the browser test needs playwright (the extra `dev`)")
     if not CHROMIUM.exists():
