@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import re
 import shutil
 import subprocess
 import sys
 import time
+import tomllib
 import zipfile
 
+import nbformat
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from nbclient.exceptions import CellExecutionError
 from test_training import CONFIG, toy_set
 
 from raf_lite.captures import open_capture
@@ -24,8 +29,10 @@ from raf_lite.training import TrainConfig
 
 sys.path.insert(0, str(ROOT / "benchmarks"))  # scripts, not a package: run as `python benchmarks/NAME.py`
 
+import full_size  # noqa: E402
 import gpu  # noqa: E402
 import gpu_runs  # noqa: E402
+import lessons  # noqa: E402
 import scenes  # noqa: E402
 import splatting  # noqa: E402
 import torch_tiles  # noqa: E402
@@ -138,6 +145,87 @@ def test_a_start_is_timed_in_a_process_of_its_own(tmp_path, monkeypatch):
     # Compiling takes too long for a test; that an empty folder would be compiled into is what matters.
     monkeypatch.setattr(splatting, "FIRST_CALL", "import numba; print([1, numba.config.CACHE_DIR.endswith('empty') * 7])")
     assert splatting.start_seconds(tmp_path / "empty")["first_call_s"] == 7
+
+
+# ------------------------------------------------------------------------------------------------------------------ lessons
+
+def notebook(*sources):
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+
+
+def test_a_lesson_is_timed_from_cold_and_its_memory_seen(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAF_LITE_CACHE", str(tmp_path))
+    seen = tmp_path / "seen.json"
+    look = ("import json, os; "
+            f"json.dump([os.environ['RAF_FAST'], os.environ['RAF_LITE_CACHE'], os.listdir()], open({str(seen)!r}, 'w'))")
+    small = lessons.time_notebook(notebook(look, "open('left behind', 'w').close()"), "fast")
+    fast, cache, files = json.loads(seen.read_text())
+    assert fast == "1" and cache != str(tmp_path) and files == [] and os.environ["RAF_LITE_CACHE"] == str(tmp_path)
+    monkeypatch.setattr(lessons, "SLOW", 1)
+    large = lessons.time_notebook(notebook(look, "import time; held = b'1' * 600_000_000; time.sleep(1.5)"), "full")
+    fast, _, files = json.loads(seen.read_text())
+    assert fast == "0" and files == []
+    (slow,) = large["slow_cells"].values()
+    assert 1.5 < slow < large["seconds"] and not small["slow_cells"]
+    assert large["memory_gb"] == pytest.approx(small["memory_gb"] + 0.6, abs=0.1)
+    with pytest.raises(CellExecutionError, match="broken"):
+        lessons.time_notebook(notebook("raise ValueError('broken')"), "fast")
+
+
+def test_times_are_carried_to_all_that_quote_them(tmp_path):
+    name = "04_gaussian_splatting"
+    places = ("notebooks/manifest.toml", f"notebooks/sources/{name}.py", "README.md")
+    for place in places:
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / place, tmp_path / place)
+    runs = {"full": {"seconds": 241.0, "memory_gb": 3.2}, "fast": {"seconds": 31.0, "memory_gb": 4.1}}
+    assert lessons.carry({name: runs}, tmp_path) == [name]
+    assert lessons.carry({name: runs}, tmp_path) == []
+    manifest, source, readme = ((tmp_path / place).read_text(encoding="utf-8") for place in places)
+    entry = tomllib.loads(manifest)["lessons"]
+    others = tomllib.loads((ROOT / places[0]).read_text(encoding="utf-8"))["lessons"]
+    assert entry.pop(name) == others.pop(name) | {"minutes_cpu": 7, "seconds_fast": 35, "memory_gb": 5} and entry == others
+    assert "raf_lite.setup(minutes_cpu=7)" in source
+    assert len([line for line in readme.splitlines() if name in line and line.endswith("| 7 |")]) == 1
+    (tmp_path / "README.md").write_text("nothing")
+    with pytest.raises(ValueError, match=rf"README\.md does not say how long {name} takes"):
+        lessons.carry({name: runs}, tmp_path)
+    with pytest.raises(ValueError, match=r"\[lessons\.11_more\] has no line 'minutes_cpu = '"):
+        lessons.carry({"11_more": runs}, tmp_path)
+
+
+def test_what_is_quoted_was_measured():
+    measured = json.loads(lessons.RESULT.read_text(encoding="utf-8"))["lessons"]
+    manifest = lessons.course.read_manifest()["lessons"]
+    assert list(measured) == list(manifest)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name, runs in measured.items():
+        assert lessons.quoted(runs).items() <= manifest[name].items(), name
+        assert next(line for line in readme.splitlines() if f"notebooks/{name}.ipynb" in line).endswith(
+            f"| {manifest[name]['minutes_cpu']} |")
+        said = ""
+        for cell in lessons.course.build(name, False).cells:
+            said = cell.source if cell.cell_type == "markdown" else f"{said} {cell.source}"
+            if cell.id in runs["full"]["slow_cells"]:
+                assert re.search(r"(about|half) [\w ]*(second|minute|\d s\b)", said, re.I), f"{name}, {cell.id}: say how long it takes"
+    assert sum(runs["full"]["seconds"] for runs in measured.values()) <= 30 * 60
+    assert sum(runs["fast"]["seconds"] for runs in measured.values()) <= 8 * 60
+
+
+# ---------------------------------------------------------------------------------------------------------------- full size
+
+
+def test_full_size_preparation_in_small(tmp_path, monkeypatch):
+    monkeypatch.setattr(full_size, "HEIGHT", 96)
+    monkeypatch.setattr(full_size, "WIDTH", 64)
+    out = tmp_path / "r.json"
+    full_size.main(["--steps", "5", "--cameras", "7", "--size", "48", "--scratch", str(tmp_path), "--out", str(out)])
+    result = json.loads(out.read_text())
+    assert result["prepared"] == [5, 6, 48, 32, 3] and result["decoded_twice"] == result["decoded_again_when_done"] == 0
+    assert 0.1 < result["peak_own_memory_gb"] <= result["peak_memory_gb"] < 2
+    assert [p.name for p in tmp_path.iterdir()] == ["r.json"]
+    with pytest.raises(RuntimeError, match=r"(?s)status 1: .*nothing here"):
+        full_size.prepare(tmp_path / "nothing here", tmp_path / "cache", 48)
 
 
 # ------------------------------------------------------------------------------------------------------------ training step

@@ -7,13 +7,12 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from conftest import ROOT
 from lab import CHROMIUM, jupyterlab
 
 from raf_lite.captures import open_capture, read_video, write_video
 from raf_lite.captures.video import probe_video
 from raf_lite.viewing import webcam
-from raf_lite.viewing.webcam import MOST_BYTES, Webcam
+from raf_lite.viewing.webcam import MOST_BYTES, Webcam, camera_script
 
 FAKE = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 
@@ -119,7 +118,7 @@ def launch(playwright, *args):
 def bare_page(browser, address):
     """The widget's code on a page of its own at an address that nobody has: the browser is answered by the test."""
     page = browser.new_page()
-    script = urllib.parse.quote((ROOT / "raf_lite" / "viewing" / "webcam.js").read_text(encoding="utf-8"))
+    script = urllib.parse.quote(camera_script("webcam.js"))
     page.route("**/*", lambda route: route.fulfill(content_type="text/html", body="<!doctype html><main></main>"))
     page.goto(address)
     page.evaluate("""async (script) => {

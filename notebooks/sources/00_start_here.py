@@ -22,7 +22,7 @@
 import numpy as np
 import torch
 import raf_lite
-session = raf_lite.setup(minutes_cpu=5)
+session = raf_lite.setup(minutes_cpu=4)
 
 # %% [markdown]
 # ## 1 · A capture

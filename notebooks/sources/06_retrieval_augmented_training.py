@@ -214,7 +214,8 @@ print("every error is a number above zero:", all(v > 0 for e in errors.values() 
 # ## 4 · The avatar again, with retrieval
 #
 # Lesson 05's baseline, and the same again with `centred` retrieval: same Gaussians at the start, same frames and cameras in the same order,
-# same number of steps. About a minute on two cores; then another for the matched noise.
+# same number of steps. About a minute on two cores; then another for the matched noise, and half
+# a minute to grade all three.
 #
 # **Predict:** how will the two differ from the baseline, in cross-driving and on the person's own new sequences?
 

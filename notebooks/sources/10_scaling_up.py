@@ -16,7 +16,7 @@
 # %%
 import numpy as np
 import raf_lite
-session = raf_lite.setup(minutes_cpu=3)
+session = raf_lite.setup(minutes_cpu=2)
 
 # %% [markdown]
 # ## 1 · What a GPU changes
@@ -111,7 +111,7 @@ with raf_lite.exercise(1):
 #
 # **Predict:** how many times faster than exact can a search be that still finds 9 of 10 nearest rows?
 #
-# Building the three indexes takes about two minutes on two idle cores, longer beside other work; most of it is HNSW's graph.
+# Building the three indexes takes about a minute on two idle cores, several beside other work; most of it is HNSW's graph.
 
 # %%
 import time

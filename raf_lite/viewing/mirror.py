@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import time
-from pathlib import Path
 
 import anywidget
 import numpy as np
@@ -14,6 +13,7 @@ from scipy.spatial.transform import Rotation
 from raf_lite.avatar import GaussianAvatar
 from raf_lite.descriptors import MediaPipeEncoder
 from raf_lite.viewing.driving import frontal_camera, turned
+from raf_lite.viewing.webcam import camera_script
 
 MOST_BYTES = 4 << 20  # of one picture; mirror.js sends a hundredth of that
 _FLIP = np.diag([1.0, -1.0, -1.0])  # between MediaPipe's OpenGL axes and OpenCV's
@@ -59,7 +59,7 @@ class LiveDriver:
 class Mirror(anywidget.AnyWidget):
     """Made by `mirror`; `driver` is its LiveDriver."""
 
-    _esm = "".join(Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("camera.js", "mirror.js"))
+    _esm = camera_script("mirror.js")
 
     def __init__(self, driver: LiveDriver):
         super().__init__()

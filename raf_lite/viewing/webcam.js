@@ -3,22 +3,10 @@
 const PART = 1 << 20; // bytes a message: notebook servers refuse long ones
 const TYPES = ["video/webm;codecs=vp8", "video/webm", "video/mp4"];
 
-const REASONS = {
-  NotAllowedError: "The camera was not allowed. Allow it in the address bar of this page, then press the button again.",
-  NotFoundError: "No camera was found. Connect one, or film with a phone and give the file's path to the lesson.",
-  NotReadableError: "The camera is in use by another program. Close that one, then press the button again.",
-};
-
 // Why this page cannot record at all, or "".
 function obstacle() {
-  if (!window.isSecureContext || !navigator.mediaDevices) {
-    return "This page may not use a camera, since its address is neither https nor this machine's own (localhost). Open it so, " +
-      "or film with a phone and give the file's path to the lesson.";
-  }
-  if (!window.MediaRecorder) {
-    return "This browser cannot record. Use a newer one, or film with a phone and give the file's path to the lesson.";
-  }
-  return "";
+  if (cameraObstacle() || window.MediaRecorder) return cameraObstacle();
+  return `This browser cannot record. Use a newer one, ${WAY_ON}`;
 }
 
 export default {
@@ -67,8 +55,7 @@ export default {
       button.disabled = true;
       say("Waiting for the camera; your browser may ask for permission.");
       try {
-        stream = await navigator.mediaDevices.getUserMedia(
-          { audio: false, video: { facingMode: "user", width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: 30 } } });
+        stream = await openCamera(640, 480);
         preview.srcObject = stream;
         preview.style.display = "block";
         await preview.play();
@@ -89,8 +76,7 @@ export default {
         say(`Recording, for ${seconds} seconds at most. Look into the camera; begin with a resting face.`);
       } catch (error) {
         release();
-        say(REASONS[error.name] ?? `The camera does not record (${error.message}). Film with a phone and give the file's path to ` +
-          "the lesson.");
+        say(cameraReason(error));
       }
     };
 

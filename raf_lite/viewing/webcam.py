@@ -16,10 +16,15 @@ MOST_BYTES = 64 << 20  # a minute at the bit rate that webcam.js asks for is hal
 TYPES = {"video/webm": ".webm", "video/mp4": ".mp4"}  # what browsers record
 
 
+def camera_script(name: str) -> str:
+    """The code of a widget in this folder that uses the camera, with camera.js in front of it: a widget is one module."""
+    return "".join(Path(__file__).with_name(file).read_text(encoding="utf-8") for file in ("camera.js", name))
+
+
 class Webcam(anywidget.AnyWidget):
     """Made by `webcam`. `path` is where a recording goes, `saved` says whether one is there that was made by this widget."""
 
-    _esm = Path(__file__).with_name("webcam.js")
+    _esm = camera_script("webcam.js")
     seconds = traitlets.Int().tag(sync=True)
 
     def __init__(self, path: Path, seconds: int):
