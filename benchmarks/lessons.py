@@ -96,7 +96,8 @@ def cell_seconds(cell: nbformat.NotebookNode) -> float:
 
 def quoted(runs: dict) -> dict[str, int]:
     """What the manifest says of a lesson with these runs, rounded up, so that few wait longer than was said."""
-    return {"minutes_cpu": math.ceil(MARGIN * runs["full"]["seconds"] / 60), "seconds_fast": 5 * math.ceil(runs["fast"]["seconds"] / 5),
+    return {"minutes_cpu": math.ceil(MARGIN * runs["full"]["seconds"] / 60),
+            "seconds_fast": 5 * math.ceil(runs["fast"]["seconds"] / 5),
             "memory_gb": math.ceil(max(runs[mode]["memory_gb"] for mode in MODES))}
 
 

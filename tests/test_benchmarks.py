@@ -207,7 +207,8 @@ def test_what_is_quoted_was_measured():
         for cell in lessons.course.build(name, False).cells:
             said = cell.source if cell.cell_type == "markdown" else f"{said} {cell.source}"
             if cell.id in runs["full"]["slow_cells"]:
-                assert re.search(r"(about|half) [\w ]*(second|minute|\d s\b)", said, re.I), f"{name}, {cell.id}: say how long it takes"
+                told = re.search(r"(about|half) [\w ]*(second|minute|\d s\b)", said, re.I)
+                assert told, f"{name}, {cell.id}: say how long it takes"
     assert sum(runs["full"]["seconds"] for runs in measured.values()) <= 30 * 60
     assert sum(runs["fast"]["seconds"] for runs in measured.values()) <= 8 * 60
 
