@@ -304,8 +304,8 @@ def parser() -> argparse.ArgumentParser:
     study = commands.add_parser("study", help="when does retrieval help: runs, resumable, and their report; needs the rig and "
                                               "MediaPipe").add_subparsers(required=True, metavar="what", dest="what")
     run = study.add_parser("run", help="do the runs of a plan that are not done yet")
-    run.add_argument("plan", help="selection, confirmation, seeds, rates, bounds, bank, coverage, descriptors, tolerance or "
-                                  "relative")
+    run.add_argument("plan", help="selection, confirmation, seeds, rates, bounds, bank, coverage, descriptors, tolerance, "
+                                  "relative or label_free")
     run.add_argument("--most", type=int, help="stop after so many runs")
     select = study.add_parser("select", help="choose the best variant from the selection runs, once, before confirmation")
     graded = study.add_parser("retrieval", help="grade neighbours against the truth, and what leaks from each descriptor")

@@ -148,6 +148,8 @@ def test_the_choice_follows_the_rule(tmp_path):
     assert {("none", 0.2), ("paper", 0.2), ("paper-k16", 0.2), ("centred", 0.2), ("weighted", 0.1), ("weighted-gaussian", 0.1),
             ("paper-gaussian", 0.2), ("paper-k16-gaussian", 0.2), ("centred-gaussian", 0.2), ("paper-random", 0.2),
             ("blended", 0.3), ("blended-gaussian", 0.3)} == variants
+    later = plans.plan("label_free", tmp_path)
+    assert {s.subject for s in later} == set(people.SUBJECTS["confirmation"]) and {s.descriptor for s in later} == {"landmarks-mean"}
     for name in plans.PLANS:
         specs = plans.plan(name, tmp_path)
         assert specs and len({s.key for s in specs}) == len(specs)

@@ -11,6 +11,7 @@ from raf_lite.study.runs import RunSpec
 
 SELECTION_FILE = "selection.json"
 RAW, RELATIVE = "blendshapes", "landmarks-neutral"
+LABEL_FREE = "landmarks-mean"  # needs no frame that somebody called neutral
 SELECT, CONFIRM = SUBJECTS["selection"], SUBJECTS["confirmation"]
 
 # What the selection subjects try: descriptor -> (variant, p).
@@ -133,10 +134,19 @@ def relative(choice: dict) -> list[RunSpec]:
     return [RunSpec(s, RAW, v, p, tolerance=True) for s in CONFIRM for v, p in dict.fromkeys(variants)]
 
 
+def label_free(choice: dict) -> list[RunSpec]:
+    """Does retrieval help where nobody says which frame is neutral? The one gain that the selection subjects showed on a
+    descriptor relative to the own mean, and its noise. Asked after the other confirmation runs had been seen; before this plan
+    no confirmation subject was trained on this descriptor."""
+    variants = [("centred-residual", choice["p"]), ("centred-gaussian", choice["p"])]
+    return [run for s in CONFIRM for run in (*baselines([s], LABEL_FREE),
+                                             *(RunSpec(s, LABEL_FREE, v, p) for v, p in variants))]
+
+
 PLANS: dict[str, Callable[..., list[RunSpec]]] = {
     "selection": selection, "confirmation": confirmation, "seeds": seeds, "rates": rates, "bounds": bounds, "bank": bank,
     "coverage": coverage, "descriptors": descriptors, "tolerance": tolerance,
-    "relative": relative}
+    "relative": relative, "label_free": label_free}
 
 
 def plan(name: str, folder: Path) -> list[RunSpec]:

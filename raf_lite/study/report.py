@@ -14,7 +14,7 @@ import pandas as pd
 from raf_lite._files import atomic_path
 from raf_lite.study.drawing import Figure, curves, forest, shown
 from raf_lite.study.execute import read_lines
-from raf_lite.study.plans import CONFIRM, RAW, RELATIVE, SELECT, SELECTION_FILE
+from raf_lite.study.plans import CONFIRM, LABEL_FREE, RAW, RELATIVE, SELECT, SELECTION_FILE
 from raf_lite.study.statistics import holm
 from raf_lite.study.tables import BASELINE, effects, long_table, values_of
 from raf_lite.viewing.report import STYLE
@@ -27,6 +27,7 @@ OUTCOMES = [("cross, landmarks", "cross", "landmarks", "face"), ("cross, mouth +
             ("self-unseen, face", "self-unseen", "mae", "face"), ("self-strong, face", "self-strong", "mae", "face")]
 MAIN = OUTCOMES[:2]
 MAIN_CROSS = OUTCOMES[1]
+AFTERWARDS = {LABEL_FREE: " Asked after the other confirmation runs had been seen."}
 
 
 @dataclass
@@ -100,12 +101,13 @@ class Study:
         section = Section("What retrieval changes: confirmation subjects", [
             "Percent change of an error against the same subject's avatar without retrieval, same seed, frames and budget: mean "
             "over subjects [95 % t-interval], and in how many subjects it got better. Negative is better."])
-        for descriptor in (RAW, RELATIVE):
+        for descriptor in (RAW, RELATIVE, LABEL_FREE):
             overview = self.overview(self.confirmed, descriptor)
             if overview.empty:
                 continue
             n = self.confirmed[self.confirmed["descriptor"] == descriptor]["subject"].nunique()
-            section.blocks += [f"Descriptor: {descriptor}; {n} subjects. Mean errors without retrieval:",
+            later = AFTERWARDS.get(descriptor, "")
+            section.blocks += [f"Descriptor: {descriptor}; {n} subjects.{later} Mean errors without retrieval:",
                                self.levels(self.confirmed, descriptor), "Changes:", overview]
             section.blocks += [forest([(name_of(r), effects(self.confirmed, descriptor, r, group=g, measure=m, region=reg))
                                        for r in runs_in(self.confirmed, descriptor)], f"{descriptor}: {heading}")
@@ -118,7 +120,7 @@ class Study:
             "Each retrieval setting against its matched noise: Gaussian, with the covariance of what that setting changes, at "
             "the same rate. Negative: retrieval is better than the noise. p-values are paired t-tests, adjusted by Holm over "
             "the table."])
-        for descriptor in (RAW, RELATIVE):
+        for descriptor in (RAW, RELATIVE, LABEL_FREE):
             rows, found = [], runs_in(self.confirmed, descriptor)
             for run in found:
                 if _matched(run) in found and run != _matched(run) and not run[0].endswith("-random"):
@@ -139,7 +141,7 @@ class Study:
         section = Section("Against the strongest descriptor without retrieval", [
             f"Every run against `{RELATIVE}` without retrieval. Negative: better than it."])
         rows = {}
-        for descriptor in (RAW, RELATIVE):
+        for descriptor in (RAW, RELATIVE, LABEL_FREE):
             for run in [BASELINE, *runs_in(self.confirmed, descriptor)]:
                 if (descriptor, run) == (RELATIVE, BASELINE):
                     continue

@@ -108,23 +108,31 @@ def _pictures(capture: Capture, found: dict[str, np.ndarray], factors: dict[str,
             for name, extra in (("images", (3,)), ("masks", ())):
                 np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, (*shape, *extra)).flush()
             write_json(folder / "done.json", [])
-        images, masks = (np.load(folder / f"{name}.npy", mmap_mode="r+") for name in ("images", "masks"))
     starts = dict(zip(found, np.cumsum([0, *(int(f.sum()) for f in found.values())]), strict=False))
     columns = {serial: c for c, serial in enumerate(factors)}
     with tqdm(total=sum(len(found[sequence]) for sequence, _ in videos), desc="reading frames", unit="frame",
               disable=not progress) as bar:
         for sequence, serial in videos:
             if (sequence, serial) not in done:
+                if folder is not None:  # anew for each video, or the pages that were written would all stay in our memory
+                    images, masks = _mapped(folder, "r+")
                 _read_video(capture, sequence, serial, factors[serial], found[sequence], starts[sequence], columns[serial],
                             images, masks)
                 if folder is not None:
+                    images.flush()
+                    masks.flush()
                     done.append((sequence, serial))
                     write_json(folder / "done.json", done)
             bar.update(len(found[sequence]))
     if folder is not None:
         # Nobody writes to them from here on; "c" lets torch take them without complaint.
-        images, masks = (np.load(folder / f"{name}.npy", mmap_mode="c") for name in ("images", "masks"))
+        images, masks = _mapped(folder, "c")
     return images, masks, fingerprint
+
+
+def _mapped(folder: Path, mode: str) -> tuple[np.ndarray, np.ndarray]:
+    """The pictures and masks of a folder, read from and written to the disk as they are used."""
+    return np.load(folder / "images.npy", mmap_mode=mode), np.load(folder / "masks.npy", mmap_mode=mode)
 
 
 def _read_video(capture: Capture, sequence: str, serial: str, factor: int, found: np.ndarray, row: int, column: int,
