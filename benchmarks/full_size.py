@@ -118,8 +118,7 @@ def prepare(folder: Path, cache: Path, size: int, *, killed_in: int = 0) -> dict
 def main(argv: list[str] | None = None) -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=667,
-                        help="moments of time (default: 667, with which the 15 cameras that train see 10,005 frames)")
+    parser.add_argument("--steps", type=int, default=667, help="moments of time (default: 667, of 16 cameras 10,672 frames)")
     parser.add_argument("--cameras", type=int, default=16)
     parser.add_argument("--size", type=int, default=512, help="of the pictures that training sees (default: 512)")
     parser.add_argument("--scratch", type=Path, help="where the temporary folder goes (default: the system's)")
