@@ -1,4 +1,4 @@
-"""A JupyterLab on this machine and a lesson in it, in a real browser: for tests."""
+"""A real browser, a JupyterLab on this machine and a lesson in it: for tests."""
 
 import contextlib
 import json
@@ -16,8 +16,32 @@ from conftest import ROOT
 
 CHROMIUM = Path("/usr/bin/chromium")
 # WebGL is drawn by the processor where there is no graphics card.
-FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
-         "--ignore-gpu-blocklist"]
+WEBGL = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist")
+
+# A camera that shows a moving test picture, and a browser that does not ask whether it may be used.
+FAKE_CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+
+
+@contextlib.contextmanager
+def playwright():
+    """Playwright, or a skip with its reason. Two may not run at once, so a fixture that holds it ends with its file."""
+    module = pytest.importorskip("playwright.sync_api", reason="the browser test needs playwright (the extra `dev`)")
+    if not CHROMIUM.exists():
+        pytest.skip(f"the browser test needs {CHROMIUM}; on Debian: apt-get install chromium")
+    with module.sync_playwright() as running:
+        yield running
+
+
+def launch(running, *args):
+    """Chromium with these arguments, in a container too."""
+    return running.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-dev-shm-usage", *args])
+
+
+@contextlib.contextmanager
+def chromium():
+    """A browser that draws WebGL."""
+    with playwright() as running, launch(running, *WEBGL) as browser:
+        yield browser
 
 
 @contextlib.contextmanager
@@ -55,17 +79,22 @@ def jupyterlab(folder, settings):
 @contextlib.contextmanager
 def lab(tmp_path_factory, *names):
     """JupyterLab with copies of these lessons (they write beside themselves) and a browser; yields (browser, address)."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="the browser test needs playwright (the extra `dev`)")
     pytest.importorskip("jupyterlab", reason="the browser test needs JupyterLab (the extra `dev`)")
-    if not CHROMIUM.exists():
-        pytest.skip(f"the browser test needs {CHROMIUM}; on Debian: apt-get install chromium")
-    folder = tmp_path_factory.mktemp("lessons")
-    for name in names:
-        shutil.copy(ROOT / "notebooks" / f"{name}.ipynb", folder)
-    with jupyterlab(folder, tmp_path_factory.mktemp("settings")) as address, playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
-        yield browser, address
-        browser.close()
+    with chromium() as browser:
+        folder = tmp_path_factory.mktemp("lessons")
+        for name in names:
+            shutil.copy(ROOT / "notebooks" / f"{name}.ipynb", folder)
+        with jupyterlab(folder, tmp_path_factory.mktemp("settings")) as address:
+            yield browser, address
+
+
+def open_notebook(page, address, name):
+    """Open a notebook of a JupyterLab and wait until its kernel is ready."""
+    page.goto(f"{address}/lab/tree/{name}.ipynb?reset")
+    page.wait_for_selector("#jupyterlab-splash", state="detached")
+    page.wait_for_function("""() => {
+        const kernel = window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel;
+        return kernel?.connectionStatus === 'connected' && kernel.status === 'idle'; }""")
 
 
 class OpenLesson:
@@ -78,11 +107,7 @@ class OpenLesson:
         self.page.on("console", lambda m: self.complaints.append(m.text) if m.type == "error" else None)
         self.page.on("pageerror", lambda e: self.complaints.append(str(e)))
         self.page.on("request", lambda r: None if r.url.startswith((address, "blob:", "data:")) else self.outside.append(r.url))
-        self.page.goto(f"{address}/lab/tree/{name}.ipynb?reset")
-        self.page.wait_for_selector("#jupyterlab-splash", state="detached")
-        self.page.wait_for_function("""() => {
-            const kernel = window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel;
-            return kernel?.connectionStatus === 'connected' && kernel.status === 'idle'; }""")
+        open_notebook(self.page, address, name)
         # The committed outputs go first, so that an output is one of this run.
         self.page.evaluate("() => window.jupyterapp.commands.execute('notebook:clear-all-cell-outputs')")
         self.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")

@@ -222,7 +222,8 @@ def test_full_size_preparation_in_small(tmp_path, monkeypatch):
     out = tmp_path / "r.json"
     full_size.main(["--steps", "5", "--cameras", "7", "--size", "48", "--scratch", str(tmp_path), "--out", str(out)])
     result = json.loads(out.read_text())
-    assert result["prepared"] == [5, 6, 48, 32, 3] and result["decoded_twice"] == result["decoded_again_when_done"] == 0
+    assert result["prepared"] == [5, 6, 48, 32, 3] and result["finished_read_again"] == 0
+    assert result["unfinished_read_again"] == 1
     assert 0.1 < result["peak_own_memory_gb"] <= result["peak_memory_gb"] < 2
     assert [p.name for p in tmp_path.iterdir()] == ["r.json"]
     with pytest.raises(RuntimeError, match=r"(?s)status 1: .*nothing here"):

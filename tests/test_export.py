@@ -9,12 +9,12 @@ import math
 import struct
 import tomllib
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from lab import chromium
 from PIL import Image
 from safetensors.numpy import load_file
 
@@ -26,7 +26,6 @@ from raf_lite.splatting import rasterize
 from raf_lite.viewing import frontal_camera
 from raf_lite.viewing.driving import turned
 
-CHROMIUM = Path("/usr/bin/chromium")
 SH_C0 = 0.5 / math.sqrt(math.pi)
 FRONT = {"viewmat": [[0.6, 0, 0.8, 0.05], [0, -1, 0, -0.1], [0.8, 0, -0.6, 6.0], [0, 0, 0, 1]],
          "K": [[300.0, 0, 66], [0, 310.0, 50], [0, 0, 1]], "width": 128, "height": 96}
@@ -429,16 +428,9 @@ def test_pages_that_cannot_be_are_refused(tmp_path, monkeypatch):
 # In a real browser. WebGL is drawn by the processor here: pictures come late, so everything waits for conditions, not for times.
 
 @pytest.fixture(scope="module")
-def chromium():
-    playwright = pytest.importorskip("playwright.sync_api", reason="the browser test needs playwright (the extra `dev`)")
-    if not CHROMIUM.exists():
-        pytest.skip(f"the browser test needs {CHROMIUM}; on Debian: apt-get install chromium")
-    with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=str(CHROMIUM), args=[
-            "--no-sandbox", "--disable-dev-shm-usage", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
-            "--ignore-gpu-blocklist"])
-        yield browser
-        browser.close()
+def browser():
+    with chromium() as started:
+        yield started
 
 
 class Opened:
@@ -489,12 +481,12 @@ def psnr(a, b):
 
 
 @pytest.mark.may_skip("needs chromium")
-def test_the_page_in_a_browser(chromium, tmp_path):
+def test_the_page_in_a_browser(browser, tmp_path):
     front = FRONT | {"viewmat": [[1, 0, 0, 0.05], [0, -1, 0, -0.1], [0, 0, -1, 6.0], [0, 0, 0, 1]]}
     avatars = {"baseline": small_avatar(n=400, front=front), "RAF": small_avatar(n=250, seed=8, front=front)}
     values = descriptors(4)
     path = write_player(avatars, tmp_path / "p.html", sequences={"FREE": values, "SEN-09": values[::-1]}, size=128, fps=1)
-    at = Opened(chromium, path)
+    at = Opened(browser, path)
     avatar, start = avatars["baseline"], avatars["baseline"].descriptor_mean.numpy()
     camera = frontal_camera(avatar, 128)
     assert (camera.width, camera.height) == (128, 96)
@@ -575,9 +567,9 @@ def test_the_page_in_a_browser(chromium, tmp_path):
 
 
 @pytest.mark.may_skip("needs chromium")
-def test_a_browser_that_cannot_show_it_says_so(chromium, tmp_path):
+def test_a_browser_that_cannot_show_it_says_so(browser, tmp_path):
     path = write_player({"a": small_avatar()}, tmp_path / "p.html", sequences={})
-    page = chromium.new_page()
+    page = browser.new_page()
     page.add_init_script("HTMLCanvasElement.prototype.getContext = () => null")
     page.goto(path.as_uri())
     page.locator("[role=alert].error").wait_for(timeout=120_000)

@@ -8,7 +8,7 @@ import sys
 import av
 import numpy as np
 import pytest
-from lab import CHROMIUM, jupyterlab
+from lab import FAKE_CAMERA, jupyterlab, launch, open_notebook, playwright
 from PIL import Image
 
 from raf_lite import Session, course
@@ -117,11 +117,7 @@ class Page:
         self.page.set_default_timeout(240_000)
         self.page.on("console", lambda m: self.complaints.append(m.text) if m.type == "error" else None)
         self.page.on("request", lambda r: None if r.url.startswith((address, "blob:", "data:")) else self.outside.append(r.url))
-        self.page.goto(f"{address}/lab/tree/page.ipynb?reset")
-        self.page.wait_for_selector("#jupyterlab-splash", state="detached")
-        self.page.wait_for_function("""() => {
-            const kernel = window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel;
-            return kernel?.connectionStatus === 'connected' && kernel.status === 'idle'; }""")
+        open_notebook(self.page, address, "page")
         self.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
         self.status = self.page.locator(".raf-mirror [role=status][aria-live=polite]")
         self.page.get_by_role("button", name="Start the camera").press("Enter")
@@ -147,10 +143,7 @@ class Page:
 @pytest.fixture(scope="module")
 def lab_page(tmp_path_factory):
     """(address of a JupyterLab with one page, its folder, a function that starts a browser with these arguments)."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="the browser test needs playwright (the extra `dev`)")
     pytest.importorskip("jupyterlab", reason="the browser test needs JupyterLab (the extra `dev`)")
-    if not CHROMIUM.exists():
-        pytest.skip(f"the browser test needs {CHROMIUM}; on Debian: apt-get install chromium")
     folder = tmp_path_factory.mktemp("page")
     source = ("from raf_lite import Session\nfrom raf_lite.course import trained_avatar\nfrom raf_lite.viewing import mirror\n"
               "mirror(trained_avatar('baseline', Session('cpu', True)))")
@@ -159,9 +152,8 @@ def lab_page(tmp_path_factory):
              for k, text in enumerate((source, recorder))]
     metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     (folder / "page.ipynb").write_text(json.dumps({"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}))
-    with jupyterlab(folder, tmp_path_factory.mktemp("settings")) as address, playwright.sync_playwright() as p:
-        fake = ["--no-sandbox", "--disable-dev-shm-usage", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-        yield address, folder, lambda *args: p.chromium.launch(executable_path=str(CHROMIUM), args=[*fake, *args])
+    with playwright() as running, jupyterlab(folder, tmp_path_factory.mktemp("settings")) as address:
+        yield address, folder, lambda *args: launch(running, *FAKE_CAMERA, *args)
 
 
 @pytest.mark.may_skip("needs chromium")

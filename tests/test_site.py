@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 import pytest
 from conftest import ROOT
+from lab import chromium
 
 pytest.importorskip("myst_nb", reason="the site needs the extra `docs`")
 sys.path.insert(0, str(ROOT / "tools"))
@@ -21,7 +22,6 @@ _SPEC = importlib.util.spec_from_file_location("build_site", ROOT / "tools" / "b
 build_site = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(build_site)
 
-CHROMIUM = Path("/usr/bin/chromium")
 LESSONS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
 MANIFEST = build_site.read_manifest()["lessons"]
 
@@ -231,17 +231,10 @@ def test_widgets_become_a_sentence_and_progress_bars_go(tmp_path, monkeypatch):
 
 # In a real browser.
 
-@pytest.fixture(scope="module")  # ended before the next file starts its own: two may not run at once
-def chromium():
-    playwright = pytest.importorskip("playwright.sync_api", reason="the browser test needs playwright (the extra `dev`)")
-    if not CHROMIUM.exists():
-        pytest.skip(f"the browser test needs {CHROMIUM}; on Debian: apt-get install chromium")
-    with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=str(CHROMIUM), args=[
-            "--no-sandbox", "--disable-dev-shm-usage", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
-            "--ignore-gpu-blocklist"])
-        yield browser
-        browser.close()
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as started:
+        yield started
 
 
 class Visit:
@@ -263,10 +256,10 @@ class Visit:
 
 @pytest.mark.may_skip("needs chromium")
 @pytest.mark.parametrize("name", ["index.html", f"lessons/{LESSONS[0]}.html", "instructors.html"])
-def test_pages_in_a_browser(chromium, site, name):
+def test_pages_in_a_browser(browser, site, name):
     """No complaint, no request, nothing wider than a phone, and the keyboard's first stop leads past the menu."""
     for width, scheme in ((1280, "light"), (390, "dark")):
-        visit = Visit(chromium, site / name, width, scheme)
+        visit = Visit(browser, site / name, width, scheme)
         assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
         visit.page.keyboard.press("Tab")
         assert visit.page.evaluate("document.activeElement.textContent").strip() == "Skip to content"
@@ -277,8 +270,8 @@ def test_pages_in_a_browser(chromium, site, name):
 
 
 @pytest.mark.may_skip("needs chromium")
-def test_search_works_from_disk(chromium, site):
-    visit = Visit(chromium, site / "search.html")
+def test_search_works_from_disk(browser, site):
+    visit = Visit(browser, site / "search.html")
     visit.page.goto((site / "search.html").as_uri() + "?q=leakage")
     visit.page.wait_for_selector("#search-results li a")
     assert any("02_expression" in a.get_attribute("href") for a in visit.page.query_selector_all("#search-results li a"))
@@ -286,8 +279,8 @@ def test_search_works_from_disk(chromium, site):
 
 
 @pytest.mark.may_skip("needs chromium")
-def test_the_player_plays_on_its_page(chromium, site):
-    visit = Visit(chromium, site / "player.html")
+def test_the_player_plays_on_its_page(browser, site):
+    visit = Visit(browser, site / "player.html")
     frame = visit.page.wait_for_selector("iframe.player")
     frame.scroll_into_view_if_needed()
     inside = frame.content_frame()
@@ -300,7 +293,7 @@ def test_the_player_plays_on_its_page(chromium, site):
 
 
 @pytest.mark.may_skip("needs chromium")
-def test_a_figure_is_drawn_without_the_network(chromium, tmp_path):
+def test_a_figure_is_drawn_without_the_network(browser, tmp_path):
     go = pytest.importorskip("plotly.graph_objects")
     from plotly.offline import get_plotlyjs
 
@@ -311,7 +304,7 @@ def test_a_figure_is_drawn_without_the_network(chromium, tmp_path):
     (tmp_path / "_static" / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
     page = tmp_path / "lessons" / "x.html"
     page.write_text("<!doctype html><meta charset=utf-8>" + output.data["text/html"], encoding="utf-8")
-    visit = Visit(chromium, page)
+    visit = Visit(browser, page)
     visit.page.wait_for_selector("path.point")
     assert len(visit.page.query_selector_all("path.point")) == 2
     visit.close()

@@ -7,14 +7,12 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from lab import CHROMIUM, jupyterlab
+from lab import FAKE_CAMERA, jupyterlab, launch, open_notebook, playwright
 
 from raf_lite.captures import open_capture, read_video, write_video
 from raf_lite.captures.video import probe_video
 from raf_lite.viewing import webcam
 from raf_lite.viewing.webcam import MOST_BYTES, Webcam, camera_script
-
-FAKE = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 
 
 @pytest.fixture
@@ -103,16 +101,9 @@ def test_bad_arguments_and_no_widgets(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def playwright():
-    module = pytest.importorskip("playwright.sync_api", reason="the browser test needs playwright (the extra `dev`)")
-    if not CHROMIUM.exists():
-        pytest.skip(f"the browser test needs {CHROMIUM}; on Debian: apt-get install chromium")
-    with module.sync_playwright() as p:
-        yield p
-
-
-def launch(playwright, *args):
-    return playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-dev-shm-usage", *args])
+def running():
+    with playwright() as started:
+        yield started
 
 
 def bare_page(browser, address):
@@ -129,8 +120,8 @@ def bare_page(browser, address):
 
 
 @pytest.mark.may_skip("needs chromium")
-def test_pages_that_may_not_or_cannot_record_say_why(playwright):
-    with launch(playwright, "--use-fake-device-for-media-stream") as browser:
+def test_pages_that_may_not_or_cannot_record_say_why(running):
+    with launch(running, "--use-fake-device-for-media-stream") as browser:
         page = bare_page(browser, "http://elsewhere.example/")
         assert "neither https nor this machine's own" in page.get_by_role("status").text_content()
         assert page.get_by_role("button").is_disabled()
@@ -138,14 +129,14 @@ def test_pages_that_may_not_or_cannot_record_say_why(playwright):
         page.get_by_role("button").press("Enter")
         page.get_by_text("The camera was not allowed.").wait_for()
         assert page.get_by_role("button").is_enabled() and page.get_by_role("button").text_content() == "Record 1 seconds"
-    with launch(playwright, "--use-fake-device-for-media-stream=device-count=0", FAKE[1]) as browser:
+    with launch(running, "--use-fake-device-for-media-stream=device-count=0", FAKE_CAMERA[1]) as browser:
         page = bare_page(browser, "https://elsewhere.example/")
         page.get_by_role("button").press("Enter")
         page.get_by_text("No camera was found.").wait_for()
 
 
 @pytest.mark.may_skip("needs chromium")
-def test_jupyterlab_records_a_file_that_the_reader_reads(playwright, tmp_path):
+def test_jupyterlab_records_a_file_that_the_reader_reads(running, tmp_path):
     pytest.importorskip("jupyterlab", reason="the browser test needs JupyterLab (the extra `dev`)")
     folder = tmp_path / "lab"
     folder.mkdir()
@@ -153,16 +144,12 @@ def test_jupyterlab_records_a_file_that_the_reader_reads(playwright, tmp_path):
     cell = {"cell_type": "code", "id": "a", "metadata": {}, "execution_count": None, "outputs": [], "source": source}
     metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     (folder / "page.ipynb").write_text(json.dumps({"cells": [cell], "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}))
-    with jupyterlab(folder, tmp_path / "settings") as address, launch(playwright, *FAKE) as browser:
+    with jupyterlab(folder, tmp_path / "settings") as address, launch(running, *FAKE_CAMERA) as browser:
         page = browser.new_page()
         page.set_default_timeout(120_000)
         complaints = []
         page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
-        page.goto(f"{address}/lab/tree/page.ipynb?reset")
-        page.wait_for_selector("#jupyterlab-splash", state="detached")
-        page.wait_for_function("""() => {
-            const kernel = window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel;
-            return kernel?.connectionStatus === 'connected' && kernel.status === 'idle'; }""")
+        open_notebook(page, address, "page")
         page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
         page.get_by_role("button", name="Record 3 seconds").press("Enter")
         status = page.locator(".raf-webcam [role=status][aria-live=polite]")
