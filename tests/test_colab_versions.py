@@ -30,10 +30,10 @@ from raf_lite.bank import ExpressionBank, load_truth
 from raf_lite.captures import open_capture
 from raf_lite.course import trained_avatar
 from raf_lite.manifest import find_data
-from raf_lite.viewing import Own, explorer, player
-from raf_lite.viewing.blinded import BlindTest, draw_trials
-from raf_lite.viewing.mirror import mirror
-from raf_lite.viewing.webcam import webcam
+from raf_lite.widgets import Own, explorer, player
+from raf_lite.widgets.blinded import BlindTest, draw_trials
+from raf_lite.widgets.mirror import mirror
+from raf_lite.widgets.webcam import webcam
 
 data, folder = find_data(), sys.argv[1]
 bank = ExpressionBank.load(data / "bank", "blendshapes")
