@@ -176,7 +176,12 @@ def _open_video(path: str | os.PathLike) -> Iterator[tuple[av.container.InputCon
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no video {path}; check the folder, or download or write it again")
     try:
-        container = av.open(str(path), metadata_errors="replace")
+        try:
+            container = av.open(str(path))
+        except UnicodeDecodeError:
+            # A title that is not UTF-8, as old cameras write. Only av below 19 raises this, and only it knows this argument;
+            # newer ones keep such bytes.
+            container = av.open(str(path), metadata_errors="replace")
     except av.error.FFmpegError as error:
         raise ValueError(f"{path} cannot be opened as a video ({error.strerror}); it is truncated or damaged: copy or write it "
                          "again") from error
