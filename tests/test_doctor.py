@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import ROOT
 
-from raf_lite import doctor
+from raf_lite import _install, doctor
 from raf_lite.cli import main
 from raf_lite.doctor import CHECKS, ESSENTIAL, diagnose
 

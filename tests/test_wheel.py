@@ -1,4 +1,4 @@
-"""The wheel as people get it: built here, installed into an empty environment outside the repository, with what the core needs."""
+"""The wheel as people get it: built here, installed into an empty environment elsewhere, with what the core needs."""
 
 from __future__ import annotations
 

@@ -6,8 +6,9 @@
     python tools/matrix.py colab                    # all lessons, with the versions that Colab has (tools/colab.txt)
 
 The part touches every dependency: films, captures, bank, retrieval, splatting, training, export, widgets, the encoder, the
-doctor, the demo with RAF_FAST and two lessons. `uv` resolves: "newest" takes what the package index has today, "floors" exactly the lower
-bounds of pyproject.toml. Set UV_TORCH_BACKEND=cpu where PyTorch's own index can be reached: its CPU builds are a tenth as large.
+doctor, the demo with RAF_FAST and two lessons. `uv` resolves: "newest" takes what the package index has today, "floors" exactly
+the lower bounds of pyproject.toml. Set UV_TORCH_BACKEND=cpu where PyTorch's own index can be reached: its CPU builds are a tenth
+as large.
 
 A Python that is not on this machine is passed over with a word, or fails with --must. Prints a table and ends with 1 if a cell
 failed; --record FILE keeps the rows as JSON.
@@ -148,9 +149,11 @@ def run(name: str, cell: Cell, python: Path | str, row: Row) -> None:
         passed, row.tests = pytest(python, [f"tests/{test}.py" for test in cell.tests], reports / "tests.xml", environment)
         good = passed and doctor.returncode == 0
     lessons = sorted({str(path) for pattern in cell.lessons for path in (ROOT / "notebooks").glob(f"{pattern}.ipynb")})
-    passed, counts = (True, {}) if not lessons else pytest(python, ["--nbval-lax", "--nbval-current-env", "--nbval-sanitize-with", "tests/sanitize.cfg",
-                                     "--nbval-cell-timeout=300", "--nbval-kernel-startup-timeout=120", *lessons],
-                            reports / "lessons.xml", environment | {"RAF_FAST": "1"})
+    passed, counts = True, {}
+    if lessons:
+        passed, counts = pytest(python, ["--nbval-lax", "--nbval-current-env", "--nbval-sanitize-with", "tests/sanitize.cfg",
+                                         "--nbval-cell-timeout=300", "--nbval-kernel-startup-timeout=120", *lessons],
+                                reports / "lessons.xml", environment | {"RAF_FAST": "1"})
     row.tests = {"tests": row.tests.get("tests", 0), "skipped": row.tests.get("skipped", 0), "cells": counts.get("tests", 0),
                  "failed": sum(c.get(k, 0) for c in (row.tests, counts) for k in ("failures", "errors"))}
     row.state = "passed" if good and passed else "failed"
