@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import importlib.util
+import json
 import shutil
 import subprocess
 import sys
@@ -85,9 +86,9 @@ def test_shipped_data_that_are_missing_or_half_copied(data_dir, tmp_path, monkey
     (tmp_path / "bank" / "truth.npz").unlink()
     raf_lite.setup(minutes_cpu=1)
     said = capsys.readouterr().out
-    assert f"WARNING: 2 of the shipped files in {tmp_path} are not whole (bank/bank.json has 10 of {whole} bytes)" in said
+    assert f"WARNING: 2 of the shipped files in {tmp_path} are not whole (bank/bank.json has 10 of {whole} bytes); copy" in said
     (tmp_path / "MANIFEST.json").write_text('{"files": [')
-    with pytest.raises(ValueError, match="MANIFEST.json is damaged; clone the repository again"):
+    with pytest.raises(ValueError, match="MANIFEST.json is damaged; copy that folder again"):
         raf_lite.setup(minutes_cpu=1)
 
 
@@ -130,10 +131,13 @@ def test_an_address_of_another_kind_is_refused(monkeypatch):
             course.build("00_start_here", False)
 
 
-def test_the_command_rewrites_badges_and_keeps_outputs(published, tmp_path, monkeypatch):
+def test_the_command_rewrites_badges_and_the_datas_address_and_keeps_outputs(published, tmp_path, monkeypatch):
     shutil.copytree(ROOT / "notebooks" / "sources", tmp_path / "notebooks" / "sources")
     name = "02_expression_descriptors"
     shutil.copy(ROOT / "notebooks" / f"{name}.ipynb", tmp_path / "notebooks")
+    (tmp_path / "raf_lite").mkdir()
+    record = tmp_path / "raf_lite" / "data_release.json"
+    record.write_text('{"url": "", "sha256": "0123456789abcdef", "bytes": 1}')
     monkeypatch.setattr(course, "NOTEBOOKS", tmp_path / "notebooks")
     monkeypatch.setattr(sys, "argv", ["course.py", name])
     path = tmp_path / "notebooks" / f"{name}.ipynb"
@@ -145,9 +149,11 @@ def test_the_command_rewrites_badges_and_keeps_outputs(published, tmp_path, monk
     assert sum(map(bool, before)) > 5
     course.main()
     assert ADDRESS in first_cell(nbformat.read(path, 4)) and outputs() == before
+    url = f"{ADDRESS}/releases/download/data-0123456789ab/raf_lite_data-0123456789ab.tar"
+    assert json.loads(record.read_text()) == {"url": url, "sha256": "0123456789abcdef", "bytes": 1}
     monkeypatch.setattr(course, "read_manifest", lambda: manifest)  # and back
     course.main()
-    assert ADDRESS not in path.read_text() and outputs() == before
+    assert ADDRESS not in path.read_text() and outputs() == before and json.loads(record.read_text())["url"] == ""
 
 
 def run_first_lines(monkeypatch, tmp_path, *, colab, installed):
