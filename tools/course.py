@@ -67,15 +67,16 @@ def colab_lines(repository: str) -> str:
     """What the first cell begins with: in Colab, where raf_lite is missing, fetch the repository and what raf_lite needs.
 
     The clone stays, since data/ is not a part of the package; its name is not the package's, or an unfinished clone would pass
-    for one. pip leaves alone what is there and new enough. What it installs so is found by the next kernel, hence the path for
-    this one. "" while the repository has no address.
+    for one. pip leaves alone what is there and new enough; the extra `lessons` has no JupyterLab, which Colab has no use for, and
+    gsplat comes where there is a GPU. What pip installs so is found by the next kernel, hence the path for this one. "" while the
+    repository has no address.
     """
     if not repository:
         return ""
-    return (f"import importlib.util, sys{_COLAB}\n"
+    return (f"import importlib.util, shutil, sys{_COLAB}\n"
             f'if "google.colab" in sys.modules and not importlib.util.find_spec("raf_lite"): get_ipython().system("git clone -q '
-            f"--depth 1 {repository} raf_lite_course; pip install -q -e 'raf_lite_course[encode]'\"); "
-            f'sys.path.append("raf_lite_course"){_COLAB}\n')
+            f"--depth 1 {repository} raf_lite_course; pip install -q -e 'raf_lite_course[lessons,encode\" + "
+            f'",gpu" * bool(shutil.which("nvidia-smi")) + "]\'"); sys.path.append("raf_lite_course"){_COLAB}\n')
 
 
 def archive_name(sha256: str) -> str:
