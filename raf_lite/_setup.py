@@ -69,10 +69,10 @@ def _check_kernel() -> None:
 
 def _check_data() -> None:
     """Warn where files of data/ are missing or half there, as after a copy that was stopped; errors as `setup`."""
-    from raf_lite.manifest import find_data, verify_manifest
+    from raf_lite.manifest import find_data, how_to_mend, verify_manifest
 
     data = find_data()
     problems = verify_manifest(data, quick=True)
     if problems:
-        print(f"WARNING: {len(problems)} of the shipped files in {data} are not whole ({problems[0]}); in a clone, "
-              "`git checkout -- data` brings them back")
+        print(f"WARNING: {len(problems)} of the shipped files in {data} are not whole ({problems[0]}); "
+              f"{how_to_mend(data)}")

@@ -238,17 +238,17 @@ def _memory() -> str:
 
 
 def _data() -> str:
-    from raf_lite.manifest import find_data, verify_manifest
+    from raf_lite.manifest import broken, find_data, how_to_mend, verify_manifest
 
     try:
         folder = find_data()
         problems = verify_manifest(folder)
     except (FileNotFoundError, ValueError) as error:
         raise Trouble(str(error), stops=True) from error
-    broken = [problem for problem in problems if not problem.endswith("is not listed")]
-    if broken:
-        more = f" and {len(broken) - 1} more" * (len(broken) > 1)
-        raise Trouble(f"{folder}: {broken[0]}{more}; in a clone, `git checkout -- data` brings it back", stops=True)
+    wrong = broken(problems)
+    if wrong:
+        more = f" and {len(wrong) - 1} more" * (len(wrong) > 1)
+        raise Trouble(f"{folder}: {wrong[0]}{more}; {how_to_mend(folder)}", stops=True)
     if problems:
         raise Trouble(f"{folder}: {problems[0]}, which is harmless; remove what is not the course's")
     return f"{folder}: whole, as built"

@@ -79,9 +79,14 @@ def colab(tmp_path_factory):
 def test_nothing_asks_colab_for_other_versions():
     """pip leaves alone what is there and satisfies pyproject.toml."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [Requirement(r) for r in project["dependencies"] + project["optional-dependencies"]["encode"]]
+    extras = project["optional-dependencies"]
+    wanted = [Requirement(r) for r in project["dependencies"] + [*extras["lessons"], *extras["encode"]]]
+    nested = {extra for r in wanted if r.name == "raf_lite" for extra in r.extras}
+    assert nested == {"captures"}
+    wanted += map(Requirement, extras["captures"])
     there = COLAB | LARGE
     assert {r.name for r in wanted} >= COLAB.keys() | {"torch", "numpy"}
+    assert "jupyterlab" not in {r.name for r in wanted}, "Colab has its own notebooks"
     assert [str(r) for r in wanted if r.name in there and there[r.name] not in r.specifier] == []
     assert "3.13" in Requirement(f"python{project['requires-python']}").specifier
 

@@ -277,9 +277,13 @@ def test_data_that_are_not_whole(data_dir, tmp_path, monkeypatch):
     film.write_bytes(film.read_bytes()[:-1] + b"x")
     (tmp_path / "bank" / "truth.npz").unlink()
     state, sentence = diagnose("data")
-    assert state == "STOP" and "bank/truth.npz is listed but missing and 1 more; in a clone, `git checkout -- data`" in sentence
+    assert state == "STOP" and "bank/truth.npz is listed but missing and 1 more; copy that folder again" in sentence
     (tmp_path / "MANIFEST.json").write_text('{"files": [')
     assert diagnose("data")[0] == "STOP" and "MANIFEST.json is damaged" in diagnose("data")[1]
+    monkeypatch.setenv("RAF_LITE_DATA", str(tmp_path / "gone"))
+    state, sentence = diagnose("data")
+    assert state == "STOP" and sentence == f"RAF_LITE_DATA names {tmp_path / 'gone'}, which is not there; correct it, or unset " \
+                                           "RAF_LITE_DATA"
 
 
 def test_without_the_encoder_the_course_goes_on(tmp_path, monkeypatch, lacks):
