@@ -57,7 +57,10 @@ def _demo(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> int:
     """Print what a capture holds and what is wrong with it, and write its contact sheet."""
-    import pandas as pd
+    from raf_lite._install import needs
+
+    with needs("captures"):
+        import pandas as pd
 
     from raf_lite.captures import detect_format, open_capture
     from raf_lite.captures.check import check_capture, contact_sheet

@@ -68,7 +68,8 @@ def _packages() -> str:
 
 def _extras() -> str:
     """Whether what the parts of the package need is here, whole and in versions that ran."""
-    lacking = {extra: unmet(extra) for extra in EXTRAS}
+    core = set(unmet())  # which has a line of its own
+    lacking = {extra: [words for words in unmet(extra) if words not in core] for extra in EXTRAS}
     short = [f"'{extra}' ({'; '.join(found)})" for extra, found in lacking.items() if found]
     if short:
         stops = any(lacking[extra] for extra in COURSE_EXTRAS)

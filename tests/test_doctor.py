@@ -106,7 +106,10 @@ def test_packages_that_are_missing(lacks):
     assert state == "STOP" and sentence.startswith("safetensors is missing; run `make setup`")
     state, sentence = diagnose("extras")
     assert state == "STOP" and sentence.startswith("not whole: 'lessons' (anywidget is missing); run `make setup`")
-    lacks("mediapipe")  # some lessons lack a part, the course runs
+
+
+def test_without_mediapipe_the_course_runs(lacks):
+    lacks("mediapipe")
     state, sentence = diagnose("extras")
     assert state == "mend" and sentence.startswith("not whole: 'encode' (mediapipe is missing)")
 
