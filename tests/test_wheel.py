@@ -128,7 +128,7 @@ def test_the_two_lines_of_the_readme_outside_the_repository(outside, tmp_path):
 
 @pytest.mark.parametrize("words, package, extra", [
     (("encode", "film.mp4"), "av", "captures"),
-    (("check", "film.mp4"), "av", "captures"),
+    (("check", "film.mp4"), "pandas", "captures"),
     (("demo",), "pandas", "captures"),
     (("study", "status"), "pandas", "captures"),
 ])
