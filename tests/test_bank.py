@@ -7,6 +7,7 @@ import signal
 
 import numpy as np
 import pytest
+from conftest import posix
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -286,8 +287,10 @@ def test_an_index_of_another_bank_is_refused(tmp_path, full_bank):
         ExpressionBank.load(folder)
 
 
+@posix
 def test_a_full_disk_leaves_the_old_bank_whole(tmp_path, full_bank):
-    resource = pytest.importorskip("resource")
+    import resource
+
     full_bank.save(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     bigger = some_bank(np.random.default_rng(0), frames=400, encoder="demo 1.0", descriptor="codes")

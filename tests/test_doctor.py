@@ -11,7 +11,7 @@ import tomllib
 from types import SimpleNamespace
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, posix
 
 from raf_lite import _install, doctor
 from raf_lite.cli import main
@@ -148,6 +148,7 @@ def test_raf_lite_itself_not_installed(monkeypatch):
     assert state == "STOP" and sentence.startswith(f"raf_lite is not installed in {sys.executable}; run `make setup`")
 
 
+@posix
 def test_a_gpu_that_torch_cannot_use(tmp_path, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -160,6 +161,7 @@ def test_a_gpu_that_torch_cannot_use(tmp_path, monkeypatch):
     assert "update its driver" in diagnose("device")[1]
 
 
+@posix
 def test_gsplat_without_and_with_a_gpu(tmp_path, monkeypatch, lacks):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert diagnose("gsplat") == ("OK", "not needed: no GPU here, so raf_lite's own rasteriser draws")
@@ -199,6 +201,7 @@ def test_widgets(monkeypatch, lacks):
     assert diagnose("widgets")[0] == "STOP"
 
 
+@posix
 def test_the_kernel_of_another_python(tmp_path, monkeypatch, lacks):
     spec = tmp_path / "kernels" / "python3"
     spec.mkdir(parents=True)
@@ -217,7 +220,7 @@ def test_the_kernel_of_another_python(tmp_path, monkeypatch, lacks):
     assert diagnose("kernel") == ("OK", "Colab's own")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="browsers are found otherwise elsewhere")
+@posix
 @pytest.mark.parametrize("browser, library, state, says", [
     (None, "", "mend", "ssh -L 8888:localhost:8888"),
     ("w3m", "", "mend", "none that shows pictures opens from here"),

@@ -7,6 +7,7 @@ import json
 import format_writers as writers
 import numpy as np
 import pytest
+from conftest import posix
 from PIL import Image
 
 from raf_lite.captures import Camera, detect_format, open_capture, write_video
@@ -176,6 +177,12 @@ def test_insta_bad_files(scene, tmp_path):
     (folder / "flame/exp/00001.txt").unlink()
     with pytest.raises(FileNotFoundError, match="00001.txt"):
         open_capture(folder)
+
+
+@posix
+def test_a_link_that_leads_out_of_a_capture(scene, tmp_path):
+    folder = writers.write_insta(tmp_path)
+    (folder / "flame/exp/00001.txt").unlink()
     (folder / "flame/exp/00001.txt").symlink_to("/etc/hostname")
     with pytest.raises(ValueError, match="leads out of"):
         open_capture(folder)

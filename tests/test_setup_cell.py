@@ -12,7 +12,7 @@ import types
 
 import nbformat
 import pytest
-from conftest import ROOT
+from conftest import ROOT, posix
 
 import raf_lite
 from raf_lite import _setup
@@ -50,9 +50,11 @@ def test_the_oldest_python_is_the_projects():
     assert wanted.startswith(">=" + ".".join(map(str, _setup.OLDEST_PYTHON)))
 
 
+@posix
 def test_a_kernel_in_which_raf_lite_is_not_installed(tmp_path):
     """What a notebook sees that was started in the clone with some other Python: the sources are found, the package is not."""
-    (tmp_path / "raf_lite").symlink_to(ROOT / "raf_lite")
+    for name in ("raf_lite", "tools", "pyproject.toml"):
+        (tmp_path / name).symlink_to(ROOT / name)
     code = "import raf_lite; raf_lite.setup(minutes_cpu=1)"
     done = subprocess.run([sys.executable, "-S", "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
@@ -74,6 +76,7 @@ def test_a_kernel_that_lacks_a_package(monkeypatch):
         raf_lite.setup(minutes_cpu=1)
 
 
+@posix
 def test_shipped_data_that_are_missing_or_half_copied(data_dir, tmp_path, monkeypatch, capsys):
     shutil.copytree(data_dir / "bank", tmp_path / "bank")
     shutil.copy(data_dir / "MANIFEST.json", tmp_path)
@@ -171,6 +174,7 @@ def run_first_lines(monkeypatch, *, colab, installed, cuda=False):
     return commands
 
 
+@posix
 @pytest.mark.parametrize("cuda, extras", [(False, "lessons,encode"), (True, "lessons,encode,gpu")])
 def test_only_colab_without_raf_lite_fetches_it(monkeypatch, tmp_path, cuda, extras):
     assert run_first_lines(monkeypatch, colab=False, installed=False, cuda=cuda) == []
@@ -191,6 +195,7 @@ def test_only_colab_without_raf_lite_fetches_it(monkeypatch, tmp_path, cuda, ext
     assert set(extras.split(",")) <= declared.keys()
 
 
+@posix
 def test_the_clone_that_colab_makes_brings_its_data(tmp_path):
     """In a kernel that finds raf_lite in `raf_lite_course` of its working folder, as the first cell leaves it."""
     repository = tmp_path / "raf_lite_course"

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, posix
 
 from raf_lite._files import write_npz
 from raf_lite.captures import Camera, open_capture, write_video
@@ -56,6 +56,7 @@ print(data.images.shape, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - b
 """
 
 
+@posix
 def test_full_size_frames_stream(tmp_path):
     """NeRSemble's 3208x2200 pixels: 40 frames take 850 MB if they are all held, and a few frames' worth if they are not."""
     folder, front = tmp_path / "007", "222200037"
