@@ -1,9 +1,11 @@
 # make demo: set up, then train, grade and film three avatars from the shipped capture.   make test: set up, then run all tests.
 # make site: set up, then build the course's static site into build/site.
+# make test-matrix: a chosen part of the tests on each Python that is here, with the newest and the oldest dependencies.
+# make colab: all lessons with the versions that Colab has.   make lint: what has to be clean.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup system demo test site data clean
+.PHONY: setup system demo test test-matrix colab lint site data clean
 
 setup:
 	@PYTHON="$(PYTHON)" sh tools/setup.sh
@@ -20,6 +22,15 @@ test: setup
 	@RAF_FAST=1 $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-sanitize-with tests/sanitize.cfg \
 		--nbval-cell-timeout=300 --nbval-kernel-startup-timeout=120 notebooks/*.ipynb notebooks/solutions
 
+test-matrix: system setup
+	@$(BIN)/python tools/matrix.py
+
+colab: system setup
+	@$(BIN)/python tools/matrix.py colab
+
+lint: setup
+	@$(BIN)/ruff check .
+
 site: setup
 	@$(BIN)/python tools/build_site.py
 
@@ -27,4 +38,4 @@ data: system setup
 	@$(BIN)/raf-lite data build
 
 clean:
-	rm -rf .venv out build
+	rm -rf .venv .venvs out build

@@ -1,7 +1,7 @@
 """raf_lite: Retrieval-Augmented Faces (arXiv 2603.08645), taught and implemented.
 
 Rooms, in the order of the data: `captures`, `descriptors`, `bank`, `retrieval`, `splatting`, `avatar`, `training`,
-`evaluation`, `viewing`; beside them `rig`, which renders heads with exact ground truth.
+`evaluation`, `viewing`, `widgets`, `export`; beside them `rig`, which renders heads with exact ground truth.
 """
 
 import os as _os

@@ -58,13 +58,18 @@ def sha256_file(path: str | os.PathLike) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
-def cache_dir(*parts: str) -> Path:
-    """`$RAF_LITE_CACHE` or the system's cache folder, with `parts` below it, created."""
+def cache_path(*parts: str) -> Path:
+    """`$RAF_LITE_CACHE` or the system's cache folder, with `parts` below it, whether it is there or not."""
     root = os.environ.get("RAF_LITE_CACHE")
     if not root:
         import pooch
 
         root = pooch.os_cache("raf_lite")
-    folder = Path(root, *parts)
+    return Path(root, *parts)
+
+
+def cache_dir(*parts: str) -> Path:
+    """`cache_path(*parts)`, created."""
+    folder = cache_path(*parts)
     folder.mkdir(parents=True, exist_ok=True)
     return folder

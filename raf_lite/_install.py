@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.metadata
 import os
 import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 COLAB = "COLAB_RELEASE_TAG"  # set in every Colab runtime
 OLDEST_PYTHON, TOO_NEW_PYTHON = (3, 11), (3, 14)
@@ -48,6 +50,17 @@ def needs(extra: str) -> Iterator[None]:
             raise
         raise ImportError(f"{package} is not installed, which belongs to raf_lite's extra '{extra}'; "
                           f"{how_to_install(extra)}", name=package) from error
+
+
+class deferred:
+    """A module that only `extra` brings, imported when something of it is asked for; without it, ImportError as from `needs`."""
+
+    def __init__(self, module: str, extra: str) -> None:
+        self._module, self._extra = module, extra
+
+    def __getattr__(self, name: str) -> Any:
+        with needs(self._extra):
+            return getattr(importlib.import_module(self._module), name)
 
 
 def unmet(*extras: str) -> list[str]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import re
 import sys
 from dataclasses import dataclass
 
-OLDEST_PYTHON = (3, 11)
+from raf_lite._install import OLDEST_PYTHON, how_to_install, unmet
 
 
 @dataclass(frozen=True)
@@ -52,37 +51,28 @@ def setup(*, minutes_cpu: float, minutes_gpu: float | None = None, needs_gpu: bo
 
 def _check_kernel() -> None:
     """Raise ImportError where the kernel's Python is too old or lacks what raf_lite needs."""
-    mend = ("run `make setup` in the repository's folder, and open the lessons with `.venv/bin/jupyter lab notebooks`, or choose "
-            "that Python under Kernel > Change Kernel")
+    mend = how_to_install("lessons", "encode")
+    if "make setup" in mend:
+        mend += (", and open the lessons with `.venv/bin/jupyter lab notebooks`, or choose that Python under Kernel > Change "
+                 "Kernel")
     kernel = f"this kernel, {sys.executable},"
     if sys.version_info[:2] < OLDEST_PYTHON:
         raise ImportError(f"{kernel} is Python {'.'.join(map(str, sys.version_info[:3]))}, and raf_lite needs "
                           f"{'.'.join(map(str, OLDEST_PYTHON))} or later; {mend}")
     try:
-        missing = missing_packages()
+        missing = unmet("lessons")
     except importlib.metadata.PackageNotFoundError:
         raise ImportError(f"raf_lite is seen by {kernel} but not installed in it; {mend}") from None
     if missing:
-        raise ImportError(f"{kernel} lacks {', '.join(missing)}; {mend}")
-
-
-def missing_packages() -> list[str]:
-    """What raf_lite needs and this Python lacks, by name; PackageNotFoundError where raf_lite itself is not installed."""
-    missing = []
-    for name in (re.match(r"[\w.-]+", r)[0] for r in importlib.metadata.requires("raf_lite") or [] if "extra ==" not in r):
-        try:
-            importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            missing.append(name)
-    return missing
+        raise ImportError(f"{kernel} is not ready for the lessons: {'; '.join(missing)}; {mend}")
 
 
 def _check_data() -> None:
     """Warn where files of data/ are missing or half there, as after a copy that was stopped; errors as `setup`."""
-    from raf_lite.manifest import find_data, verify_manifest
+    from raf_lite.manifest import find_data, how_to_mend, verify_manifest
 
     data = find_data()
     problems = verify_manifest(data, quick=True)
     if problems:
-        print(f"WARNING: {len(problems)} of the shipped files in {data} are not whole ({problems[0]}); in a clone, "
-              "`git checkout -- data` brings them back")
+        print(f"WARNING: {len(problems)} of the shipped files in {data} are not whole ({problems[0]}); "
+              f"{how_to_mend(data)}")

@@ -29,13 +29,22 @@ def _data_checkpoints(args: argparse.Namespace) -> int:
     return 0
 
 
-def _data_verify(args: argparse.Namespace) -> int:
-    from raf_lite.manifest import verify_manifest
+def _data_fetch(args: argparse.Namespace) -> int:
+    from raf_lite.data_release import fetch_data
 
-    problems = verify_manifest(args.data)
+    print(f"the data are {fetch_data()}")
+    return 0
+
+
+def _data_verify(args: argparse.Namespace) -> int:
+    from raf_lite.manifest import broken, find_data, how_to_mend, verify_manifest
+
+    folder = args.data or find_data()
+    problems = verify_manifest(folder)
     for problem in problems:
         print(problem)
-    print(f"{args.data}: {'as built' if not problems else f'{len(problems)} problem(s); run raf-lite data build'}")
+    mend = how_to_mend(folder) if broken(problems) else "remove what is not listed"
+    print(f"{folder}: {f'{len(problems)} problem(s); {mend}' if problems else 'as built'}")
     return 1 if problems else 0
 
 
@@ -48,7 +57,10 @@ def _demo(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> int:
     """Print what a capture holds and what is wrong with it, and write its contact sheet."""
-    import pandas as pd
+    from raf_lite._install import needs
+
+    with needs("captures"):
+        import pandas as pd
 
     from raf_lite.captures import detect_format, open_capture
     from raf_lite.captures.check import check_capture, contact_sheet
@@ -117,11 +129,12 @@ def _train(args: argparse.Namespace) -> int:
     """Train one avatar; a run that was stopped goes on."""
     from raf_lite.bank import ExpressionBank
     from raf_lite.captures import open_capture
+    from raf_lite.manifest import find_data
     from raf_lite.training import PRESETS, Trainer, TrainingSet
 
     changes = {"descriptor": args.descriptor, "retrieval": args.retrieval, "retrieval_p": args.p, "seed": args.seed}
     config = PRESETS[args.preset].with_(**changes)
-    bank = ExpressionBank.load(args.bank, descriptor=args.descriptor) if args.retrieval else None
+    bank = ExpressionBank.load(args.bank or find_data() / "bank", descriptor=args.descriptor) if args.retrieval else None
     data = TrainingSet.from_capture(open_capture(args.capture, format=args.format), config)
     Trainer(data, config, args.out, bank=bank).train(resume=True)
     print(f"the avatar is {args.out / 'avatar.safetensors'}")
@@ -224,6 +237,8 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="command")
 
     data = commands.add_parser("data", help="the rig and the shipped data").add_subparsers(required=True, metavar="what")
+    data.add_parser("fetch", help="download the shipped data (33 MB, once) where raf_lite was installed without its repository"
+                    ).set_defaults(run=_data_fetch)
     data.add_parser("rig", help="download and pack the ICT-FaceKit rig (about 400 MB, once)").set_defaults(run=_data_rig)
     build = data.add_parser("build", help="render and encode everything under data/; goes on where it was stopped")
     build.add_argument("--out", type=Path, default=Path("data"), help="folder to build (default: data)")
@@ -232,8 +247,8 @@ def parser() -> argparse.ArgumentParser:
     checkpoints = data.add_parser("checkpoints", help="train the two avatars that ship with the lessons; the last part of build")
     checkpoints.add_argument("--out", type=Path, default=Path("data"), help="folder with the capture and bank (default: data)")
     checkpoints.set_defaults(run=_data_checkpoints)
-    verify = data.add_parser("verify", help="compare data/ with its manifest")
-    verify.add_argument("data", type=Path, nargs="?", default=Path("data"))
+    verify = data.add_parser("verify", help="compare a data folder with its manifest")
+    verify.add_argument("data", type=Path, nargs="?", help="(default: the folder that the lessons use)")
     verify.set_defaults(run=_data_verify)
 
     demo = commands.add_parser("demo", help="train three avatars from the shipped capture, grade and film them")
@@ -268,7 +283,7 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--descriptor", default="blendshapes", help="stored descriptor that drives it (default: blendshapes)")
     train.add_argument("--retrieval", help="a setting of raf_lite.retrieval, such as paper-k16 or centred (default: none)")
     train.add_argument("--p", type=float, default=0.2, help="probability that a descriptor is replaced (default: 0.2)")
-    train.add_argument("--bank", type=Path, default=Path("data/bank"), help="bank to retrieve from (default: data/bank)")
+    train.add_argument("--bank", type=Path, help="bank to retrieve from (default: the shipped one)")
     train.add_argument("--seed", type=int, default=0)
     train.set_defaults(run=_train)
     for command in (check, train):

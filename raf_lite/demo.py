@@ -7,10 +7,10 @@ import platform
 import time
 from pathlib import Path
 
-import pandas as pd
 import torch
 
 import raf_lite
+from raf_lite._install import needs
 from raf_lite.avatar import GaussianAvatar
 from raf_lite.bank import ExpressionBank
 from raf_lite.captures import open_capture
@@ -18,6 +18,9 @@ from raf_lite.evaluation import change_from_baseline, evaluate
 from raf_lite.manifest import find_data
 from raf_lite.training import PRESETS, Trainer, TrainingSet
 from raf_lite.viewing import comparison_frames, comparison_video, write_report
+
+with needs("captures"):
+    import pandas as pd
 
 # name -> setting of raf_lite.retrieval (None: no retrieval)
 RUNS = {"baseline": None, "RAF (paper-k16)": "paper-k16", "RAF (centred)": "centred"}

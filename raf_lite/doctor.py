@@ -18,15 +18,19 @@ import webbrowser
 from collections.abc import Callable
 from pathlib import Path
 
-from raf_lite import _setup
+from raf_lite._install import COLAB, OLDEST_PYTHON, TOO_NEW_PYTHON, how_to_install, unmet
 
-TOO_NEW_PYTHON = (3, 14)
+EXTRAS = ("captures", "lessons", "encode")
+COURSE_EXTRAS = ("captures", "lessons")  # without MediaPipe lessons 02 and 09 lack a part, and the rest runs
 MEMORY_GB = 3  # of the hungriest lesson
 DISK_GB = 1  # the lessons' films and avatars, with room to spare
 _FULL_DISK_GB = 0.2
-_SETUP = "run `make setup` in the repository's folder"
 _CONTAINER = Path("/sys/fs/cgroup")  # what a container may take, version 2
-_COLAB = "COLAB_RELEASE_TAG"  # set in every Colab runtime
+
+
+def _again() -> str:
+    """How everything that the course needs comes here."""
+    return how_to_install("course", "encode")
 
 
 class Trouble(Exception):
@@ -39,26 +43,47 @@ class Trouble(Exception):
 
 def _must(true: bool, otherwise: str) -> None:
     if not true:
-        raise Trouble(f"{otherwise}; {_SETUP} after removing .venv", stops=True)
+        raise Trouble(f"{otherwise}; {_again()} in a new environment", stops=True)
 
 
 def _python() -> str:
     here = f"{platform.python_version()} on {platform.platform(terse=True)}, {sys.executable}"
-    if sys.version_info[:2] < _setup.OLDEST_PYTHON:
-        raise Trouble(f"{here} is too old; take 3.11, 3.12 or 3.13: make setup PYTHON=python3.12", stops=True)
+    mend = "take 3.11, 3.12 or 3.13" + ": make setup PYTHON=python3.12" * ("make setup" in _again())
+    if sys.version_info[:2] < OLDEST_PYTHON:
+        raise Trouble(f"{here} is too old; {mend}", stops=True)
     if sys.version_info[:2] >= TOO_NEW_PYTHON:
-        raise Trouble(f"{here} is newer than what raf_lite was tried with; take 3.11, 3.12 or 3.13: make setup PYTHON=python3.12")
+        raise Trouble(f"{here} is newer than what raf_lite was tried with; {mend}")
     return here
 
 
 def _packages() -> str:
     try:
-        missing = _setup.missing_packages()
+        missing = unmet()
     except importlib.metadata.PackageNotFoundError:
-        raise Trouble(f"raf_lite is not installed in {sys.executable}; {_SETUP} and use .venv/bin/raf-lite", stops=True) from None
+        raise Trouble(f"raf_lite is not installed in {sys.executable}; {_again()}", stops=True) from None
     if missing:
-        raise Trouble(f"{', '.join(missing)} not installed; {_SETUP}", stops=True)
-    return f"raf_lite {importlib.metadata.version('raf_lite')} and all that it needs"
+        raise Trouble(f"{'; '.join(missing)}; {_again()}", stops=True)
+    return f"raf_lite {importlib.metadata.version('raf_lite')} and all that its core needs"
+
+
+def _extras() -> str:
+    """Whether what the parts of the package need is here, whole and in versions that ran."""
+    core = set(unmet())  # which has a line of its own
+    lacking = {extra: [words for words in unmet(extra) if words not in core] for extra in EXTRAS}
+    short = [f"'{extra}' ({'; '.join(found)})" for extra, found in lacking.items() if found]
+    if short:
+        stops = any(lacking[extra] for extra in COURSE_EXTRAS)
+        mend = how_to_install(*(extra for extra, found in lacking.items() if found))
+        raise Trouble(f"not whole: {', '.join(short)}; {mend}", stops=stops)
+    return f"{', '.join(EXTRAS)}: whole"
+
+
+def _environment() -> str:
+    """Whether a mend can be installed here at all."""
+    if not os.access(sys.prefix, os.W_OK):
+        raise Trouble(f"{sys.prefix} cannot be written to, so nothing can be installed or mended in it; make an environment of "
+                      "your own with `python -m venv`, and install there")
+    return f"{sys.prefix}, which can be written to"
 
 
 def _torch() -> str:
@@ -129,7 +154,7 @@ def _widgets() -> str:
         FigureWidget()
     except ImportError as error:
         raise Trouble(f"{here}: no live figures ({str(error).strip().splitlines()[0]}), so the explorer is a picture; "
-                      f"{_SETUP}") from error
+                      f"{_again()}") from error
     major, manager = (int((_version(name) or "0").split(".")[0]) for name in ("ipywidgets", "jupyterlab_widgets"))
     if _version("jupyterlab") and major >= 8 and manager < 3:
         raise Trouble(f"{here}, but JupyterLab cannot show them: pip install 'jupyterlab_widgets>=3', and start it again")
@@ -145,10 +170,10 @@ def _version(name: str) -> str | None:
 
 def _kernel() -> str:
     """Whether the lessons, which ask for the kernel `python3`, would run in this very Python."""
-    if _COLAB in os.environ:
+    if COLAB in os.environ:
         return "Colab's own"
     if not _version("jupyterlab"):
-        raise Trouble(f"JupyterLab is not installed in this Python, so it opens no lessons; {_SETUP}")
+        raise Trouble(f"JupyterLab is not installed in this Python, so it opens no lessons; {_again()}")
     ask = [sys.executable, "-m", "jupyter_client.kernelspecapp", "list", "--json"]
     done = subprocess.run(ask, capture_output=True, text=True)
     spec = json.loads(done.stdout)["kernelspecs"].get("python3") if done.returncode == 0 else None
@@ -165,7 +190,7 @@ def _kernel() -> str:
 
 
 def _browser() -> str:
-    if _COLAB in os.environ:
+    if COLAB in os.environ:
         return "the one that shows Colab"
     try:
         name = Path(getattr(webbrowser.get(), "name", "the system's own")).name
@@ -214,17 +239,17 @@ def _memory() -> str:
 
 
 def _data() -> str:
-    from raf_lite.manifest import find_data, verify_manifest
+    from raf_lite.manifest import broken, find_data, how_to_mend, verify_manifest
 
     try:
         folder = find_data()
         problems = verify_manifest(folder)
     except (FileNotFoundError, ValueError) as error:
         raise Trouble(str(error), stops=True) from error
-    broken = [problem for problem in problems if not problem.endswith("is not listed")]
-    if broken:
-        more = f" and {len(broken) - 1} more" * (len(broken) > 1)
-        raise Trouble(f"{folder}: {broken[0]}{more}; in a clone, `git checkout -- data` brings it back", stops=True)
+    wrong = broken(problems)
+    if wrong:
+        more = f" and {len(wrong) - 1} more" * (len(wrong) > 1)
+        raise Trouble(f"{folder}: {wrong[0]}{more}; {how_to_mend(folder)}", stops=True)
     if problems:
         raise Trouble(f"{folder}: {problems[0]}, which is harmless; remove what is not the course's")
     return f"{folder}: whole, as built"
@@ -240,7 +265,7 @@ def _encoder() -> str:
 
     needed = "lessons 02 and 09 encode pictures with it"
     if not _version("mediapipe"):
-        raise Trouble(f"mediapipe is not installed, and {needed}; {_SETUP}")
+        raise Trouble(f"mediapipe is not installed, and {needed}; {how_to_install('encode')}")
     capture = open_capture(find_data() / "mini_nersemble" / "001")
     sequence, frame = capture.neutral
     try:
@@ -263,11 +288,12 @@ def _rig() -> str:
 
 # In this order, since later ones need earlier ones. Where an essential one fails in a way of its own, the course cannot run.
 CHECKS: dict[str, Callable[[], str]] = {
-    "python": _python, "packages": _packages, "torch": _torch, "numba": _numba, "faiss": _faiss, "device": _device,
-    "gsplat": _gsplat, "widgets": _widgets, "kernel": _kernel, "browser": _browser, "films": _films, "disk": _disk,
-    "memory": _memory, "data": _data, "encoder": _encoder, "rig": _rig,
+    "python": _python, "place": _environment, "packages": _packages, "extras": _extras, "torch": _torch, "numba": _numba,
+    "faiss": _faiss, "device": _device, "gsplat": _gsplat, "widgets": _widgets, "kernel": _kernel, "browser": _browser,
+    "films": _films, "disk": _disk, "memory": _memory, "data": _data, "encoder": _encoder, "rig": _rig,
 }
-ESSENTIAL = ("packages", "torch", "numba", "faiss", "widgets", "films", "data")
+LIBRARY = ("packages", "torch", "numba", "faiss")  # what retrieval, bank, splatting and avatar stand on
+ESSENTIAL = ("packages", "extras", "torch", "numba", "faiss", "widgets", "films", "data")
 
 
 def diagnose(name: str) -> tuple[str, str]:
@@ -278,7 +304,7 @@ def diagnose(name: str) -> tuple[str, str]:
         return "STOP" if trouble.stops else "mend", str(trouble)
     except Exception as error:  # a broken package raises anything when it is loaded
         first = (str(error).strip().splitlines() or ["no message"])[0]
-        return "STOP" if name in ESSENTIAL else "mend", f"does not work ({type(error).__name__}: {first}); {_SETUP}"
+        return "STOP" if name in ESSENTIAL else "mend", f"does not work ({type(error).__name__}: {first}); {_again()}"
 
 
 def doctor() -> bool:
@@ -291,7 +317,8 @@ def doctor() -> bool:
         found.setdefault(state, []).append(name)
     stops, mends = found.get("STOP", []), found.get("mend", [])
     if stops:
-        print(f"The course cannot run here yet. First mend: {', '.join(stops)}; then run raf-lite doctor again.")
+        library = "" if set(LIBRARY) & set(stops) else " Retrieval, bank, splatting and avatar can be used already."
+        print(f"The course cannot run here yet. First mend: {', '.join(stops)}; then run raf-lite doctor again.{library}")
     else:
         print("The course runs here." + f" Better with a mend: {', '.join(mends)}." * bool(mends))
     return not stops

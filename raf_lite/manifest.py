@@ -1,19 +1,18 @@
-"""`data/MANIFEST.json`: every shipped file with its size, sha256, origin and licence."""
+"""`data/MANIFEST.json`: every shipped file with its size, sha256, origin and licence; and where the data are."""
 
 from __future__ import annotations
 
 import json
-import os
+import shutil
 from pathlib import Path
 
-import raf_lite
 from raf_lite._files import sha256_file, write_json
-
-NAME = "MANIFEST.json"
+from raf_lite._install import clone
+from raf_lite.data_release import ENV, MANIFEST, fetched_folder, named_data
 
 
 def _files(data_dir: Path) -> list[Path]:
-    return sorted(p for p in data_dir.rglob("*") if p.is_file() and p.name not in (NAME, "README.md"))
+    return sorted(p for p in data_dir.rglob("*") if p.is_file() and p.name not in (MANIFEST, "README.md"))
 
 
 def write_manifest(data_dir: Path, *, origin: dict[str, str], licence: str, conventions: dict[str, str]) -> None:
@@ -29,13 +28,13 @@ def write_manifest(data_dir: Path, *, origin: dict[str, str], licence: str, conv
             raise ValueError(f"{path}: nothing says where the folder '{part}' comes from; add it to the build, "
                              "or remove the file")
         files.append({"path": name, "bytes": path.stat().st_size, "sha256": sha256_file(path), "origin": part})
-    write_json(data_dir / NAME, {"format": 1, "licence": licence, "origins": origin, "conventions": conventions,
-                                 "total_bytes": sum(f["bytes"] for f in files), "files": files})
+    write_json(data_dir / MANIFEST, {"format": 1, "licence": licence, "origins": origin, "conventions": conventions,
+                                     "total_bytes": sum(f["bytes"] for f in files), "files": files})
 
 
 def update_manifest(data_dir: Path, part: str, origin: str) -> None:
     """List the files of one more top folder, `part`, beside what the manifest says already."""
-    manifest = json.loads((data_dir / NAME).read_text(encoding="utf-8"))
+    manifest = json.loads((data_dir / MANIFEST).read_text(encoding="utf-8"))
     write_manifest(data_dir, origin=manifest["origins"] | {part: origin}, licence=manifest["licence"],
                    conventions=manifest["conventions"])
 
@@ -46,13 +45,13 @@ def verify_manifest(data_dir: Path, *, quick: bool = False) -> list[str]:
     quick: only whether the listed files are there in their full size, in a few milliseconds.
     Raises FileNotFoundError where there is no manifest, ValueError for a damaged one.
     """
-    path = data_dir / NAME
+    path = data_dir / MANIFEST
     if not path.is_file():
-        raise FileNotFoundError(f"there is no {path}; clone the repository again, or run `raf-lite data build`")
+        raise FileNotFoundError(f"there is no {path}; {how_to_mend(data_dir)}")
     try:
         listed = {f["path"]: f for f in json.loads(path.read_text(encoding="utf-8"))["files"]}
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged; clone the repository again, or run `raf-lite data build`") from error
+        raise ValueError(f"{path} is damaged; {how_to_mend(data_dir)}") from error
     if quick:
         sizes = {name: (data_dir / name).stat().st_size if (data_dir / name).is_file() else None for name in listed}
         return [f"{name} is missing" if size is None else f"{name} has {size} of {listed[name]['bytes']} bytes"
@@ -66,12 +65,37 @@ def verify_manifest(data_dir: Path, *, quick: bool = False) -> list[str]:
     return problems
 
 
+def broken(problems: list[str]) -> list[str]:
+    """Those of `verify_manifest`'s problems that matter: a file too many does no harm."""
+    return [problem for problem in problems if not problem.endswith("is not listed")]
+
+
+def how_to_mend(data_dir: Path) -> str:
+    """What makes the data folder `data_dir` whole again where raf_lite is: half a sentence."""
+    repository = clone()
+    if repository is not None and data_dir.resolve() == (repository / "data").resolve():
+        if (repository / ".git").exists() and shutil.which("git"):
+            return f"run `git checkout -- data` in the repository's folder, {repository}"
+        return f"copy data/ of the repository to {data_dir} again"
+    if data_dir == fetched_folder():
+        return "run `raf-lite data fetch`"
+    return f"copy that folder again, or run `raf-lite data build --out {data_dir}`"
+
+
 def find_data() -> Path:
-    """The folder `data/` that ships with the repository: $RAF_LITE_DATA, or beside the package, or in the working folder."""
-    candidates = [Path(p) for p in (os.environ.get("RAF_LITE_DATA"),) if p]
-    candidates += [Path(raf_lite.__file__).parent.parent / "data", Path("data")]
-    for folder in candidates:
-        if (folder / "MANIFEST.json").is_file():
+    """The folder `data/`: what $RAF_LITE_DATA names, the clone's, ./data, or what `raf-lite data fetch` left in the cache.
+
+    Raises FileNotFoundError where there is none, and where RAF_LITE_DATA names no data: nobody wants other data instead.
+    """
+    named, repository = named_data(), clone()
+    if named and named.is_dir():
+        return named
+    places = [] if named else [*([repository / "data"] if repository else []), Path("data")]
+    places.append(fetched_folder())
+    for folder in places:
+        if (folder / MANIFEST).is_file():
             return folder
-    raise FileNotFoundError(f"no data folder at {', '.join(map(str, candidates))}; run from a clone of the repository, or set "
-                            "RAF_LITE_DATA to its data/ folder")
+    if named:
+        raise FileNotFoundError(f"{ENV} names the archive {named}, which is not unpacked yet; run `raf-lite data fetch`")
+    mend = how_to_mend(places[0]) if repository else "run `raf-lite data fetch`"
+    raise FileNotFoundError(f"no data folder at {', '.join(map(str, places))}; {mend}, or set {ENV} to a data folder")

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from raf_lite.bank import ExpressionBank
-from raf_lite.viewing.blinded import BlindTest, Trial, analyse, append_answer, draw_trials, read_answers, simulate
+from raf_lite.widgets.blinded import BlindTest, Trial, analyse, append_answer, draw_trials, read_answers, simulate
 
 
 @pytest.fixture(scope="module")

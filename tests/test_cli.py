@@ -13,11 +13,22 @@ def test_verify_reports_what_changed(tmp_path, capsys):
     (tmp_path / "bank" / "a.npz").write_bytes(b"one")
     write_manifest(tmp_path, origin={"bank": "made by a test"}, licence="none", conventions={})
     assert main(["data", "verify", str(tmp_path)]) == 0
-    (tmp_path / "bank" / "a.npz").write_bytes(b"two")
     (tmp_path / "bank" / "b.npz").write_bytes(b"new")
+    assert main(["data", "verify", str(tmp_path)]) == 1
+    assert "1 problem(s); remove what is not listed" in capsys.readouterr().out
+    (tmp_path / "bank" / "a.npz").write_bytes(b"two")
     assert verify_manifest(tmp_path) == ["bank/b.npz is not listed", "bank/a.npz differs from what was built"]
     assert main(["data", "verify", str(tmp_path)]) == 1
-    assert "2 problem(s)" in capsys.readouterr().out
+    assert f"2 problem(s); copy that folder again, or run `raf-lite data build --out {tmp_path}`" in capsys.readouterr().out
+
+
+def test_the_shipped_bank_is_the_one_of_train(tmp_path, monkeypatch, capsys):
+    """Wherever the data are; and without retrieval nobody asks."""
+    (tmp_path / "MANIFEST.json").write_text("{}")
+    monkeypatch.setenv("RAF_LITE_DATA", str(tmp_path))
+    command = ["train", str(tmp_path / "capture"), "--out", str(tmp_path / "out")]
+    assert main([*command, "--retrieval", "centred"]) == 2 and str(tmp_path / "bank") in capsys.readouterr().err
+    assert main(command) == 2 and str(tmp_path / "capture") in capsys.readouterr().err
 
 
 def test_manifest_counts_bytes_and_refuses_unknown_folders(tmp_path):

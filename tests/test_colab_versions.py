@@ -30,10 +30,10 @@ from raf_lite.bank import ExpressionBank, load_truth
 from raf_lite.captures import open_capture
 from raf_lite.course import trained_avatar
 from raf_lite.manifest import find_data
-from raf_lite.viewing import Own, explorer, player
-from raf_lite.viewing.blinded import BlindTest, draw_trials
-from raf_lite.viewing.mirror import mirror
-from raf_lite.viewing.webcam import webcam
+from raf_lite.widgets import Own, explorer, player
+from raf_lite.widgets.blinded import BlindTest, draw_trials
+from raf_lite.widgets.mirror import mirror
+from raf_lite.widgets.webcam import webcam
 
 data, folder = find_data(), sys.argv[1]
 bank = ExpressionBank.load(data / "bank", "blendshapes")
@@ -79,9 +79,14 @@ def colab(tmp_path_factory):
 def test_nothing_asks_colab_for_other_versions():
     """pip leaves alone what is there and satisfies pyproject.toml."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [Requirement(r) for r in project["dependencies"] + project["optional-dependencies"]["encode"]]
+    extras = project["optional-dependencies"]
+    wanted = [Requirement(r) for r in project["dependencies"] + [*extras["lessons"], *extras["encode"]]]
+    nested = {extra for r in wanted if r.name == "raf_lite" for extra in r.extras}
+    assert nested == {"captures"}
+    wanted += map(Requirement, extras["captures"])
     there = COLAB | LARGE
     assert {r.name for r in wanted} >= COLAB.keys() | {"torch", "numpy"}
+    assert "jupyterlab" not in {r.name for r in wanted}, "Colab has its own notebooks"
     assert [str(r) for r in wanted if r.name in there and there[r.name] not in r.specifier] == []
     assert "3.13" in Requirement(f"python{project['requires-python']}").specifier
 

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import ROOT
 
-from raf_lite import doctor
+from raf_lite import _install, doctor
 from raf_lite.cli import main
 from raf_lite.doctor import CHECKS, ESSENTIAL, diagnose
 
@@ -64,7 +64,10 @@ def test_its_limits_are_the_projects():
     ({"a": "OK", "b": "OK"}, 0, "The course runs here."),
     ({"a": "mend", "b": "OK"}, 0, "The course runs here. Better with a mend: a."),
     ({"a": "mend", "b": "STOP", "c": "STOP"}, 1,
-     "The course cannot run here yet. First mend: b, c; then run raf-lite doctor again."),
+     "The course cannot run here yet. First mend: b, c; then run raf-lite doctor again. Retrieval, bank, splatting and "
+     "avatar can be used already."),
+    ({"torch": "OK", "faiss": "STOP"}, 1,
+     "The course cannot run here yet. First mend: faiss; then run raf-lite doctor again."),
 ])
 def test_only_what_stops_the_course_makes_the_status_1(monkeypatch, capsys, sentences, status, end):
     def check(state):
@@ -100,7 +103,40 @@ def test_python_too_old_and_too_new(monkeypatch):
 def test_packages_that_are_missing(lacks):
     lacks("safetensors", "anywidget")
     state, sentence = diagnose("packages")
-    assert state == "STOP" and sentence.startswith("safetensors, anywidget not installed; run `make setup`")
+    assert state == "STOP" and sentence.startswith("safetensors is missing; run `make setup`")
+    state, sentence = diagnose("extras")
+    assert state == "STOP" and sentence.startswith("not whole: 'lessons' (anywidget is missing); run `make setup`")
+
+
+def test_without_mediapipe_the_course_runs(lacks):
+    lacks("mediapipe")
+    state, sentence = diagnose("extras")
+    assert state == "mend" and sentence.startswith("not whole: 'encode' (mediapipe is missing)")
+
+
+def test_packages_that_are_too_old_or_too_new(monkeypatch):
+    real = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: {"av": "14.0.1", "numba": "0.60.0"}.get(name) or real(name))
+    assert diagnose("packages")[1].startswith("numba 0.60.0 is not >=0.61; run")
+    assert diagnose("extras")[1].startswith("not whole: 'captures' (av 14.0.1 is not >=17), 'lessons' (av 14.0.1 is not >=17), ")
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: ["numpy<2"])
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "2.5.5")
+    assert diagnose("packages")[1].startswith("numpy 2.5.5 is not <2; run")
+
+
+def test_outside_a_clone_every_mend_is_pips(monkeypatch, lacks):
+    monkeypatch.setattr(_install, "clone", lambda: None)
+    lacks("faiss-cpu", "plotly", "jupyterlab", "mediapipe")
+    for name in ("packages", "extras", "kernel", "encoder"):
+        sentence = diagnose(name)[1]
+        assert "make" not in sentence and '-m pip install "raf_lite[' in sentence, sentence
+
+
+def test_an_environment_that_cannot_be_written_to(monkeypatch):
+    assert diagnose("place")[0] == "OK"
+    monkeypatch.setattr(doctor.os, "access", lambda path, mode: False)
+    state, sentence = diagnose("place")
+    assert state == "mend" and sentence.endswith("make an environment of your own with `python -m venv`, and install there")
 
 
 def test_raf_lite_itself_not_installed(monkeypatch):
@@ -244,9 +280,13 @@ def test_data_that_are_not_whole(data_dir, tmp_path, monkeypatch):
     film.write_bytes(film.read_bytes()[:-1] + b"x")
     (tmp_path / "bank" / "truth.npz").unlink()
     state, sentence = diagnose("data")
-    assert state == "STOP" and "bank/truth.npz is listed but missing and 1 more; in a clone, `git checkout -- data`" in sentence
+    assert state == "STOP" and "bank/truth.npz is listed but missing and 1 more; copy that folder again" in sentence
     (tmp_path / "MANIFEST.json").write_text('{"files": [')
     assert diagnose("data")[0] == "STOP" and "MANIFEST.json is damaged" in diagnose("data")[1]
+    monkeypatch.setenv("RAF_LITE_DATA", str(tmp_path / "gone"))
+    state, sentence = diagnose("data")
+    assert state == "STOP" and sentence == f"RAF_LITE_DATA names {tmp_path / 'gone'}, which is not there; correct it, or unset " \
+                                           "RAF_LITE_DATA"
 
 
 def test_without_the_encoder_the_course_goes_on(tmp_path, monkeypatch, lacks):

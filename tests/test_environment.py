@@ -6,23 +6,44 @@ import subprocess
 import sys
 import tomllib
 
+import pytest
 from conftest import ROOT
+from packaging.requirements import Requirement
 
 import raf_lite
 
 
 def requirements():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = project["optional-dependencies"]
-    return project, {*project["dependencies"], *extras["encode"], *extras["dev"], *extras["docs"]}
+    return project, {line for extra in ([], *project["optional-dependencies"].values()) for line in extra} \
+        | set(project["dependencies"])
 
 
-def test_environment_yml_says_the_same_as_pyproject():
-    lines = (ROOT / "environment.yml").read_text().splitlines()
-    pip = {line.strip()[2:] for line in lines[lines.index("  - pip:") + 1:]} - {"-e ."}
-    project, wanted = requirements()
-    assert pip == wanted
+def test_environment_yml_and_setup_install_every_extra_but_gpu():
+    project, _ = requirements()
+    lines = (ROOT / "environment.yml").read_text(encoding="utf-8").splitlines()
     assert f"  - python{project['requires-python']}" in lines
+    for text in (lines[-1], (ROOT / "tools" / "setup.sh").read_text(encoding="utf-8")):
+        (asked,) = re.findall(r"-e '?\.\[([\w,]+)\]", text)
+        assert reached(project, asked.split(",")) == project["optional-dependencies"].keys() - {"gpu"}
+
+
+def reached(project, extras):
+    """Extras, and those that they ask for in turn."""
+    found, wanted = set(), list(extras)
+    while wanted:
+        extra = wanted.pop()
+        found.add(extra)
+        for line in map(Requirement, project["optional-dependencies"][extra]):
+            wanted += line.extras if line.name == "raf_lite" else ()
+    return found
+
+
+def test_setup_and_matrix_leave_out_the_same_dependencies():
+    """What comes without its dependencies is the same in both."""
+    setup, matrix = ((ROOT / "tools" / name).read_text(encoding="utf-8") for name in ("setup.sh", "matrix.py"))
+    listed = re.search(r"--no-deps ([\w.= ]+)", setup)[1].split()
+    assert listed == re.findall(r'"([\w]+==[\d.]+)"', re.search(r"WITHOUT_DEPENDENCIES = \((.*?)\)", matrix)[1])
 
 
 def test_version_is_one():
@@ -32,7 +53,7 @@ def test_version_is_one():
 
 
 def test_every_import_of_the_package_is_declared():
-    declared = {re.split(r"[<>=]", r)[0].lower().replace("-", "_") for r in requirements()[1]} | {"gsplat"}
+    declared = {Requirement(r).name.lower().replace("-", "_") for r in requirements()[1]} | {"gsplat"}
     modules = {"pil": "pillow", "faiss": "faiss_cpu", "flip_evaluator": "flip_evaluator"}
     imported = set()
     for path in (ROOT / "raf_lite").rglob("*.py"):
@@ -44,14 +65,20 @@ def test_every_import_of_the_package_is_declared():
     assert foreign <= declared, f"not declared: {sorted(foreign - declared)}"
 
 
-def test_the_package_imports_without_mediapipe_gsplat_or_a_notebook():
-    code = ("import sys; sys.modules.update(dict.fromkeys(('mediapipe', 'gsplat', 'cv2', 'IPython'))); "
-            "import raf_lite.captures, raf_lite.descriptors, raf_lite.bank, raf_lite.retrieval, raf_lite.splatting, "
-            "raf_lite.avatar, raf_lite.training")
+@pytest.mark.parametrize("absent, rooms", [
+    (("av", "pandas", "torchmetrics", "flip_evaluator", "plotly", "ipywidgets", "anywidget", "IPython", "openTSNE", "psutil",
+      "mediapipe", "gsplat", "cv2", "matplotlib"),
+     "captures descriptors bank retrieval splatting avatar training export viewing doctor cli"),
+    (("flip_evaluator", "openTSNE", "mediapipe", "gsplat", "cv2"), "evaluation widgets course demo study.grading"),
+])
+def test_what_can_be_imported_without_its_extras(absent, rooms):
+    code = f"import sys; sys.modules.update(dict.fromkeys({absent})); " + \
+           "; ".join(f"import raf_lite.{room}" for room in rooms.split())
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 def test_ci_runs_make_test_and_readme_names_both_commands():
-    assert "make test" in (ROOT / ".ci" / "run").read_text()
+    steps = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "make test" in steps and "tools/matrix.py --must 3.13-newest 3.11-floors" in steps
     readme = (ROOT / "README.md").read_text()
     assert "make demo" in readme and "make test" in readme

@@ -7,8 +7,9 @@ import pytest
 from test_viewing import Reader
 
 from raf_lite.bank import ExpressionBank, load_truth
-from raf_lite.viewing import Own, coverage, explorer, map_bank
-from raf_lite.viewing.explorer import Search, static_explorer
+from raf_lite.viewing import coverage, map_bank
+from raf_lite.widgets import Own, explorer
+from raf_lite.widgets.explorer import Search, static_explorer
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from raf_lite import Session, course
 from raf_lite.captures import open_capture
 from raf_lite.descriptors.encode_video import encode_video
 from raf_lite.viewing import drive_video
-from raf_lite.viewing.mirror import LiveDriver, Mirror, mirror
+from raf_lite.widgets.mirror import LiveDriver, Mirror, mirror
 
 
 @pytest.fixture(scope="module")
@@ -145,9 +145,9 @@ def lab_page(tmp_path_factory):
     """(address of a JupyterLab with one page, its folder, a function that starts a browser with these arguments)."""
     pytest.importorskip("jupyterlab", reason="the browser test needs JupyterLab (the extra `dev`)")
     folder = tmp_path_factory.mktemp("page")
-    source = ("from raf_lite import Session\nfrom raf_lite.course import trained_avatar\nfrom raf_lite.viewing import mirror\n"
+    source = ("from raf_lite import Session\nfrom raf_lite.course import trained_avatar\nfrom raf_lite.widgets import mirror\n"
               "mirror(trained_avatar('baseline', Session('cpu', True)))")
-    recorder = "from raf_lite.viewing import webcam\nwebcam('made/me.webm', 3)"
+    recorder = "from raf_lite.widgets import webcam\nwebcam('made/me.webm', 3)"
     cells = [{"cell_type": "code", "id": f"cell-{k}", "metadata": {}, "execution_count": None, "outputs": [], "source": text}
              for k, text in enumerate((source, recorder))]
     metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}

@@ -11,7 +11,7 @@ import torch
 from raf_lite.avatar import GaussianAvatar, Similarity
 from raf_lite.export import write_player
 from raf_lite.export.player import player_script, player_style, spark_bytes
-from raf_lite.viewing import Player, player
+from raf_lite.widgets import Player, player
 
 KEYS = ("_esm", "_css", "spark", "content")
 
@@ -102,5 +102,5 @@ def test_what_cannot_be_played_is_refused():
 @pytest.mark.parametrize("first", ["raf_lite.export", "raf_lite.viewing"])
 def test_either_room_can_be_imported_first(first):
     """The two need each other: the page needs a camera from viewing, the widget the page's code."""
-    code = f"import {first}; from raf_lite.viewing import player, Player; from raf_lite.export import write_player"
+    code = f"import {first}; from raf_lite.widgets import player, Player; from raf_lite.export import write_player"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -2,6 +2,8 @@
 
 import importlib.metadata
 import importlib.util
+import json
+import os
 import shutil
 import subprocess
 import sys
@@ -85,9 +87,9 @@ def test_shipped_data_that_are_missing_or_half_copied(data_dir, tmp_path, monkey
     (tmp_path / "bank" / "truth.npz").unlink()
     raf_lite.setup(minutes_cpu=1)
     said = capsys.readouterr().out
-    assert f"WARNING: 2 of the shipped files in {tmp_path} are not whole (bank/bank.json has 10 of {whole} bytes)" in said
+    assert f"WARNING: 2 of the shipped files in {tmp_path} are not whole (bank/bank.json has 10 of {whole} bytes); copy" in said
     (tmp_path / "MANIFEST.json").write_text('{"files": [')
-    with pytest.raises(ValueError, match="MANIFEST.json is damaged; clone the repository again"):
+    with pytest.raises(ValueError, match="MANIFEST.json is damaged; copy that folder again"):
         raf_lite.setup(minutes_cpu=1)
 
 
@@ -118,6 +120,7 @@ def test_with_an_address_every_first_cell_stays_short_and_every_badge_points_the
         notebook = course.build(name, False)
         lines = first_cell(notebook).splitlines()
         assert len(lines) <= 6 and ADDRESS in lines[1] and "raf_lite.setup(" in lines[-1]
+        assert [line.endswith("# Colab only") for line in lines] == [True, True] + [False] * (len(lines) - 2)
         assert f"github/somebody/raf/blob/main/notebooks/{name}.ipynb" in notebook.cells[0].source
         assert "raf_lite_course" not in "".join(c.source for c in notebook.cells[2:])
 
@@ -130,10 +133,13 @@ def test_an_address_of_another_kind_is_refused(monkeypatch):
             course.build("00_start_here", False)
 
 
-def test_the_command_rewrites_badges_and_keeps_outputs(published, tmp_path, monkeypatch):
+def test_the_command_rewrites_badges_and_the_datas_address_and_keeps_outputs(published, tmp_path, monkeypatch):
     shutil.copytree(ROOT / "notebooks" / "sources", tmp_path / "notebooks" / "sources")
     name = "02_expression_descriptors"
     shutil.copy(ROOT / "notebooks" / f"{name}.ipynb", tmp_path / "notebooks")
+    (tmp_path / "raf_lite").mkdir()
+    record = tmp_path / "raf_lite" / "data_release.json"
+    record.write_text('{"url": "", "sha256": "0123456789abcdef", "bytes": 1}')
     monkeypatch.setattr(course, "NOTEBOOKS", tmp_path / "notebooks")
     monkeypatch.setattr(sys, "argv", ["course.py", name])
     path = tmp_path / "notebooks" / f"{name}.ipynb"
@@ -145,27 +151,31 @@ def test_the_command_rewrites_badges_and_keeps_outputs(published, tmp_path, monk
     assert sum(map(bool, before)) > 5
     course.main()
     assert ADDRESS in first_cell(nbformat.read(path, 4)) and outputs() == before
+    url = f"{ADDRESS}/releases/download/data-0123456789ab/raf_lite_data-0123456789ab.tar"
+    assert json.loads(record.read_text()) == {"url": url, "sha256": "0123456789abcdef", "bytes": 1}
     monkeypatch.setattr(course, "read_manifest", lambda: manifest)  # and back
     course.main()
-    assert ADDRESS not in path.read_text() and outputs() == before
+    assert ADDRESS not in path.read_text() and outputs() == before and json.loads(record.read_text())["url"] == ""
 
 
-def run_first_lines(monkeypatch, tmp_path, *, colab, installed):
+def run_first_lines(monkeypatch, *, colab, installed, cuda=False):
     """Run what is put before the first cell; returns the commands that it gave to the shell."""
     commands = []
     shell = types.SimpleNamespace(system=lambda command: commands.append(command))
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: installed or None)
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}" if cuda and name == "nvidia-smi" else None)
     if colab:
         monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
     exec(course.colab_lines(ADDRESS), {"get_ipython": lambda: shell})
     return commands
 
 
-def test_only_colab_without_raf_lite_fetches_it(monkeypatch, tmp_path):
-    assert run_first_lines(monkeypatch, tmp_path, colab=False, installed=False) == []
-    assert run_first_lines(monkeypatch, tmp_path, colab=True, installed=True) == []
-    (command,) = run_first_lines(monkeypatch, tmp_path, colab=True, installed=False)
+@pytest.mark.parametrize("cuda, extras", [(False, "lessons,encode"), (True, "lessons,encode,gpu")])
+def test_only_colab_without_raf_lite_fetches_it(monkeypatch, tmp_path, cuda, extras):
+    assert run_first_lines(monkeypatch, colab=False, installed=False, cuda=cuda) == []
+    assert run_first_lines(monkeypatch, colab=True, installed=True, cuda=cuda) == []
+    (command,) = run_first_lines(monkeypatch, colab=True, installed=False, cuda=cuda)
     assert sys.path[-1] == "raf_lite_course"
     # The shell takes the line as it was meant, and goes on where the clone is there already.
     tools = tmp_path / "bin"
@@ -175,4 +185,20 @@ def test_only_colab_without_raf_lite_fetches_it(monkeypatch, tmp_path):
         (tools / tool).chmod(0o755)
     subprocess.run(["/bin/sh", "-c", command], env={"PATH": str(tools)}, check=True)
     assert (tmp_path / "log").read_text().splitlines() == [
-        "git", "clone", "-q", "--depth", "1", ADDRESS, "raf_lite_course", "pip", "install", "-q", "-e", "raf_lite_course[encode]"]
+        "git", "clone", "-q", "--depth", "1", ADDRESS, "raf_lite_course",
+        "pip", "install", "-q", "-e", f"raf_lite_course[{extras}]"]
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(extras.split(",")) <= declared.keys()
+
+
+def test_the_clone_that_colab_makes_brings_its_data(tmp_path):
+    """In a kernel that finds raf_lite in `raf_lite_course` of its working folder, as the first cell leaves it."""
+    repository = tmp_path / "raf_lite_course"
+    (repository / "tools").mkdir(parents=True)
+    for name in ("raf_lite", "data", "pyproject.toml", "tools/setup.sh"):
+        (repository / name).symlink_to(ROOT / name)
+    code = ("import sys; sys.path.insert(0, 'raf_lite_course'); from raf_lite.manifest import find_data; import os; "
+            "os.chdir('/'); print(find_data())")
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "RAF_LITE_DATA")}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.stdout == f"{repository / 'data'}\n", done.stderr

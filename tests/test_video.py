@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from raf_lite.captures.video import probe_video, read_video, write_video
+from raf_lite.captures.video import count_frames, probe_video, quarter_turns, read_video, write_video
 
 
 def moving_gradient(frames: int, height: int = 64, width: int = 96) -> np.ndarray:
@@ -88,6 +88,23 @@ def test_unusable_frames_leave_the_old_file(tmp_path, frames, gray, message):
         write_video(path, frames, 24, gray=gray)
     assert "v.mp4" in str(error.value)
     assert path.read_bytes() == b"what stood here" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_title_that_is_not_utf8_is_no_damage(tmp_path):
+    path = tmp_path / "camera.mp4"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "CafE"
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        stream.metadata["handler_name"] = "CamEra"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((32, 32, 3), 90, np.uint8), format="rgb24")))
+        container.mux(stream.encode(None))
+    data = path.read_bytes()
+    assert data.count(b"CafE") == 1 and data.count(b"CamEra") == 1
+    path.write_bytes(data.replace(b"CafE", b"Caf\xe9").replace(b"CamEra", b"Cam\xe9ra"))  # the same letters in Latin-1
+    assert (probe_video(path).width, count_frames(path), quarter_turns(path)) == (32, 1, 0)
+    film = read_video(path)
+    assert film.shape == (1, 32, 32, 3) and np.abs(film.astype(int) - 90).max() <= 3
 
 
 def test_missing_video(tmp_path):

@@ -11,7 +11,6 @@ import pytest
 
 from raf_lite.captures import open_capture
 from raf_lite.viewing import (
-    LiveTraining,
     caption_panels,
     comparison_frames,
     comparison_video,
@@ -21,6 +20,7 @@ from raf_lite.viewing import (
     write_report,
 )
 from raf_lite.viewing.video import CAPTION_HEIGHT, MAX_BYTES
+from raf_lite.widgets import LiveTraining
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from lab import FAKE_CAMERA, jupyterlab, launch, open_notebook, playwright
 
 from raf_lite.captures import open_capture, read_video, write_video
 from raf_lite.captures.video import probe_video
-from raf_lite.viewing import webcam
-from raf_lite.viewing.webcam import MOST_BYTES, Webcam, camera_script
+from raf_lite.widgets import webcam
+from raf_lite.widgets.webcam import MOST_BYTES, Webcam, camera_script
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def test_jupyterlab_records_a_file_that_the_reader_reads(running, tmp_path):
     pytest.importorskip("jupyterlab", reason="the browser test needs JupyterLab (the extra `dev`)")
     folder = tmp_path / "lab"
     folder.mkdir()
-    source = "from raf_lite.viewing import webcam\nwebcam('made/me.webm', 3)"
+    source = "from raf_lite.widgets import webcam\nwebcam('made/me.webm', 3)"
     cell = {"cell_type": "code", "id": "a", "metadata": {}, "execution_count": None, "outputs": [], "source": source}
     metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     (folder / "page.ipynb").write_text(json.dumps({"cells": [cell], "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}))

@@ -6,8 +6,9 @@
 - In a code cell tagged "exercise", lines from `# SOLUTION` to `# END` are the solution; learners get `raise NotImplementedError`.
 - In a text cell, `{{solution}}` is the solution of the exercise before it; `{{minutes_cpu}}` and other fields come from
   `notebooks/manifest.toml`, as do the badges of `{{badges}}`.
-- Once the manifest says where the repository is published, badges point there, and the first cell of a lesson that was opened in
-  Colab fetches what is missing. So after a change of that one line, run this without --execute: it rewrites both.
+- Once the manifest says where the repository is published, badges point there, the first cell of a lesson that was opened in
+  Colab fetches what is missing, and `raf-lite data fetch` knows the archive of tools/release_data.py there. So after a change of
+  that one line, run this without --execute: it rewrites all three.
 
 Outputs of a notebook stay while its code cells stay; the lines for Colab do not count. --execute runs the learner's version, in
 full mode unless RAF_FAST is set; the solutions are kept without outputs and run by the tests.
@@ -18,12 +19,15 @@ from __future__ import annotations
 import argparse
 import copy
 import functools
+import json
 import re
 import tomllib
 from pathlib import Path
 
 import jupytext
 import nbformat
+
+from raf_lite._files import write_json
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 # Ends each line that `build` puts in front of the first cell.
@@ -63,15 +67,36 @@ def colab_lines(repository: str) -> str:
     """What the first cell begins with: in Colab, where raf_lite is missing, fetch the repository and what raf_lite needs.
 
     The clone stays, since data/ is not a part of the package; its name is not the package's, or an unfinished clone would pass
-    for one. pip leaves alone what is there and new enough. What it installs so is found by the next kernel, hence the path for
-    this one. "" while the repository has no address.
+    for one. pip leaves alone what is there and new enough; the extra `lessons` has no JupyterLab, which Colab has no use for, and
+    gsplat comes where there is a GPU. What pip installs so is found by the next kernel, hence the path for this one. "" while the
+    repository has no address.
     """
     if not repository:
         return ""
-    return (f"import importlib.util, sys{_COLAB}\n"
+    return (f"import importlib.util, shutil, sys{_COLAB}\n"
             f'if "google.colab" in sys.modules and not importlib.util.find_spec("raf_lite"): get_ipython().system("git clone -q '
-            f"--depth 1 {repository} raf_lite_course; pip install -q -e 'raf_lite_course[encode]'\"); "
-            f'sys.path.append("raf_lite_course"){_COLAB}\n')
+            f"--depth 1 {repository} raf_lite_course; pip install -q -e 'raf_lite_course[lessons,encode\" + "
+            f'",gpu" * bool(shutil.which("nvidia-smi")) + "]\'"); sys.path.append("raf_lite_course"){_COLAB}\n')
+
+
+def archive_name(sha256: str) -> str:
+    """The name of the data's archive of that sha256."""
+    return f"raf_lite_data-{sha256[:12]}.tar"
+
+
+def record_path() -> Path:
+    """The record of the data's archive, a part of the package."""
+    return NOTEBOOKS.parent / "raf_lite" / "data_release.json"
+
+
+def write_data_url() -> str:
+    """Write into the archive's record where it is published, and return that; "" while the repository has no address."""
+    repository, record = read_manifest()["repository"], json.loads(record_path().read_text(encoding="utf-8"))
+    check_repository(repository)
+    release = f"{repository}/releases/download/data-{record['sha256'][:12]}"
+    url = f"{release}/{archive_name(record['sha256'])}" if repository else ""
+    write_json(record_path(), record | {"url": url})
+    return url
 
 
 def build(name: str, solved: bool) -> nbformat.NotebookNode:
@@ -154,7 +179,7 @@ def execute(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def main() -> None:
-    """Write both versions of the lessons."""
+    """Write both versions of the lessons, and where the data are published."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help="lessons (default: all)")
     parser.add_argument("--execute", action="store_true", help="run the learner's version")
@@ -167,6 +192,7 @@ def main() -> None:
             path.parent.mkdir(exist_ok=True)
             nbformat.write(notebook, path)
             print(path.relative_to(NOTEBOOKS.parent))
+    write_data_url()
 
 
 if __name__ == "__main__":

@@ -183,7 +183,7 @@ for people in (1, 5, 20, 220):
 # Try: a row far from all crosses. The same row with the true error shown. Colour by distance: which faces have no near neighbour?
 
 # %%
-from raf_lite.viewing import Own, explorer
+from raf_lite.widgets import Own, explorer
 pictures = np.concatenate([capture.frames(s, capture.encoder_camera)[:, ::4, ::4] for s in sequences])
 explored = explorer(bank, own=Own(own, pictures, wanted), weights=truth)
 explored
@@ -197,7 +197,7 @@ print(f"rows farther from our person's frames than these are from each other: {1
 
 # %%
 from raf_lite.viewing import show_strip
-from raf_lite.viewing.explorer import Search
+from raf_lite.widgets.explorer import Search
 pictured = bank.thumbnail_rows
 hole = int(pictured[away[pictured].argmax()])
 found = Search(bank, weights=truth, k=5).neighbours(hole)
@@ -219,7 +219,7 @@ show_strip([bank.thumbnail(hole)] + [bank.thumbnail(int(r)) for r in found.rows]
 # **Predict:** how many of twelve will you answer with the nearest? Guessing gives six.
 
 # %%
-from raf_lite.viewing.blinded import BlindTest, analyse, draw_trials, simulate
+from raf_lite.widgets.blinded import BlindTest, analyse, draw_trials, simulate
 trials = draw_trials(bank, 12, np.random.default_rng(0), centred=True)
 answers = "out/03_the_expression_bank/answers.csv"
 BlindTest(bank, trials, rater="me", path=answers)

@@ -100,7 +100,7 @@ with raf_lite.exercise(1):
 # **Predict:** what will be right first: the shape of the head, or the mouth?
 
 # %%
-from raf_lite.viewing import LiveTraining
+from raf_lite.widgets import LiveTraining
 avatar = trainer.train(resume=True, watch=LiveTraining())
 
 # %% [markdown]

@@ -221,7 +221,7 @@ print("every error is a number above zero:", all(v > 0 for e in errors.values() 
 
 # %%
 from raf_lite.training import Trainer, TrainingSet
-from raf_lite.viewing import LiveTraining
+from raf_lite.widgets import LiveTraining
 config = lesson_config(session, "centred")
 training_set = TrainingSet.from_capture(capture, config)
 trainer = Trainer(training_set, config, avatar_folder("centred", session), bank=bank, device=session.device)

@@ -332,7 +332,7 @@ for sign in (-2, 2):
 # ever moved in training. What will each do to the face?
 
 # %%
-from raf_lite.viewing import player
+from raf_lite.widgets import player
 raw, rest = drivers["102"].descriptors("FREE", "blendshapes"), drivers["102"].neutral[1]
 sequences = {"driver 102, as it is": driving_descriptors(baseline, raw),
              "driver 102, relative to neutral": driving_descriptors(baseline, raw, rest),

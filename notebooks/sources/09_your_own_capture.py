@@ -338,7 +338,7 @@ print("the worst is off by more than half of the expression:", max(damage.values
 # `VIDEO = OUT / "me.webm"` in section 1 and run that cell again, and the one below this one.
 
 # %%
-from raf_lite.viewing import webcam
+from raf_lite.widgets import webcam
 webcam(OUT / "me.webm", seconds=8)
 
 # %%
@@ -356,7 +356,7 @@ else:
 # While a cell runs, the avatar waits.
 
 # %%
-from raf_lite.viewing import mirror
+from raf_lite.widgets import mirror
 mirror(avatar)
 
 # %% [markdown]
@@ -365,7 +365,7 @@ mirror(avatar)
 # %%
 # NBVAL_CHECK_OUTPUT
 import time
-from raf_lite.viewing import LiveDriver
+from raf_lite.widgets import LiveDriver
 live, took, seen = LiveDriver(avatar, 256), [], []
 for t, picture in enumerate(driver.frames("FREE", driver.encoder_camera)[:12 if session.fast else 48]):
     began = time.perf_counter()

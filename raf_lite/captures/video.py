@@ -10,16 +10,24 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import av
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace
 
 from raf_lite._files import atomic_path
+from raf_lite._install import deferred
+
+if TYPE_CHECKING:
+    import av
+else:  # captures of pictures, cameras and avatars do without films
+    av = deferred("av", "captures")
 
 # x264's newest vector code gives other bytes at each run for some small frames (its macroblock tree with B-frames); its SSE2
 # code is as fast here and gives the plain C code's bytes, every time.
 _X264_ASM = "sse2" if platform.machine().lower() in ("x86_64", "amd64") else "0"
+
+# swscale's SWS_BILINEAR | SWS_ACCURATE_RND | SWS_FULL_CHR_H_INT, in numbers: av names the last two from version 18 only.
+_ROUNDED = 1 << 1 | 1 << 18 | 1 << 13
 
 _MOST_FPS = 300  # above it a header tells its unit of time, mostly milliseconds, instead of a rate
 
@@ -35,7 +43,7 @@ def write_video(path: str | os.PathLike, frames: Iterable[np.ndarray], fps: floa
     (OpenCV, hence `nersemble_data`) then show the same picture. One encoder thread, since x264's output varies with them.
     Raises ValueError that names the file and frame: no frames, wrong shape or dtype, odd size, size that changes.
     """
-    path = Path(path)
+    path, reformatter = Path(path), av.video.reformatter
     channels = "[H, W]" if gray else "[H, W, 3]"
     size = None
     with atomic_path(path) as tmp:
@@ -58,8 +66,8 @@ def write_video(path: str | os.PathLike, frames: Iterable[np.ndarray], fps: floa
                     raise ValueError(f"{path}: frame {index} is {frame.shape[1]}x{frame.shape[0]} (WxH), the ones before it "
                                      f"{size[1]}x{size[0]}; give all frames one size")
                 picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="gray" if gray else "rgb24")
-                container.mux(stream.encode(picture.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU601,
-                                                             dst_color_range=ColorRange.MPEG)))
+                container.mux(stream.encode(picture.reformat(format="yuv420p", dst_colorspace=reformatter.Colorspace.ITU601,
+                                                             dst_color_range=reformatter.ColorRange.MPEG)))
             if size is None:
                 raise ValueError(f"{path}: there are no frames to write; give at least one")
             container.mux(stream.encode(None))
@@ -124,6 +132,11 @@ def iter_video(path: str | os.PathLike, *, crop: tuple[int, int, int, int] | Non
     file's pixels, once turned. downscale: whole factor n; each output pixel is the mean of an n x n block, rows and columns that
     fill no whole block being dropped, so that intrinsics scale by exactly 1/n.
 
+    Colours follow the film's tags of matrix (BT.601 or BT.709) and range. As in FFmpeg and OpenCV, a film of any size that tells
+    no matrix is BT.601, one that tells no range is limited; some players take untagged HD for BT.709. Limited range comes out
+    up to 3 levels too dark (1 in the mean), as FFmpeg's fast conversion rounds down; full range is rounded to nearest. A
+    transfer function is not applied: the values are what a screen is given.
+
     Raises FileNotFoundError (no such file) or ValueError (not a video, crop outside; truncated or damaged: once the frames before
     the damage are out).
     """
@@ -147,7 +160,10 @@ def iter_video(path: str | os.PathLike, *, crop: tuple[int, int, int, int] | Non
                     break
                 left_out += packet.is_discard
                 for picture in packet.decode():
-                    image = picture.to_ndarray(format="gray" if gray else "rgb24")
+                    # The fast conversion rounds down, up to 2 levels. What a camera or a screen recorder writes in full range is
+                    # worth a third more time; the mass of films, in limited range, is not.
+                    rounding = _ROUNDED if picture.color_range == av.video.reformatter.ColorRange.JPEG else None
+                    image = picture.to_ndarray(format="gray" if gray else "rgb24", interpolation=rounding)
                     image = np.rot90(image, turns) if turns else image
                     yield _box_average(image[top:top + height, left:left + width], downscale)
                     count += 1
@@ -176,7 +192,12 @@ def _open_video(path: str | os.PathLike) -> Iterator[tuple[av.container.InputCon
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no video {path}; check the folder, or download or write it again")
     try:
-        container = av.open(str(path), metadata_errors="replace")
+        try:
+            container = av.open(str(path))
+        except UnicodeDecodeError:
+            # A title that is not UTF-8, as old cameras write. Only av below 19 raises this, and only it knows this argument;
+            # newer ones keep such bytes.
+            container = av.open(str(path), metadata_errors="replace")
     except av.error.FFmpegError as error:
         raise ValueError(f"{path} cannot be opened as a video ({error.strerror}); it is truncated or damaged: copy or write it "
                          "again") from error

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from raf_lite._install import how_to_install
 from raf_lite.descriptors.encoder import Encoding, frame_list
 from raf_lite.descriptors.mediapipe_model import face_landmarker_path
 
@@ -176,8 +177,8 @@ class MediaPipeEncoder:
 
 def _make_landmarker(num_faces: int) -> tuple[Any, Any]:
     """A Face Landmarker in IMAGE mode, and a function from a uint8 image to MediaPipe's image type."""
-    missing = ("MediaPipe cannot be loaded ({}); run `pip install mediapipe` and, on a bare Debian or Ubuntu, "
-               "`apt-get install libegl1 libgles2`")
+    missing = f"MediaPipe cannot be loaded ({{}}); {how_to_install('encode')} and, on a bare Debian or Ubuntu, " \
+              "`apt-get install libegl1 libgles2`"
     try:
         import mediapipe
         from mediapipe.tasks.python import BaseOptions, vision

@@ -1,6 +1,9 @@
 """Grading: metrics, face regions, the self- and cross-driving protocols."""
 
-from raf_lite.evaluation.protocols import GROUPS, NOISE_FLOOR, change_from_baseline, driving_cases, evaluate, frame_errors
+from raf_lite._install import needs
+
+with needs("captures"):
+    from raf_lite.evaluation.protocols import GROUPS, NOISE_FLOOR, change_from_baseline, driving_cases, evaluate, frame_errors
 from raf_lite.evaluation.regions import REGIONS, face_regions
 
 __all__ = ["GROUPS", "NOISE_FLOOR", "REGIONS", "change_from_baseline", "driving_cases", "evaluate", "face_regions",

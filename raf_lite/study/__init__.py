@@ -4,3 +4,9 @@
 `execute` does them, `selecting` makes the choice that is then confirmed, `tables`, `statistics` and `report` say what came out,
 `retrieval_quality` compares neighbours with the truth.
 """
+
+from raf_lite._install import needs
+
+with needs("captures"):
+    import pandas as _pandas  # noqa: F401
+    import torchmetrics as _torchmetrics  # noqa: F401

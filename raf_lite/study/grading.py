@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import flip_evaluator
 import numpy as np
 import torch
 from torchmetrics.functional.image import structural_similarity_index_measure
@@ -86,6 +85,8 @@ def picture_errors(images: np.ndarray, answers: Mapping[str, np.ndarray], only_m
     if only_mae:
         return out
     squared = np.square(shown - truth).mean(-1)
+    import flip_evaluator  # here, since not every system has it and grades of regions alone do without
+
     out["psnr"] = {r: -10 * np.log10(np.maximum(mean(squared, masks[r]), 1e-10)) for r in REGIONS}
     similar, perceived = np.full((2, *absolute.shape), np.nan, np.float32)
     for t in range(0, len(shown), 2):

@@ -5,15 +5,19 @@ from __future__ import annotations
 import base64
 import html
 import io
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from PIL import Image
 
 from raf_lite._files import atomic_path
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;color:#1a1a1a;background:#fff;max-width:1080px;margin:2rem auto;padding:0 1rem}
@@ -45,7 +49,7 @@ DIGITS = {"views": 0, "psnr": 2, "psnr_face": 2, "ssim": 4, "flip": 4, "landmark
 
 
 def _cell(column: str, value: float) -> str:
-    return "–" if pd.isna(value) else f"{value:.{DIGITS.get(column, 2)}f}"
+    return "–" if math.isnan(value) else f"{value:.{DIGITS.get(column, 2)}f}"
 
 
 def table_html(table: pd.DataFrame, caption: str) -> str:

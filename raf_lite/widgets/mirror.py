@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 from raf_lite.avatar import GaussianAvatar
 from raf_lite.descriptors import MediaPipeEncoder
 from raf_lite.viewing.driving import frontal_camera, turned
-from raf_lite.viewing.webcam import camera_script
+from raf_lite.widgets.webcam import camera_script
 
 MOST_BYTES = 4 << 20  # of one picture; mirror.js sends a hundredth of that
 _FLIP = np.diag([1.0, -1.0, -1.0])  # between MediaPipe's OpenGL axes and OpenCV's

@@ -10,6 +10,7 @@ import ipywidgets as widgets
 import numpy as np
 import plotly.graph_objects as go
 
+from raf_lite._install import how_to_install
 from raf_lite.bank import ExpressionBank
 from raf_lite.viewing.figures import strip_html
 from raf_lite.viewing.maps import coverage, map_bank
@@ -236,7 +237,7 @@ def explorer(bank: ExpressionBank, *, own: Own | None = None, weights: np.ndarra
     except ImportError as error:  # plotly's FigureWidget needs anywidget, which plotly does not ask for
         from IPython.display import HTML, display
 
-        print(f"No widgets here ({error}), so this is a picture of the map; pip install anywidget brings the explorer.")
+        print(f"No widgets here ({error}), so this is a picture of the map; to have the explorer, {how_to_install('lessons')}.")
         display(HTML(static_explorer(search, method)))
         return None
 
