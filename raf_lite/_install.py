@@ -18,7 +18,7 @@ OLDEST_PYTHON, TOO_NEW_PYTHON = (3, 11), (3, 14)
 
 def clone() -> Path | None:
     """The folder of the clone that this package is run from; None where raf_lite was installed as a wheel."""
-    folder = Path(__file__).parent.parent
+    folder = Path(__file__).resolve().parent.parent
     return folder if (folder / "pyproject.toml").is_file() and (folder / "tools" / "setup.sh").is_file() else None
 
 
@@ -68,8 +68,11 @@ def unmet(*extras: str) -> list[str]:
 
     Raises importlib.metadata.PackageNotFoundError where raf_lite itself is not installed.
     """
-    from packaging.requirements import Requirement
-
+    importlib.metadata.version("raf_lite")
+    try:
+        from packaging.requirements import Requirement
+    except ModuleNotFoundError:
+        return ["packaging is missing"]
     found, asked, wanted = [], set(), ["", *extras]
     while wanted:
         extra = wanted.pop(0)

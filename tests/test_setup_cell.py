@@ -70,7 +70,7 @@ def test_a_kernel_that_lacks_a_package(monkeypatch):
         return real(name)
 
     monkeypatch.setattr(importlib.metadata, "version", version)
-    with pytest.raises(ImportError, match="lacks faiss-cpu, anywidget; run `make setup`"):
+    with pytest.raises(ImportError, match="not ready for the lessons: faiss-cpu is missing; anywidget is missing; run `make"):
         raf_lite.setup(minutes_cpu=1)
 
 

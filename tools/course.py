@@ -170,7 +170,7 @@ def execute(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Run all cells in order, in the folder of the notebooks; a cell that raises ends the run."""
     from nbclient import NotebookClient
 
-    client = NotebookClient(notebook, timeout=1200, resources={"metadata": {"path": str(NOTEBOOKS)}})
+    client = NotebookClient(notebook, timeout=1200, coalesce_streams=True, resources={"metadata": {"path": str(NOTEBOOKS)}})
     client.execute()
     notebook.metadata.pop("widgets", None)  # megabytes
     for cell in notebook.cells:

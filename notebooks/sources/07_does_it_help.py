@@ -30,7 +30,7 @@ from raf_lite.manifest import find_data
 from raf_lite.study.report import Study
 lines = find_data().parent / "benchmarks" / "results" / "study"
 if not lines.is_dir():
-    raise FileNotFoundError(f"the stored runs are not at {lines}; open this lesson in a clone of the repository")
+    raise FileNotFoundError(f"the stored runs are not at {lines}; open this lesson in a clone of the repository, or run `raf-lite data fetch`")
 study = Study(lines)
 table = study.confirmed
 print("people:", table["subject"].nunique(), "- chosen beforehand:", *study.choice["blendshapes"]["variant"].split(),
