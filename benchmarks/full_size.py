@@ -32,6 +32,7 @@ TARGET_GB = 4.0  # of memory, at most
 SEQUENCE = "EXP-1-head"
 CACHE_ENV = "RAF_LITE_CACHE"
 READ = "read.txt"  # in the cache: a line for each video that any process has begun to read
+KILLED = -signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM  # the status of a process that was killed
 PREPARE = """
 import os, signal, sys
 from pathlib import Path
@@ -43,11 +44,12 @@ read = training_set._read_video
 def read_or_die(capture, sequence, serial, *rest):
     global videos
     videos -= 1
-    with log.open("a") as file:
+    with log.open("a", encoding="utf-8", newline="\n") as file:
         print(serial, file=file)
     read(capture, sequence, serial, *rest)
     if videos == 0:
-        os.kill(os.getpid(), signal.SIGKILL)  # before it has noted that this video is done
+        # Before it has noted that this video is done. On Windows SIGTERM ends a process as hard.
+        os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
 training_set._read_video = read_or_die
 print(*TrainingSet.from_capture(open_capture(folder), PRESETS["fast"].with_(size=size)).images.shape)
 """
@@ -86,7 +88,7 @@ def write_capture(folder: Path, frames: int, cameras: int, height: int, width: i
 
 def videos_read(cache: Path) -> list[str]:
     """Serials of the cameras whose videos were begun so far, in that order; one that was begun twice is there twice."""
-    return (cache / READ).read_text().split() if (cache / READ).is_file() else []
+    return (cache / READ).read_text(encoding="utf-8").split() if (cache / READ).is_file() else []
 
 
 def prepare(folder: Path, cache: Path, size: int, *, killed_in: int = 0) -> dict:
@@ -112,7 +114,7 @@ def prepare(folder: Path, cache: Path, size: int, *, killed_in: int = 0) -> dict
         seconds = time.perf_counter() - start
         said.seek(0)
         words = said.read()
-    if process.returncode != (-signal.SIGKILL if killed_in else 0):
+    if process.returncode != (KILLED if killed_in else 0):
         raise RuntimeError(f"the preparation ended with status {process.returncode}: {words[-2000:]}")
     return {"seconds": round(seconds, 1), "memory_gb": round(memory_gb, 2), "own_gb": round(own_gb, 2),
             "videos": videos_read(cache)[before:],

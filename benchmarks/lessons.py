@@ -70,7 +70,7 @@ class PeakMemory:
 def write_text(path: Path, text: str) -> None:
     """Whole or not at all."""
     with atomic_path(path) as tmp:
-        tmp.write_text(text, encoding="utf-8")
+        tmp.write_text(text, encoding="utf-8", newline="\n")
 
 
 def time_notebook(notebook: nbformat.NotebookNode, mode: str) -> dict:

@@ -18,7 +18,8 @@ def describe_machine() -> dict:
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
-        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
         model = names[0] if names else model
     return {"processor": model, "machine": platform.machine(), "system": platform.system(), "cpus": os.cpu_count(),
             "numba_threads": numba.get_num_threads(), "torch_threads": torch.get_num_threads(),

@@ -163,6 +163,21 @@ def test_a_killed_run_resumes_to_the_same_result(tmp_path, retrieval, monkeypatc
     assert not (tmp_path / "cut" / "checkpoint.safetensors").exists()
 
 
+def test_a_resumed_run_does_not_look_into_its_checkpoint(tmp_path):
+    """The next checkpoint replaces that file and the end deletes it; Windows does neither to a file that is mapped."""
+    trainer = Trainer(toy_set(), CONFIG.with_(steps=2), tmp_path, progress=False)
+    trainer.train()
+    trainer._save_checkpoint()
+    resumed = Trainer(toy_set(), CONFIG.with_(steps=2), tmp_path, progress=False)
+    resumed._load_checkpoint()
+    path = tmp_path / "checkpoint.safetensors"
+    with open(path, "r+b") as file:
+        file.write(bytes(path.stat().st_size))
+    there = resumed.optimizer.state_dict()["state"]
+    for number, state in trainer.optimizer.state_dict()["state"].items():
+        assert torch.equal(there[number]["exp_avg"], state["exp_avg"]) and state["exp_avg"].any()
+
+
 def test_baseline_and_retrieval_see_the_same_frames_and_cameras(tmp_path, monkeypatch):
     seen = {}
     original = GaussianAvatar.splat

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -113,6 +114,25 @@ def test_the_cache_is_bounded_by_dropping_what_was_not_used_for_longest(capture,
     monkeypatch.setattr(training_set, "CACHE_BYTES", 1000)
     with pytest.raises(ValueError, match="need 0.0 GB on disk, and .* may hold"):
         TrainingSet.from_capture(capture, CONFIG, progress=False)
+
+
+def test_pictures_that_another_training_reads_on_windows_stay(capture, monkeypatch):
+    monkeypatch.setattr(training_set, "MEMORY_BYTES", 0)
+    first, second = (TrainingSet.from_capture(capture, CONFIG.with_(size=size), progress=False) for size in (32, 48))
+    folder = training_set.cache_dir("frames")
+    held = folder / first.fingerprint
+    rename = Path.rename
+
+    def as_windows_does(path, target):
+        if path == held:
+            raise PermissionError(13, "The process cannot access the file because it is being used by another process")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", as_windows_does)
+    monkeypatch.setattr(training_set, "CACHE_BYTES", 2 * first.images.size)
+    new = TrainingSet.from_capture(replace(capture, sequences=MOMENTS[1:], neutral=None), CONFIG.with_(size=32), progress=False)
+    assert {f.name for f in folder.iterdir()} == {first.fingerprint, new.fingerprint}  # the second went in its place
+    assert {f.name for f in held.iterdir()} == {"images.npy", "masks.npy", "done.json"}
 
 
 def test_an_avatar_trains_from_disk_and_a_finished_one_is_read(capture, tmp_path, monkeypatch, capsys):

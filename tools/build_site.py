@@ -7,7 +7,7 @@ and the avatar player, made from the shipped avatars. Then Sphinx, with docs/con
 from __future__ import annotations
 
 import argparse
-import os
+import posixpath
 import re
 import shutil
 from pathlib import Path
@@ -40,20 +40,20 @@ def site_markdown(text: str, path: str) -> str:
     to the repository, or is plain text while that has no address.
     """
     known, repository = places(), read_manifest()["repository"]
-    here = os.path.dirname(known[path])
+    here = posixpath.dirname(known[path])
 
     def link(found: re.Match) -> str:
         words, target = found["text"], found["target"]
         if target is None or re.match(r"[a-z]+:|#", target):
             return found[0]
         name, _, anchor = target.partition("#")
-        wanted = os.path.normpath(os.path.join(os.path.dirname(path), name))
+        wanted = posixpath.normpath(posixpath.join(posixpath.dirname(path), name))
         if wanted not in known:
             return f"[{words}]({repository}/blob/main/{wanted})" if repository else words
         there = known[wanted]
         if there.startswith("pages/"):
-            return f'<a href="{os.path.relpath(there.removeprefix("pages/"), here or ".")}">{words}</a>'
-        return f"[{words}]({os.path.relpath(there, here or '.')}{'#' * bool(anchor)}{anchor})"
+            return f'<a href="{posixpath.relpath(there.removeprefix("pages/"), here or ".")}">{words}</a>'
+        return f"[{words}]({posixpath.relpath(there, here or '.')}{'#' * bool(anchor)}{anchor})"
 
     return _LINK.sub(link, re.sub(r"!\[([^\]]*)\]\(https?://[^)]*\)", r"\1", text))
 
@@ -99,7 +99,8 @@ def lay_out(source: Path) -> None:
         elif place.startswith("pages/"):
             shutil.copy((ROOT / path).with_suffix(".html"), source / place)
         elif path.endswith(".md"):
-            (source / place).write_text(site_markdown((ROOT / path).read_text(encoding="utf-8"), path), encoding="utf-8")
+            (source / place).write_text(site_markdown((ROOT / path).read_text(encoding="utf-8"), path), encoding="utf-8",
+                                        newline="\n")
         else:
             shutil.copy(ROOT / path, source / place)
     for path in ("docs/conf.py", "LICENSE", "CITATION.cff", "notebooks/manifest.toml"):
@@ -108,7 +109,7 @@ def lay_out(source: Path) -> None:
     if any("plotly.min.js" in page.read_text(encoding="utf-8") for page in (source / "lessons").iterdir()):
         from plotly.offline import get_plotlyjs
 
-        (source / "_static" / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
+        (source / "_static" / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8", newline="\n")
     write_avatars(source / "pages" / "avatars.html")
 
 

@@ -107,7 +107,7 @@ def write_bank(
             # faiss.write_index does not report a failed close, so a full disk could pass unseen.
             path.write_bytes(faiss.serialize_index(index[2]).tobytes())
             manifest["files"]["index.faiss"] = sha256_file(path)
-        manifest_path.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        manifest_path.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8", newline="\n")
     return folder
 
 

@@ -131,10 +131,10 @@ def encode_video(video: str | os.PathLike, out: str | os.PathLike | None = None,
     parts = out.with_name(f".{out.stem}.parts")
     # What was begun for another state of the file is of no use.
     state = f"{video.stat().st_size}-{video.stat().st_mtime_ns}-{ENCODER}"
-    if parts.is_dir() and (not (parts / "state").is_file() or (parts / "state").read_text() != state):
+    if parts.is_dir() and (not (parts / "state").is_file() or (parts / "state").read_text(encoding="utf-8") != state):
         shutil.rmtree(parts)
     parts.mkdir(parents=True, exist_ok=True)
-    (parts / "state").write_text(state)
+    (parts / "state").write_text(state, encoding="utf-8", newline="\n")
 
     rows, count = _read_parts(parts)
     height = width = 0

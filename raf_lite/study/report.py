@@ -435,7 +435,7 @@ def write_study_report(folder: str | os.PathLike, out: str | os.PathLike | None 
     page = ('<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
             f"<title>RAF: the study</title><style>{STYLE}</style><body>{''.join(pages)}</body></html>\n")
     with atomic_path(out / "report.html") as tmp:
-        tmp.write_text(page, encoding="utf-8")
+        tmp.write_text(page, encoding="utf-8", newline="\n")
     with atomic_path(out / "report.md") as tmp:
-        tmp.write_text("\n\n".join(texts) + "\n", encoding="utf-8")
+        tmp.write_text("\n\n".join(texts) + "\n", encoding="utf-8", newline="\n")
     return out / "report.html", out / "report.md"

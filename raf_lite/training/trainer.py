@@ -131,7 +131,7 @@ class Trainer:
         clock = time.perf_counter()
         # Two draws a step before anything else happens, so the order of frames is independent of what training does.
         with tqdm(total=self.config.steps, initial=self.step, desc=self.config.retrieval or "baseline",
-                  disable=not self.progress) as bar, open(self.folder / LOG, "a", encoding="utf-8") as log:
+                  disable=not self.progress) as bar, open(self.folder / LOG, "a", encoding="utf-8", newline="\n") as log:
             while self.step < self.config.steps:
                 row = int(torch.randint(len(self.descriptors), (1,), generator=self.generator))
                 cameras = torch.randperm(len(self.data.cameras), generator=self.generator)[:self.config.views]
@@ -226,7 +226,8 @@ class Trainer:
         try:
             with safe_open(path, "pt") as f:
                 header = json.loads((f.metadata() or {})["raf_lite"])
-                tensors = {name: f.get_tensor(name) for name in f.keys()}
+                # Copies: Windows neither replaces nor deletes a file that tensors still look into.
+                tensors = {name: f.get_tensor(name).clone() for name in f.keys()}
         except (SafetensorError, KeyError, ValueError) as error:
             raise ValueError(f"{path} is damaged ({type(error).__name__}); delete it and train from the start") from error
         if header["config"] != self.config.as_dict():

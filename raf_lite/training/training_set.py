@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -166,7 +167,9 @@ def _make_room(folder: Path, needed: int) -> None:
     others = sorted((p for p in folder.parent.iterdir() if p.is_dir()), key=lambda p: p.stat().st_mtime, reverse=True)
     sizes = {p: sum(f.stat().st_size for f in p.iterdir()) for p in others}
     while others and sum(sizes[p] for p in others) + needed > CACHE_BYTES:
-        shutil.rmtree(others.pop())
+        oldest = others.pop()
+        with contextlib.suppress(PermissionError):  # Windows lets nobody move a folder that another training reads from
+            shutil.rmtree(oldest.rename(oldest.with_name(f"{oldest.name}.gone")))
     free = shutil.disk_usage(folder.parent).free
     if needed > min(free, CACHE_BYTES):
         raise ValueError(f"the training pictures need {needed / 1e9:.1f} GB on disk, and {folder.parent} may hold "

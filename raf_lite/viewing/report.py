@@ -128,5 +128,5 @@ alone a fair judge: how much of a gain equally large noise would have brought is
     page = f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">' \
            f"<title>raf_lite report</title><style>{STYLE}</style><body>{body}</body></html>\n"
     with atomic_path(path) as tmp:
-        tmp.write_text(page, encoding="utf-8")
+        tmp.write_text(page, encoding="utf-8", newline="\n")
     return path
