@@ -35,6 +35,19 @@ def how_to_install(*extras: str) -> str:
     return f"run `{Path(sys.executable).name} -m pip install {what}`"
 
 
+def check_installation() -> None:
+    """Raise ImportError, in one sentence, where the Python is too old or a package has a version that does not work with ours."""
+    if sys.version_info[:2] < OLDEST_PYTHON:
+        raise ImportError(f"raf_lite needs Python 3.11, 3.12 or 3.13, and {sys.executable} is "
+                          f"{'.'.join(map(str, sys.version_info[:3]))}; use another one")
+    try:
+        wrong = unmet("captures", "lessons", "encode", missing=False)
+    except importlib.metadata.PackageNotFoundError:
+        return  # run from its folder alone, which is fine
+    if wrong:
+        raise ImportError(f"{'; '.join(dict.fromkeys(wrong))}; {how_to_install('captures')}")
+
+
 @contextlib.contextmanager
 def needs(extra: str) -> Iterator[None]:
     """Around imports of what only `extra` brings: a missing package becomes an ImportError that names it and the extra.
@@ -63,16 +76,17 @@ class deferred:
             return getattr(importlib.import_module(self._module), name)
 
 
-def unmet(*extras: str) -> list[str]:
+def unmet(*extras: str, missing: bool = True) -> list[str]:
     """What raf_lite, with `extras`, needs and this Python lacks or has in a version outside the bounds, a few words each.
 
+    missing: whether packages that are not here count, or only those in a wrong version.
     Raises importlib.metadata.PackageNotFoundError where raf_lite itself is not installed.
     """
     importlib.metadata.version("raf_lite")
     try:
         from packaging.requirements import Requirement
     except ModuleNotFoundError:
-        return ["packaging is missing"]
+        return ["packaging is missing"] * missing
     found, asked, wanted = [], set(), ["", *extras]
     while wanted:
         extra = wanted.pop(0)
@@ -88,7 +102,7 @@ def unmet(*extras: str) -> list[str]:
                 try:
                     version = importlib.metadata.version(need.name)
                 except importlib.metadata.PackageNotFoundError:
-                    found.append(f"{need.name} is missing")
+                    found += [f"{need.name} is missing"] * missing
                     continue
                 if not need.specifier.contains(version, prereleases=True):
                     found.append(f"{need.name} {version} is not {need.specifier}")

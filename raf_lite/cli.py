@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from raf_lite._install import check_installation
+
 
 def _data_rig(args: argparse.Namespace) -> int:
     from raf_lite.rig.pack import download_rig
@@ -341,6 +343,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command; an error of ours is one line on stderr and exit status 2."""
     args = parser().parse_args(argv)
     try:
+        if args.run is not _doctor:  # which says more of it
+            check_installation()
         return args.run(args)
     except (ValueError, FileNotFoundError, ImportError) as error:
         print(f"raf-lite: {error}", file=sys.stderr)

@@ -1,9 +1,11 @@
 """The command line: thin, and errors of ours are one line."""
 
+import importlib.metadata
 import json
 
 import pytest
 
+from raf_lite import _install
 from raf_lite.cli import main
 from raf_lite.manifest import verify_manifest, write_manifest
 
@@ -53,3 +55,14 @@ def test_help_lists_the_commands(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     assert "demo" in capsys.readouterr().out
+
+
+def test_a_python_or_a_package_that_cannot_work_is_one_sentence(monkeypatch, capsys):
+    real = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "14.0.1" if name == "av" else real(name))
+    assert main(["encode", "film.mp4"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("raf-lite: av 14.0.1 is not >=17; run `") and said.count("\n") == 1
+    monkeypatch.setattr(_install.sys, "version_info", (3, 10, 13, "final", 0))
+    assert main(["encode", "film.mp4"]) == 2
+    assert "raf_lite needs Python 3.11, 3.12 or 3.13, and " in capsys.readouterr().err
