@@ -363,7 +363,7 @@ def test_importing_the_room_leaves_mediapipe_alone():
 
 
 def test_a_missing_mediapipe_or_library_says_what_to_install(monkeypatch):
-    mend = r"pip install mediapipe.*apt-get install libegl1 libgles2"
+    mend = r"run `make setup`.*apt-get install libegl1 libgles2"
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "mediapipe", None)
         with pytest.raises(ImportError, match=mend):

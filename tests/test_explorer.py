@@ -157,7 +157,7 @@ def test_without_anywidget_there_is_a_picture_and_a_sentence(bank, own, truth, m
 
     monkeypatch.setattr(go, "FigureWidget", missing)
     assert explorer(bank, own=own, weights=truth) is None
-    assert "pip install anywidget" in capsys.readouterr().out
+    assert "run `make setup`" in capsys.readouterr().out
     page = Reader(pages[0].data)
     assert not page.open and all(attrs.get("alt") for tag, attrs in page.tags if tag == "img")
     assert "18480 rows of 220 people" in page.text and "nearest rows of other people" in page.text
