@@ -12,11 +12,11 @@ from conftest import ROOT
 from nbclient import NotebookClient
 from packaging.requirements import Requirement
 
-# What Colab had in August 2026, and what the first four import that newer versions no longer need.
-COLAB = {"plotly": "5.24.1", "ipywidgets": "7.7.1", "anywidget": "0.9.21", "ipython": "7.34.0"}
+# What Colab has; the versions of the widgets are put in front of ours here, the rest is too large for that (`make colab` has all).
+THERE = dict(re.findall(r"^([\w-]+)==([\d.]+)$", (ROOT / "tools" / "colab.txt").read_text(encoding="utf-8"), re.M))
+COLAB = {name: THERE[name] for name in ("plotly", "ipywidgets", "anywidget", "ipython")}
+# What these import that newer versions no longer need.
 BESIDE = ("ipython_genutils==0.2.0", "tenacity==9.0.0", "backcall==0.2.0", "pickleshare==0.7.5", "decorator==5.1.1")
-# What it had besides, which is too large to install here.
-LARGE = {"torch": "2.11.0", "numpy": "2.1.0", "matplotlib": "3.10.0"}
 SAID = " ".join(COLAB.values())
 VERSIONS = "import plotly, ipywidgets, anywidget, IPython; print(plotly.__version__, ipywidgets.__version__, " \
            "anywidget.__version__, IPython.__version__)"
@@ -84,10 +84,9 @@ def test_nothing_asks_colab_for_other_versions():
     nested = {extra for r in wanted if r.name == "raf_lite" for extra in r.extras}
     assert nested == {"captures"}
     wanted += map(Requirement, extras["captures"])
-    there = COLAB | LARGE
     assert {r.name for r in wanted} >= COLAB.keys() | {"torch", "numpy"}
     assert "jupyterlab" not in {r.name for r in wanted}, "Colab has its own notebooks"
-    assert [str(r) for r in wanted if r.name in there and there[r.name] not in r.specifier] == []
+    assert [str(r) for r in wanted if r.name in THERE and THERE[r.name] not in r.specifier] == []
     assert "3.13" in Requirement(f"python{project['requires-python']}").specifier
 
 
