@@ -12,7 +12,7 @@ from conftest import ROOT
 from nbclient import NotebookClient
 from packaging.requirements import Requirement
 
-# What Colab has; the versions of the widgets are put in front of ours here, the rest is too large for that (`make colab` has all).
+# What Colab has. The widgets' versions are put in front of ours here; the rest is too large for that, and `make colab` has all.
 THERE = dict(re.findall(r"^([\w-]+)==([\d.]+)$", (ROOT / "tools" / "colab.txt").read_text(encoding="utf-8"), re.M))
 COLAB = {name: THERE[name] for name in ("plotly", "ipywidgets", "anywidget", "ipython")}
 # What these import that newer versions no longer need.
