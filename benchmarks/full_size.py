@@ -44,7 +44,7 @@ read = training_set._read_video
 def read_or_die(capture, sequence, serial, *rest):
     global videos
     videos -= 1
-    with log.open("a", encoding="utf-8", newline="\n") as file:
+    with log.open("a", encoding="utf-8") as file:
         print(serial, file=file)
     read(capture, sequence, serial, *rest)
     if videos == 0:
