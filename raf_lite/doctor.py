@@ -175,14 +175,14 @@ def _kernel() -> str:
     if not _version("jupyterlab"):
         raise Trouble(f"JupyterLab is not installed in this Python, so it opens no lessons; {_again()}")
     ask = [sys.executable, "-m", "jupyter_client.kernelspecapp", "list", "--json"]
-    done = subprocess.run(ask, capture_output=True, text=True)
+    done = subprocess.run(ask, capture_output=True, text=True, errors="replace")
     spec = json.loads(done.stdout)["kernelspecs"].get("python3") if done.returncode == 0 else None
     if spec is None:
         raise Trouble(f"no kernel `python3` is registered: {sys.executable} -m ipykernel install --sys-prefix")
     program = spec["spec"]["argv"][0]
     if Path(program).name != program:  # a bare `python` is the one that JupyterLab itself runs in
         ask = [program, "-c", "import sys; print(sys.prefix)"]
-        found = subprocess.run(ask, capture_output=True, text=True).stdout.strip() if shutil.which(program) else ""
+        found = subprocess.run(ask, capture_output=True, text=True, errors="replace").stdout.strip() if shutil.which(program) else ""
         if not found or Path(found).resolve() != Path(sys.prefix).resolve():
             raise Trouble(f"the kernel `python3` of {spec['resource_dir']} runs {program}, another Python than this one: "
                           f"{sys.executable} -m ipykernel install --sys-prefix")
@@ -230,8 +230,8 @@ def _memory() -> str:
 
     free = psutil.virtual_memory().available
     limit, used = _CONTAINER / "memory.max", _CONTAINER / "memory.current"
-    if limit.is_file() and used.is_file() and limit.read_text().strip() != "max":  # a container's share, which psutil overlooks
-        free = min(free, int(limit.read_text()) - int(used.read_text()))
+    if limit.is_file() and used.is_file() and limit.read_text(encoding="ascii").strip() != "max":  # a container's share, which psutil overlooks
+        free = min(free, int(limit.read_text(encoding="ascii")) - int(used.read_text(encoding="ascii")))
     here = f"{free / 1e9:.1f} GB free"
     if free < MEMORY_GB * 1e9:
         raise Trouble(f"{here}, and lessons take up to {MEMORY_GB} GB: close other programs and the kernels of other lessons")

@@ -12,8 +12,6 @@ POSIX_MODULES = {"crypt", "fcntl", "grp", "posix", "pty", "pwd", "resource", "sy
 POSIX_NAMES = {"fork", "forkpty", "getegid", "geteuid", "getgid", "getpgid", "getuid", "killpg", "mkfifo", "sched_getaffinity",
                "setsid", "statvfs", "uname", "wait4"}
 OTHER_OPENS = {"av", "Image"}  # whose `open` is not of text
-# Two numbers of the kernel's, where there is no other encoding.
-EXEMPT = {"raf_lite/doctor.py": "read_text names no encoding"}
 
 
 def faults(source: str) -> list[tuple[int, str]]:
@@ -62,7 +60,7 @@ def _call_faults(call: ast.Call) -> list[str]:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_nothing_that_other_systems_run_otherwise(path):
     name = path.relative_to(ROOT).as_posix()
-    found = [(line, fault) for line, fault in faults(path.read_text(encoding="utf-8")) if fault != EXEMPT.get(name)]
+    found = faults(path.read_text(encoding="utf-8"))
     assert not found, "\n".join(f"{name}:{line}: {fault}" for line, fault in found)
 
 

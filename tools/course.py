@@ -190,8 +190,8 @@ def main() -> None:
             if not solved:
                 notebook = execute(notebook) if args.execute else with_outputs(notebook, path)
             path.parent.mkdir(exist_ok=True)
-            nbformat.write(notebook, path)
-            print(path.relative_to(NOTEBOOKS.parent))
+            path.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8", newline="\n")
+            print(path.relative_to(NOTEBOOKS.parent).as_posix())
     write_data_url()
 
 
