@@ -182,7 +182,8 @@ def _kernel() -> str:
     program = spec["spec"]["argv"][0]
     if Path(program).name != program:  # a bare `python` is the one that JupyterLab itself runs in
         ask = [program, "-c", "import sys; print(sys.prefix)"]
-        found = subprocess.run(ask, capture_output=True, text=True, errors="replace").stdout.strip() if shutil.which(program) else ""
+        told = subprocess.run(ask, capture_output=True, text=True, errors="replace").stdout if shutil.which(program) else ""
+        found = told.strip()
         if not found or Path(found).resolve() != Path(sys.prefix).resolve():
             raise Trouble(f"the kernel `python3` of {spec['resource_dir']} runs {program}, another Python than this one: "
                           f"{sys.executable} -m ipykernel install --sys-prefix")
@@ -230,8 +231,9 @@ def _memory() -> str:
 
     free = psutil.virtual_memory().available
     limit, used = _CONTAINER / "memory.max", _CONTAINER / "memory.current"
-    if limit.is_file() and used.is_file() and limit.read_text(encoding="ascii").strip() != "max":  # a container's share, which psutil overlooks
-        free = min(free, int(limit.read_text(encoding="ascii")) - int(used.read_text(encoding="ascii")))
+    if limit.is_file() and used.is_file():  # a container's share, which psutil overlooks
+        most, taken = (path.read_text(encoding="ascii").strip() for path in (limit, used))
+        free = free if most == "max" else min(free, int(most) - int(taken))
     here = f"{free / 1e9:.1f} GB free"
     if free < MEMORY_GB * 1e9:
         raise Trouble(f"{here}, and lessons take up to {MEMORY_GB} GB: close other programs and the kernels of other lessons")
