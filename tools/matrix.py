@@ -107,13 +107,13 @@ def install(name: str, cell: Cell, python: str) -> Path:
     if not inside.is_file():
         uv("venv", "--quiet", "--seed", "--clear", "--python", python, str(folder))
     asked, locked = folder / "asked.txt", folder / "locked.txt"
-    asked.write_text("\n".join((f".[{','.join(cell.extras)}]", *cell.besides)) + "\n", encoding="utf-8")
+    asked.write_text("\n".join((f".[{','.join(cell.extras)}]", *cell.besides)) + "\n", encoding="utf-8", newline="\n")
     pins = ["--constraint", cell.pins] if cell.pins else []
     uv("pip", "compile", "--quiet", "--upgrade", "--no-header", "--no-annotate", "--python", str(inside), *pins,
        "--resolution", "lowest-direct" if cell.floors else "highest", "--output-file", str(locked), str(asked))
     # The project itself comes editable, and its neighbours without what they ask for.
     lines = [line for line in locked.read_text(encoding="utf-8").splitlines() if not line.startswith((".", "raf-lite", "file:"))]
-    locked.write_text("\n".join((*lines, *WITHOUT_DEPENDENCIES, "-e .", "pip", "")), encoding="utf-8")
+    locked.write_text("\n".join((*lines, *WITHOUT_DEPENDENCIES, "-e .", "pip", "")), encoding="utf-8", newline="\n")
     uv("pip", "sync", "--quiet", "--python", str(inside), str(locked))
     return inside
 
@@ -215,7 +215,7 @@ def main() -> int:
         kept = json.loads(args.record.read_text(encoding="utf-8")) if args.record.is_file() else {}
         kept |= {row.cell: asdict(row) | {"system": platform.platform(terse=True), "cores": os.cpu_count()} for row in rows}
         args.record.parent.mkdir(parents=True, exist_ok=True)
-        args.record.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+        args.record.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8", newline="\n")
     bad = [row for row in rows if row.state == "failed" or (args.must and row.state == "not here")]
     for row in rows:
         if row.state == "not here":
