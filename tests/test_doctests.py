@@ -5,7 +5,6 @@ from __future__ import annotations
 import doctest
 import importlib
 
-import pytest
 from conftest import ROOT
 
 OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
@@ -13,10 +12,9 @@ MODULES = sorted(".".join(path.relative_to(ROOT).with_suffix("").parts).removesu
                  for path in (ROOT / "raf_lite").rglob("*.py") if ">>> " in path.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_examples_in_docstrings(name):
-    result = doctest.testmod(importlib.import_module(name), optionflags=OPTIONS)
-    assert result.attempted and not result.failed
+def test_examples_in_docstrings():
+    results = {name: doctest.testmod(importlib.import_module(name), optionflags=OPTIONS) for name in MODULES}
+    assert not [name for name, result in results.items() if result.failed or not result.attempted]
 
 
 def test_the_page_of_conventions():
