@@ -90,7 +90,7 @@ def person(pristine, tmp_path):
 def test_what_a_capture_says_of_itself(pristine):
     capture = open_capture(pristine / "007")
     assert isinstance(capture, Capture)
-    assert (capture.subject, capture.fps, capture.kind, capture.head_pose_source) == ("007", 24, "subject", "rig")
+    assert (capture.subject, capture.fps, capture.head_pose_source) == ("007", 24, "rig")
     assert capture.neutral == ("EXP-1-head", 0) and capture.encoder_camera == FRONT
     assert capture.sequences == ("EXP-1-head", "FREE"), "neither BACKGROUND nor CROSS-* is trained on or held out"
     assert capture.cross_sequences == ("CROSS-901-FREE",)
@@ -141,6 +141,18 @@ def test_only_truth_opens_the_truth(person):
         capture.frames(sequence, FRONT), capture.masks(sequence, FRONT), capture.annotations(sequence)
     with pytest.raises(ValueError, match=r"truth.FREE.npz"):
         capture.truth("FREE")
+
+
+def test_missing_head_poses_are_named_with_the_way_to_make_them(person):
+    stored = annotation(4)
+    np.testing.assert_allclose(open_capture(person).require_head_poses("FREE"), stored["head_pose"])
+    stored.pop("head_pose")
+    write_npz(person / "annotations" / "FREE.npz", **stored)
+    capture = open_capture(person)
+    assert capture.head_poses("FREE") is None
+    with pytest.raises(ValueError, match="sequence FREE has no head poses; .*raf-lite encode.*fit_head_poses") as error:
+        capture.require_head_poses("FREE")
+    assert str(error.value).startswith(str(person))
 
 
 def test_truth(pristine):
@@ -249,7 +261,7 @@ def test_nvs_split_holds_out_cameras_only(whole_person):
 
 def test_no_split_trains_on_an_answer(whole_person):
     capture = open_capture(whole_person)
-    for name in capture.splits:
+    for name in ("default", "nvs", "mono"):
         split = capture.split(name)
         sequences, cameras = (*split.train_sequences, *split.holdout_sequences), (*split.train_cameras, *split.holdout_cameras)
         assert not any(s.startswith("CROSS-") for s in sequences)

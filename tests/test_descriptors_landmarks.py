@@ -1,4 +1,4 @@
-"""Landmark alignment, their PCA, standardising, neutral-relative form and stored descriptors."""
+"""Landmark alignment, their PCA, neutral-relative form and encodings."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from scipy.spatial.transform import Rotation
 from raf_lite.descriptors import (
     Encoding,
     LandmarkPCA,
-    Standardizer,
-    StoredEncoder,
     align_landmarks,
     mean_template,
     relative_to,
@@ -203,38 +201,7 @@ def test_pca_refuses_frames_without_a_face_and_impossible_sizes():
         LandmarkPCA.fit(faces, 3, encoder="test")
 
 
-# --- standardising, neutral-relative form -------------------------------------------------------------------------------------
-
-
-def test_standardizer_on_numbers_worked_by_hand():
-    # Standard deviations 1, 3 and 0: root mean square sqrt(10 / 3) = 1.826, so the dead dimension gets a tenth of that.
-    descriptors = np.array([[1, 4, 5], [3, 10, 5]], np.float32)
-    standardizer = Standardizer.fit(descriptors)
-    np.testing.assert_allclose(standardizer.mean, [2, 7, 5])
-    np.testing.assert_allclose(standardizer.scale, [1, 3, 0.182574], rtol=1e-5)
-    np.testing.assert_allclose(standardizer.transform(descriptors), [[-1, -1, 0], [1, 1, 0]])
-    np.testing.assert_allclose(standardizer.inverse([[2, -1, 1]]), [[4, 4, 5.182574]])
-    assert np.isnan(standardizer.transform(np.full((1, 3), np.nan))).all()
-
-
-def test_standardizer_is_kept_and_says_what_is_wrong(tmp_path):
-    descriptors = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
-    standardizer = Standardizer.fit(descriptors)
-    standardizer.save(tmp_path / "s.npz")
-    loaded = Standardizer.load(tmp_path / "s.npz")
-    np.testing.assert_array_equal(loaded.transform(descriptors), standardizer.transform(descriptors))
-    (tmp_path / "s.npz").write_bytes(b"PK\x03\x04 broken")
-    with pytest.raises(ValueError, match=r"s\.npz is not a readable Standardizer"):
-        Standardizer.load(tmp_path / "s.npz")
-    with pytest.raises(FileNotFoundError, match="none.npz"):
-        Standardizer.load(tmp_path / "none.npz")
-    with pytest.raises(ValueError, match=r"\[N, 4\] for this Standardizer, not \[2, 5\]"):
-        standardizer.transform(np.zeros((2, 5)))
-    with pytest.raises(ValueError, match="are the same"):
-        Standardizer.fit(np.ones((5, 3)))
-    descriptors[[7, 9]] = np.nan
-    with pytest.raises(ValueError, match="frames 7, 9 are not finite"):
-        Standardizer.fit(descriptors)
+# --- neutral-relative form ----------------------------------------------------------------------------------------------------
 
 
 def test_relative_form_takes_the_persons_own_level_out():
@@ -251,7 +218,7 @@ def test_relative_form_takes_the_persons_own_level_out():
         relative_to(descriptors, np.array([np.nan, 0]))
 
 
-# --- Encoding, StoredEncoder --------------------------------------------------------------------------------------------------
+# --- Encoding -----------------------------------------------------------------------------------------------------------------
 
 
 def test_an_encoding_names_the_frames_without_a_face():
@@ -267,35 +234,3 @@ def test_an_encoding_names_the_frames_without_a_face():
         Encoding(descriptors, np.ones(20, bool))
     with pytest.raises(ValueError, match=r"\[N, D\]"):
         Encoding(descriptors, np.ones(19, bool))
-
-
-class TwoSequences:
-    """The part of a Capture that StoredEncoder uses."""
-
-    sequences = ("EXP-1-head", "FREE")
-
-    def descriptors(self, sequence, name):
-        if name != "flame_expression":
-            raise ValueError(f"{sequence} has no stored descriptors '{name}'")
-        rows = np.arange(8, dtype=np.float16).reshape(4, 2) + 100 * self.sequences.index(sequence)
-        rows[2] = np.nan
-        return rows
-
-
-def test_stored_descriptors_come_back_as_an_encoding():
-    encoder = StoredEncoder(TwoSequences(), "flame_expression", name="flame2023")
-    assert (encoder.name, encoder.descriptor, encoder.dim) == ("flame2023", "flame_expression", 2)
-    encoding = encoder.encode_sequence("FREE")
-    assert encoding.descriptors.dtype == np.float32 and encoding.found.tolist() == [True, True, False, True]
-    np.testing.assert_array_equal(encoding.descriptors, [[100, 101], [102, 103], [np.nan, np.nan], [106, 107]])
-    with pytest.raises(ValueError, match="frames 2"):
-        encoding.require_all()
-    with pytest.raises(ValueError, match="no stored descriptors 'blendshapes'"):
-        StoredEncoder(TwoSequences(), "blendshapes").encode_sequence("FREE")
-
-
-def test_a_capture_without_sequences_has_nothing_stored():
-    empty = TwoSequences()
-    empty.sequences = ()
-    with pytest.raises(ValueError, match="no sequences"):
-        StoredEncoder(empty, "flame_expression")

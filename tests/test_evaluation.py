@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from raf_lite.captures import open_capture
+from raf_lite.captures.nersemble import NersembleSource
 from raf_lite.evaluation import (
     GROUPS,
     NOISE_FLOOR,
@@ -148,12 +149,14 @@ def test_the_answers_descriptors_are_never_read(capture, drivers):
             assert not sequence.startswith("CROSS-"), "the answer's own head poses were read"
             return capture.head_poses(sequence)
 
+        require_head_poses = head_poses
+
     seen = set()
     for case in driving_cases(Sealed(), drivers, "blendshapes"):
         if case.protocol == "cross":
             driver, sequence = capture.cross_parts(case.sequence)
             np.testing.assert_array_equal(case.descriptors, drivers[driver].descriptors(sequence, "blendshapes")[case.frames])
-            np.testing.assert_array_equal(case.head_poses, drivers[driver].head_poses(sequence)[case.frames])
+            np.testing.assert_array_equal(case.head_poses, drivers[driver].require_head_poses(sequence)[case.frames])
             seen.add(driver)
     assert seen == set(drivers)
     # The answer's own descriptors differ from the driver's: reading them instead would be noticed.
@@ -180,6 +183,27 @@ def test_a_missing_driver_is_named(capture, drivers):
         list(driving_cases(capture, lacking, "blendshapes"))
 
 
+@dataclasses.dataclass(frozen=True)
+class Poseless(NersembleSource):
+    """A source whose captures have no head poses."""
+
+    def read_annotations(self, sequence):
+        return {name: array for name, array in super().read_annotations(sequence).items() if name != "head_pose"}
+
+
+def poseless(capture):
+    return dataclasses.replace(capture, source=Poseless(**vars(capture.source)))
+
+
+def test_missing_head_poses_are_named(capture, drivers):
+    with pytest.raises(ValueError, match="001: sequence EXP-1-head has no head poses; .*fit_head_poses"):
+        list(driving_cases(poseless(capture), drivers, "blendshapes"))
+    with pytest.raises(ValueError, match="102: sequence .* has no head poses; .*fit_head_poses"):
+        list(driving_cases(capture, drivers | {"102": poseless(drivers["102"])}, "blendshapes"))
+    with pytest.raises(ValueError, match="001: sequence FREE has no head poses; .*fit_head_poses"):
+        frame_errors(None, poseless(capture), "FREE", np.zeros((1, 52)), np.array([0]), size=SIZE)
+
+
 def test_frames_that_cannot_drive_are_left_out(capture, drivers):
     class Gappy:
         encoder_camera, cameras = drivers["101"].encoder_camera, drivers["101"].cameras
@@ -189,8 +213,8 @@ def test_frames_that_cannot_drive_are_left_out(capture, drivers):
             values[:5] = np.nan
             return values
 
-        def head_poses(self, sequence):
-            return drivers["101"].head_poses(sequence)
+        def require_head_poses(self, sequence):
+            return drivers["101"].require_head_poses(sequence)
 
     for case in driving_cases(capture, drivers | {"101": Gappy()}, "blendshapes", frame_step=1):
         if case.protocol == "cross":

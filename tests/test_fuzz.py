@@ -36,7 +36,7 @@ from raf_lite.captures import FORMATS, Camera, open_capture, write_video
 from raf_lite.captures.check import check_capture, contact_sheet
 from raf_lite.captures.formats.plain import encoding_file
 from raf_lite.captures.nersemble import write_calibration
-from raf_lite.descriptors import LandmarkPCA, Standardizer, VideoEncoding
+from raf_lite.descriptors import LandmarkPCA, VideoEncoding
 
 INPUTS = int(os.environ.get("RAF_FUZZ", 12))
 WIDTH, HEIGHT = 16, 12
@@ -118,7 +118,6 @@ def write_small_avatar(root: Path) -> Path:
 
 def write_descriptor_files(root: Path) -> Path:
     rng = np.random.default_rng(0)
-    Standardizer.fit(rng.normal(size=(9, 5))).save(root / "standardizer.npz")
     LandmarkPCA.fit(rng.normal(size=(6, 478, 3)), 2, encoder="demo").save(root / "pca.npz")
     found = np.array([True, False, True])
     numbers = [np.where(found.reshape(-1, *[1] * len(shape)), rng.normal(size=(3, *shape)), np.nan).astype(np.float32)
@@ -175,9 +174,6 @@ def walk_avatar(path: Path, root: Path) -> None:
 
 
 def walk_descriptor_files(path: Path, root: Path) -> None:
-    standardizer = attempt(root, Standardizer.load, path / "standardizer.npz")
-    if standardizer is not None:
-        standardizer.transform(np.zeros((2, len(standardizer.mean))))
     pca = attempt(root, LandmarkPCA.load, path / "pca.npz")
     if pca is not None:
         pca.inverse(np.zeros((2, pca.dim)))

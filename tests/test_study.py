@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -331,6 +331,15 @@ def test_codes_get_coarser():
 
 
 # ---------------------------------------------------------------------------------------------------------- a run, end to end
+
+
+def test_recordings_of_other_settings_lie_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAF_LITE_CACHE", str(tmp_path))
+    folder = people.study_cache.__wrapped__  # which is asked once a process
+    before = folder()
+    assert folder() == before
+    monkeypatch.setattr(people, "SETTINGS", replace(BUILD, frames=BUILD.frames + 1))
+    assert folder() != before
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from conftest import ROOT, posix
 from raf_lite._files import write_npz
 from raf_lite.captures import Camera, open_capture, write_video
 from raf_lite.captures.capture import SplitRule
-from raf_lite.captures.nersemble import write_calibration
+from raf_lite.captures.nersemble import NersembleSource, write_calibration
 from raf_lite.manifest import find_data
 from raf_lite.training import PRESETS, Trainer, TrainingSet, training_set
 
@@ -144,33 +144,27 @@ def test_an_avatar_trains_from_disk_and_a_finished_one_is_read(capture, tmp_path
     assert len(avatar.notes["neutral_descriptor"]) == 52 and json.dumps(avatar.notes["front"])
 
 
-class Backdrop:
+@dataclass(frozen=True)
+class Backdrop(NersembleSource):
     """A source whose pictures have a dark backdrop behind the head, as a studio's have."""
 
-    def __init__(self, source):
-        self.source, self.downscale = source, source.downscale
-
-    def __getattr__(self, name):
-        return getattr(self.source, name)
-
     def iter_frames(self, sequence, serial):
-        for frame, mask in zip(self.source.iter_frames(sequence, serial), self.source.iter_masks(sequence, serial)):
+        for frame, mask in zip(super().iter_frames(sequence, serial), self.iter_masks(sequence, serial)):
             yield np.where(mask[..., None] > 127, frame, 30).astype(np.uint8)
 
 
-def test_a_backdrop_becomes_white(capture, monkeypatch):
+def test_a_backdrop_becomes_white(capture):
     assert capture.is_over_white
     serial = capture.encoder_camera
     np.testing.assert_array_equal(capture.over_white("EXP-8-jaw-1", serial), capture.frames("EXP-8-jaw-1", serial))
-    studio = replace(capture, source=Backdrop(capture.source))
+    studio = replace(capture, source=Backdrop(**vars(capture.source)))
     assert not studio.is_over_white
     cut = studio.over_white("EXP-8-jaw-1", serial, np.array([0]))[0]
     mask = studio.masks("EXP-8-jaw-1", serial, np.array([0]))[0]
     assert (cut[mask == 0] == 255).all() and (studio.frames("EXP-8-jaw-1", serial)[0][mask == 0] == 30).all()
     np.testing.assert_array_equal(cut[mask == 1], capture.frames("EXP-8-jaw-1", serial)[0][mask == 1])
-    monkeypatch.setattr(type(studio), "reduced", lambda self, factor: self)  # Backdrop is no dataclass
-    data = TrainingSet.from_capture(studio, CONFIG.with_(size=studio.cameras[serial].width), progress=False)
-    assert (data.images[data.masks == 0] == 255).all()
+    data = TrainingSet.from_capture(studio, CONFIG, progress=False)
+    assert data.images.shape[2:4] == (64, 64) and (data.images[data.masks == 0] == 255).all()
 
 
 def test_one_camera_and_a_turning_head_are_enough_to_start(capture, tmp_path):

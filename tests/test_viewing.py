@@ -8,6 +8,7 @@ import av
 import numpy as np
 import pandas as pd
 import pytest
+from test_evaluation import poseless
 
 from raf_lite.captures import open_capture
 from raf_lite.viewing import (
@@ -99,6 +100,11 @@ def test_comparison_shows_driver_truth_avatar_and_error(capture, drivers):
     descriptors, poses = avatars["a"].driven[0]
     np.testing.assert_array_equal(descriptors, drivers["101"].descriptors("FREE", "blendshapes")[3:5])
     np.testing.assert_array_equal(poses, drivers["101"].head_poses("FREE")[3:5])
+
+
+def test_a_driver_without_head_poses_is_named(capture, drivers):
+    with pytest.raises(ValueError, match="101: sequence FREE has no head poses; .*fit_head_poses"):
+        comparison_frames({"a": Flat(0.2)}, capture, poseless(drivers["101"]), "CROSS-101-FREE")
 
 
 def test_comparison_video_plays_everywhere_and_is_small(capture, drivers, tmp_path):

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from raf_lite.captures.cameras import Camera, rigid_problem
+from raf_lite.captures.source import Source
 
 # Head poses are kept as float32, and come from trackers that round.
 _ROTATION_TOLERANCE = 1e-3
@@ -44,38 +44,6 @@ class SplitRule:
     exact: bool = False
 
 
-class Source(Protocol):
-    """What a reader of one on-disk format offers: a dataclass with a whole `downscale`, which `Capture.reduced` multiplies. Every
-    path that it names in an error is the user's own."""
-
-    def cameras_of(self, sequence: str) -> tuple[str, ...]:
-        """Serials that have a video of `sequence`."""
-
-    def stored_size(self, serial: str) -> tuple[int, int]:
-        """Height and width of a camera's images on disk, before any crop or downscale."""
-
-    def video_shape(self, sequence: str, serial: str) -> tuple[int, int, int]:
-        """Frames, height and width on disk, as the header tells them."""
-
-    def mask_shape(self, sequence: str, serial: str) -> tuple[int, int, int] | None:
-        """The same of the masks; None where there are none."""
-
-    def iter_frames(self, sequence: str, serial: str) -> Iterator[np.ndarray]:
-        """Decode frame by frame: uint8 [H, W, 3], cropped and downscaled like the cameras."""
-
-    def iter_masks(self, sequence: str, serial: str) -> Iterator[np.ndarray]:
-        """The same of the masks, uint8 [H, W]; FileNotFoundError where there are none."""
-
-    def read_annotations(self, sequence: str) -> dict[str, np.ndarray]:
-        """Arrays whose first axis is the frame; empty where there are none."""
-
-    def read_truth(self, sequence: str) -> dict[str, np.ndarray]:
-        """The file that only grading opens."""
-
-    def describe(self, sequence: str, serial: str | None = None, what: str = "images") -> str:
-        """The path to name in an error about this sequence, or about a camera's "images" or "masks" of it."""
-
-
 def composite_white(frames: np.ndarray, masks: np.ndarray) -> np.ndarray:
     """Frames uint8 [..., H, W, 3] laid over white by masks in [0, 1] [..., H, W]: uint8."""
     alpha = masks[..., None]
@@ -96,7 +64,7 @@ class Capture:
     sequences: those to train and test on. cross_sequences: `CROSS-{driver}-{SEQ}`, this person's face with another one's
     expressions (exact answers for cross-driving, from rendered captures only); they are in no split. encoder_camera: the
     serial whose frames the stored descriptors come from. head_pose_source: who made the head poses (for example "rig"), or
-    None. neutral: (sequence, frame) of a frame without expression, or None. kind: "subject" or "driver".
+    None. neutral: (sequence, frame) of a frame without expression, or None.
     Lengths are in the calibration's own unit (`rig` writes centimetres, NeRSemble metres).
     """
 
@@ -111,7 +79,6 @@ class Capture:
     split_rules: Mapping[str, SplitRule]
     head_pose_source: str | None = None
     neutral: tuple[str, int] | None = None
-    kind: str = "subject"
     cache_bytes: int = 2 << 30
     _videos: OrderedDict[tuple[str, str, str], np.ndarray] = field(default_factory=OrderedDict, init=False, repr=False)
     _annotations: dict[str, dict[str, np.ndarray]] = field(default_factory=dict, init=False, repr=False)
@@ -141,11 +108,6 @@ class Capture:
             raise ValueError(f"{self.root}: {cross_sequence!r} is no cross sequence; choose from {list(self.cross_sequences)}")
         _, driver, sequence = cross_sequence.split("-", 2)
         return driver, sequence
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """Names that `split` knows."""
-        return tuple(self.split_rules)
 
     def split(self, name: str = "default") -> Split:
         """A named split of the sequences and cameras that this capture has. Raises ValueError for an unknown name."""
@@ -189,7 +151,7 @@ class Capture:
         """The same capture with pictures and cameras at 1/factor of their size, each pixel the mean of a block; decoding it never
         holds more than one full picture."""
         return replace(self, cameras={serial: camera.scaled(1 / factor) for serial, camera in self.cameras.items()},
-                       source=replace(self.source, downscale=self.source.downscale * factor))
+                       source=self.source.reduced(factor))
 
     def over_white(self, sequence: str, serial: str, indices: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Some frames (default: all) with white where the mask is not: uint8 [..., H, W, 3]. Frames that were rendered or cut out
@@ -258,7 +220,7 @@ class Capture:
         return self._annotations[sequence]
 
     def head_poses(self, sequence: str) -> np.ndarray | None:
-        """Head-to-world rigid transforms, float64 [T, 4, 4]; None if the capture has none (see `fit_head_poses`).
+        """Head-to-world rigid transforms, float64 [T, 4, 4]; None if the capture has none (see `require_head_poses`).
 
         Raises ValueError that names the first frame whose pose is not rigid.
         """
@@ -270,6 +232,14 @@ class Capture:
             problem = rigid_problem(pose, _ROTATION_TOLERANCE)
             if problem:
                 raise ValueError(f"{self.root}: the head pose of {sequence} frame {frame} {problem}; estimate it again")
+        return poses
+
+    def require_head_poses(self, sequence: str) -> np.ndarray:
+        """`head_poses`, where nothing can be done without them: ValueError that says how to make them if there are none."""
+        poses = self.head_poses(sequence)
+        if poses is None:
+            raise ValueError(f"{self.root}: sequence {sequence} has no head poses; for a video, write them with raf-lite encode, "
+                             "otherwise estimate them with raf_lite.captures.fit_head_poses and store them in its annotations")
         return poses
 
     def landmarks68(self, sequence: str) -> np.ndarray | None:

@@ -23,6 +23,7 @@ from raf_lite._files import atomic_path, write_json
 from raf_lite.captures.cameras import Camera
 from raf_lite.captures.capture import Capture, SplitRule
 from raf_lite.captures.formats._files import numbers, read_arrays, read_json
+from raf_lite.captures.source import Source
 from raf_lite.captures.video import iter_video, probe_video
 
 CALIBRATION = "calibration/camera_params.json"
@@ -66,10 +67,7 @@ def open_nersemble(path: Path, downscale: int, crop: tuple[int, int, int, int] |
     videos = {file.stem.removeprefix("cam_"): file for name in reversed(names)
               for file in sorted((path / "sequences" / name / "images").glob("cam_*.mp4"))}
     cameras, shared = _read_cameras(path / CALIBRATION, videos)
-    source = NersembleSource(path, {serial: (c.height, c.width) for serial, c in cameras.items()}, downscale, crop)
-    if crop:
-        cameras = {serial: camera.cropped(*crop) for serial, camera in cameras.items()}
-    cameras = {serial: camera.scaled(1 / downscale) for serial, camera in cameras.items()}
+    source = NersembleSource(path, {serial: (c.height, c.width) for serial, c in cameras.items()}, downscale=downscale, crop=crop)
 
     tracked = any((path / "sequences" / name / TRACKING).is_file() for name in names)
     notes_path = path / "capture.json"
@@ -86,23 +84,20 @@ def open_nersemble(path: Path, downscale: int, crop: tuple[int, int, int, int] |
     if neutral and neutral[0] not in names:
         raise ValueError(f"{notes_path}: the neutral frame is in {neutral[0]}, of which there is no video; name one of {names}")
     return Capture(
-        subject=path.resolve().name, root=path, fps=fps, cameras=cameras, source=source, split_rules=SPLITS,
-        cache_bytes=cache_bytes,
+        subject=path.resolve().name, root=path, fps=fps, cameras=source.framed(cameras), source=source,
+        split_rules=SPLITS, cache_bytes=cache_bytes,
         sequences=tuple(name for name in names if not name.startswith("CROSS-")),
         cross_sequences=tuple(name for name in names if name.startswith("CROSS-")),
         encoder_camera=ENCODER_CAMERA if ENCODER_CAMERA in cameras else next(iter(cameras)),
-        head_pose_source=notes.get("head_pose_source", "FLAME" if tracked else None), neutral=neutral,
-        kind=notes.get("kind", "subject"))
+        head_pose_source=notes.get("head_pose_source", "FLAME" if tracked else None), neutral=neutral)
 
 
 @dataclass(frozen=True)
-class NersembleSource:
-    """Reads one participant's files; see `raf_lite.captures.capture.Source`."""
+class NersembleSource(Source):
+    """Reads one participant's files."""
 
     path: Path
     sizes: Mapping[str, tuple[int, int]]  # height and width on disk, by serial
-    downscale: int
-    crop: tuple[int, int, int, int] | None
 
     def video_path(self, sequence: str, serial: str) -> Path:
         return self.path / "sequences" / sequence / "images" / f"cam_{serial}.mp4"
@@ -110,9 +105,19 @@ class NersembleSource:
     def mask_path(self, sequence: str, serial: str) -> Path:
         return self.path / "sequences" / sequence / "alpha_maps" / f"cam_{serial}.mp4"
 
+    def tracking_path(self, sequence: str) -> Path:
+        return self.path / "sequences" / sequence / TRACKING
+
+    def annotation_path(self, sequence: str) -> Path:
+        return self.path / "annotations" / f"{sequence}.npz"
+
     def cameras_of(self, sequence: str) -> tuple[str, ...]:
         return tuple(sorted(file.stem.removeprefix("cam_")
                             for file in (self.path / "sequences" / sequence / "images").glob("cam_*.mp4")))
+
+    def files(self, sequence: str, serial: str) -> list[Path]:
+        return [file for file in (self.video_path(sequence, serial), self.mask_path(sequence, serial), self.path / CALIBRATION,
+                                  self.tracking_path(sequence), self.annotation_path(sequence)) if file.is_file()]
 
     def stored_size(self, serial: str) -> tuple[int, int]:
         return self.sizes[serial]
@@ -135,8 +140,7 @@ class NersembleSource:
         return iter_video(path, crop=self.crop, downscale=self.downscale, gray=True)
 
     def read_annotations(self, sequence: str) -> dict[str, np.ndarray]:
-        path = self.path / "annotations" / f"{sequence}.npz"
-        tracking = self.path / "sequences" / sequence / TRACKING
+        path, tracking = self.annotation_path(sequence), self.tracking_path(sequence)
         return (_read_tracking(tracking) if tracking.is_file() else {}) | (read_arrays(path) if path.is_file() else {})
 
     def read_truth(self, sequence: str) -> dict[str, np.ndarray]:

@@ -7,13 +7,11 @@ MediaPipe itself (extra `encode`) is imported only when an encoder is made; stor
 """
 
 from raf_lite.descriptors.encode_video import VideoEncoding, encode_video
-from raf_lite.descriptors.encoder import Encoder, Encoding
+from raf_lite.descriptors.encoder import Encoding
 from raf_lite.descriptors.landmarks import LandmarkPCA, align_landmarks, mean_template
 from raf_lite.descriptors.mediapipe import BLENDSHAPE_NAMES, ENCODER, FaceDetections, MediaPipeEncoder
 from raf_lite.descriptors.mediapipe_model import face_landmarker_path
-from raf_lite.descriptors.normalise import Standardizer, relative_to
-from raf_lite.descriptors.stored import StoredEncoder
+from raf_lite.descriptors.normalise import relative_to
 
-__all__ = ["BLENDSHAPE_NAMES", "ENCODER", "Encoder", "Encoding", "FaceDetections", "LandmarkPCA", "MediaPipeEncoder",
-           "Standardizer", "StoredEncoder", "VideoEncoding", "align_landmarks", "encode_video", "face_landmarker_path",
-           "mean_template", "relative_to"]
+__all__ = ["BLENDSHAPE_NAMES", "ENCODER", "Encoding", "FaceDetections", "LandmarkPCA", "MediaPipeEncoder", "VideoEncoding",
+           "align_landmarks", "encode_video", "face_landmarker_path", "mean_template", "relative_to"]

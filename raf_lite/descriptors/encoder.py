@@ -1,9 +1,8 @@
-"""What an expression encoder is: frames in, one descriptor a frame out, and an honest note of the frames without a face."""
+"""What an expression encoder returns: one descriptor a frame, and an honest note of the frames without a face."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -47,26 +46,6 @@ class Encoding:
             raise ValueError(f"no face found in {len(self.missing)} of {len(self)} frames of {where} "
                              f"(frames {frame_list(self.missing)}); leave those frames out or use a camera that sees the face")
         return self
-
-
-@runtime_checkable
-class Encoder(Protocol):
-    """Anything that turns frames into descriptors. Those of another `name` or `descriptor` must not be mixed with them."""
-
-    @property
-    def name(self) -> str:
-        """The model behind the descriptors; banks store it as their `encoder`."""
-
-    @property
-    def descriptor(self) -> str:
-        """Which of the model's descriptors; the name of the column in banks and captures."""
-
-    @property
-    def dim(self) -> int:
-        """D, the length of one descriptor."""
-
-    def encode(self, frames: np.ndarray, *, progress: bool = False) -> Encoding:
-        """Encode frames [N, H, W, 3], uint8 or float in [0, 1], sRGB."""
 
 
 def frame_list(numbers: np.ndarray, limit: int = 12) -> str:

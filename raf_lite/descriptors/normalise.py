@@ -1,65 +1,10 @@
-"""What is done to descriptors before they are compared or learned from: standardising, and taking a person's neutral out."""
+"""What is done to descriptors before they are compared or learned from: taking a person's neutral out."""
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
-
 import numpy as np
 
-from raf_lite._files import write_npz
-from raf_lite.descriptors._npz import read_npz
 from raf_lite.descriptors.encoder import frame_list
-
-
-@dataclass(frozen=True)
-class Standardizer:
-    """(descriptors - mean) / scale, each dimension by its own scale: fitted on a bank, then applied to everything.
-
-    mean, scale: float32 [D]. A dimension's scale is its standard deviation, but at least `floor` times the root mean square
-    of all standard deviations. MediaPipe leaves several blendshapes dead (scores of about 0), and a PCA's last components
-    carry little: without a floor their noise would weigh as much as the jaw.
-    """
-
-    mean: np.ndarray  # [D]
-    scale: np.ndarray  # [D]
-
-    @classmethod
-    def fit(cls, descriptors: np.ndarray, floor: float = 0.1) -> Standardizer:
-        """Fit on descriptors [N, D]. Raises ValueError where they are not finite, or where all rows are the same."""
-        descriptors = _check(descriptors, "descriptors").astype(np.float64)
-        deviation = descriptors.std(0)
-        size = np.sqrt((deviation ** 2).mean())
-        if not size > 0:
-            raise ValueError(f"all {len(descriptors)} descriptors are the same, so they have no scale; fit on varied frames")
-        return cls(descriptors.mean(0).astype(np.float32), np.maximum(deviation, floor * size).astype(np.float32))
-
-    def transform(self, descriptors: np.ndarray) -> np.ndarray:
-        """Standardised descriptors, float32 [N, D]; NaN rows stay NaN."""
-        return ((self._match(descriptors) - self.mean) / self.scale).astype(np.float32)
-
-    def inverse(self, standardised: np.ndarray) -> np.ndarray:
-        """The descriptors behind standardised ones, float32 [N, D]."""
-        return (self._match(standardised) * self.scale + self.mean).astype(np.float32)
-
-    def save(self, path: str | os.PathLike) -> None:
-        """Write an npz, atomically."""
-        write_npz(path, mean=self.mean, scale=self.scale)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike) -> Standardizer:
-        """Read what `save` wrote. Raises FileNotFoundError, or ValueError for a damaged file."""
-        mean, scale = read_npz(path, "Standardizer", ("mean", "scale"))
-        proper = all(a.dtype.kind in "fiu" and a.ndim == 1 and np.isfinite(a).all() for a in (mean, scale))
-        if not proper or len(mean) != len(scale):
-            raise ValueError(f"{path} holds no finite mean and scale of one length; write it again with save()")
-        return cls(mean, scale)
-
-    def _match(self, descriptors: np.ndarray) -> np.ndarray:
-        descriptors = np.asarray(descriptors, np.float32)
-        if descriptors.ndim != 2 or descriptors.shape[1] != len(self.mean):
-            raise ValueError(f"descriptors must be [N, {len(self.mean)}] for this Standardizer, not {list(descriptors.shape)}")
-        return descriptors
 
 
 def relative_to(descriptors: np.ndarray, reference: np.ndarray) -> np.ndarray:

@@ -51,7 +51,7 @@ def driving_cases(capture: Capture, drivers: Mapping[str, Capture], descriptor: 
     """Every case that a capture allows. frame_step: of hold-out and cross frames; training frames are six times sparser.
 
     Frames in which the encoder found no face cannot drive and are left out. Raises ValueError for a CROSS sequence whose
-    driver is not given.
+    driver is not given, and for a sequence without head poses.
     """
     split = capture.split("default")
 
@@ -59,7 +59,7 @@ def driving_cases(capture: Capture, drivers: Mapping[str, Capture], descriptor: 
         values = source.descriptors(sequence, descriptor)
         kept = np.flatnonzero(np.isfinite(values).all(1))
         kept = kept[(len(kept) - 1) % step // 2 if middle else 0::step]
-        return kept, values[kept], source.head_poses(sequence)[kept]
+        return kept, values[kept], source.require_head_poses(sequence)[kept]
 
     for sequence in split.train_sequences:
         # Sequences begin with the neutral face, which sparse frames counted from the start would nearly all show.
@@ -122,12 +122,12 @@ def frame_errors(avatar, capture: Capture, sequence: str, descriptors: np.ndarra
     """What an avatar shows for descriptors [T, D] against `frames` [T] of a sequence, frame by frame, on the encoder's camera.
 
     The avatar gets the frames' own head poses. size: pixels a side at which pictures are compared. Returns the mean absolute
-    error in grey levels of 255 for each of REGIONS, [T]. Raises ValueError for a capture that has no landmarks.
+    error in grey levels of 255 for each of REGIONS, [T]. Raises ValueError for a capture that has no landmarks or head poses.
     """
     landmarks = capture.landmarks68(sequence)
     if landmarks is None:
         raise ValueError(f"{capture.root}: {sequence} has no landmarks to find mouth and eyes by; use a rendered capture")
-    poses = capture.head_poses(sequence)[frames]
+    poses = capture.require_head_poses(sequence)[frames]
     case = Case("self", sequence, (capture.encoder_camera,), np.asarray(frames), descriptors, poses)
     truth, camera = _scaled_truth(capture, case, capture.encoder_camera, size)
     masks = _region_masks(camera, landmarks[frames])

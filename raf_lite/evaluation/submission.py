@@ -59,10 +59,7 @@ def _cameras(capture: Capture) -> list[Camera]:
 
 def _driving(capture: Capture, sequence: str, descriptor: str) -> tuple[np.ndarray, np.ndarray]:
     """Descriptors [T, D] and head poses [T, 4, 4] of every frame of a sequence."""
-    descriptors, poses = capture.descriptors(sequence, descriptor), capture.head_poses(sequence)
-    if poses is None:
-        raise ValueError(f"{capture.root}: sequence {sequence} has no head poses; estimate them with "
-                         "raf_lite.captures.fit_head_poses and store them in its annotations")
+    descriptors, poses = capture.descriptors(sequence, descriptor), capture.require_head_poses(sequence)
     found = np.flatnonzero(np.isfinite(descriptors).all(1))  # never empty: the capture refuses such a sequence
     last = np.searchsorted(found, np.arange(len(descriptors)), side="right") - 1
     return descriptors[found[last.clip(0)]], poses

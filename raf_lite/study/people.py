@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
@@ -53,9 +53,10 @@ def role_of(subject: int) -> str:
 
 @cache
 def study_cache() -> Path:
-    """The cache folder of this version of the code that renders and encodes, with the shipped bank's landmark basis."""
+    """The cache folder of these settings and this version of the code that renders and encodes, with the shipped bank's landmark
+    basis. What the study itself sets (people, sizes, steps) stands in this file, which is hashed as code."""
     package = Path(raf_lite.__file__).parent
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(repr(asdict(SETTINGS)).encode())
     for name in ("rig/appearance.py", "rig/expressions.py", "rig/head.py", "rig/raster.py", "rig/scripts.py", "rig/studio.py",
                  "descriptors/mediapipe.py", "descriptors/landmarks.py", "evaluation/regions.py", "study/people.py"):
         digest.update((package / name).read_bytes())

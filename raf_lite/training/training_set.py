@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
-import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,10 +54,7 @@ class TrainingSet:
         found, descriptors, poses, names = {}, [], [], []
         for sequence in split.train_sequences:
             values = capture.descriptors(sequence, config.descriptor)
-            head_poses = capture.head_poses(sequence)
-            if head_poses is None:
-                raise ValueError(f"{capture.root}: sequence {sequence} has no head pose; estimate it with "
-                                 "raf_lite.captures.fit_head_poses and store it in its annotations")
+            head_poses = capture.require_head_poses(sequence)
             found[sequence] = np.isfinite(values).all(1)
             descriptors.append(values[found[sequence]])
             poses.append(head_poses[found[sequence]])
@@ -149,16 +147,37 @@ def _read_video(capture: Capture, sequence: str, serial: str, factor: int, found
 
 
 def _fingerprint(capture: Capture, found: dict[str, np.ndarray], factors: dict[str, int]) -> str:
-    """A name for what the pictures are made from: the files' sizes and times, the frames, the cameras and their scale."""
-    parts = [str(capture.root.resolve())]
+    """A name for what a training set is made from: the state of every file of its sequences and cameras, and the settings.
+
+    found: the frames that are kept, by sequence. factors: the reduction, by serial. FileNotFoundError for a file that is gone.
+    """
+    source = capture.source
+    digest = hashlib.sha256(repr((capture.subject, source.crop, source.downscale)).encode())
+    for serial, factor in factors.items():
+        camera = capture.cameras[serial]
+        digest.update(repr((serial, factor, camera.width, camera.height, camera.K.tolist())).encode())
     for sequence, kept in found.items():
-        for serial, factor in factors.items():
-            path = Path(capture.source.describe(sequence, serial))
-            state = path.stat() if path.is_file() else None
-            camera = capture.cameras[serial]
-            parts.append(f"{path} {state and (state.st_size, state.st_mtime_ns)} {factor} {camera.width}x{camera.height} "
-                         f"{zlib.crc32(kept.tobytes())} {camera.K.tolist()}")
-    return f"{zlib.crc32(''.join(parts).encode()):08x}{zlib.adler32(''.join(parts).encode()):08x}"
+        digest.update(repr((sequence, len(kept))).encode() + kept.tobytes())
+    # Cameras share their sequence's annotations: each file is asked once.
+    files = dict.fromkeys(file for sequence in found for serial in factors for file in source.files(sequence, serial))
+    for name, size, modified in _states(files, capture.root.resolve()):
+        digest.update(repr((name, size, modified)).encode())
+    return digest.hexdigest()[:16]
+
+
+def _states(files: Iterable[Path], root: Path) -> Iterator[tuple[str, int, int]]:
+    """Name relative to the capture, size in bytes, and time of change in ns of each file."""
+    folders: dict[str, str] = {}  # names of folders are worked out once: captures have hundreds of thousands of files in few
+    for file in files:
+        folder, name = os.path.split(file)
+        if folder not in folders:
+            real = Path(folder).resolve()
+            folders[folder] = os.path.relpath(real, root) if real.drive == root.drive else str(real)
+        try:
+            state = file.stat()
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"there is no {file}; copy the capture again") from error
+        yield f"{folders[folder]}/{name}", state.st_size, state.st_mtime_ns
 
 
 def _make_room(folder: Path, needed: int) -> None:

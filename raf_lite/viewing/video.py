@@ -42,12 +42,14 @@ def comparison_frames(avatars: Mapping[str, object], capture: Capture, driver: C
     """Frames uint8 [T, H, W, 3] of one CROSS sequence: driver | ground truth | an avatar and its error, for each avatar.
 
     size: pixels a side at which each avatar is rendered; driver and ground truth are shown at their own resolution where that
-    is `size`, else scaled down. Raises ValueError where they are smaller: nothing is enlarged.
+    is `size`, else scaled down. Raises ValueError where they are smaller (nothing is enlarged), or where
+    the driver's sequence has no head poses.
     """
     _, sequence = capture.cross_parts(cross_sequence)
     name = next(iter(avatars.values())).descriptor
     values = driver.descriptors(sequence, name)
     kept = np.flatnonzero(np.isfinite(values).all(1))[frames]
+    poses = driver.require_head_poses(sequence)[kept]
     camera = capture.cameras[capture.encoder_camera]
     if camera.width < size:
         raise ValueError(f"{capture.root}: its pictures have {camera.width} pixels and {size} were asked for; "
@@ -62,7 +64,6 @@ def comparison_frames(avatars: Mapping[str, object], capture: Capture, driver: C
 
     acted = fit(driver.frames(sequence, driver.encoder_camera)[kept])
     truth = fit(capture.over_white(cross_sequence, capture.encoder_camera, kept))
-    poses = driver.head_poses(sequence)[kept]
     shown = {n: a.render(values[kept], poses, [view])[:, 0] for n, a in avatars.items()}
     captions = ["driver", "ground truth", *(c for n in avatars for c in (n, "error, dark = large"))]
     sheets = []

@@ -47,17 +47,18 @@ def parse_gha(path: Path) -> Parsed:
         has_masks = [mask.is_file() for mask in masks]
         if any(has_masks) and not all(has_masks):
             raise FileNotFoundError(f"there is no mask {masks[has_masks.index(False)]}; copy it, or remove all masks of {serial}")
-        views[serial] = View(images, masks if all(has_masks) else None)
+        calibration = [path / "cameras" / f / f"camera_{serial}.npz" for f in frames]
+        views[serial] = View(images, masks if all(has_masks) else None, calibration)
         height, width, _ = image_size(images[0], f"{path}, camera {serial}")
-        for frame in frames:
-            camera = _camera(serial, path / "cameras" / frame / f"camera_{serial}.npz", width, height)
+        for frame, file in zip(frames, calibration, strict=True):
+            camera = _camera(serial, file, width, height)
             first = cameras.setdefault(serial, camera)
             if np.abs(first.world_to_camera - camera.world_to_camera).max() > 1e-4 or np.abs(first.K - camera.K).max() > 1e-2:
                 raise ValueError(f"{path / 'cameras' / frame}: camera {serial} differs from that of frame {frames[0]}; cameras "
                                  "of a capture must not move")
     codes, poses = [], []
-    for frame in frames:
-        file = path / "params" / frame / "params.npz"
+    files = [path / "params" / frame / "params.npz" for frame in frames]
+    for file in files:
         arrays = read_arrays(file, ("exp_coeff", "pose"))
         codes.append(numbers(arrays["exp_coeff"].reshape(-1), (CODES,), f"{file}, exp_coeff"))
         six = numbers(arrays["pose"].reshape(-1), (6,), f"{file}, pose")
@@ -65,6 +66,7 @@ def parse_gha(path: Path) -> Parsed:
         pose[:3, :3], pose[:3, 3] = Rotation.from_rotvec(six[:3]).as_matrix(), six[3:]
         poses.append(pose)
     return Parsed(subject=path.name, fps=FPS, views={SEQUENCE: views}, cameras=cameras, head_pose_source="GHA's BFM fit",
+                  annotation_files={SEQUENCE: files},
                   annotations={SEQUENCE: {"bfm_exp": np.stack(codes).astype(np.float32), "head_pose": np.stack(poses)}})
 
 

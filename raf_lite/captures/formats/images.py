@@ -12,22 +12,30 @@ from raf_lite.captures.cameras import Camera
 from raf_lite.captures.capture import Capture, SplitRule
 from raf_lite.captures.formats._files import image_size, read_image
 from raf_lite.captures.scaling import block_mean
+from raf_lite.captures.source import Source
 
 
 @dataclass(frozen=True)
 class View:
-    """One camera's frames of one sequence, in time order. masks: a file a frame; None: the images' alpha channel, if any."""
+    """One camera's frames of one sequence, in time order.
+
+    images: a file a frame. masks: the same; None: the images' alpha channel, if any. calibration: the files that say what the
+    camera is.
+    """
 
     images: Sequence[Path]
     masks: Sequence[Path] | None = None
+    calibration: Sequence[Path] = ()
 
 
 @dataclass(frozen=True)
 class Parsed:
     """What a reader found, before anything is decoded.
 
-    views: sequence -> serial -> View. cameras: by serial, at the size on disk. annotations: sequence -> field -> [T, ...].
-    holdout_sequences, holdout_cameras: the format's own split. codes: names of the descriptors that the format carries.
+    views: sequence -> serial -> View. cameras: by serial, at the size on disk. annotations: sequence -> field -> [T, ...];
+    annotation_files: sequence -> the files that these were read from. holdout_sequences, holdout_cameras: the format's own split.
+    encoder_camera: the serial that descriptors come from; None: the first camera. head_pose_source: who made the head poses, or
+    None. neutral: (sequence, frame) of a frame without expression, or None.
     """
 
     subject: str
@@ -35,6 +43,7 @@ class Parsed:
     views: Mapping[str, Mapping[str, View]]
     cameras: Mapping[str, Camera]
     annotations: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    annotation_files: Mapping[str, Sequence[Path]] = field(default_factory=dict)
     holdout_sequences: tuple[str, ...] = ()
     holdout_cameras: tuple[str, ...] = ()
     encoder_camera: str | None = None
@@ -43,19 +52,22 @@ class Parsed:
 
 
 @dataclass(frozen=True)
-class ImageSource:
-    """Reads the files of `Parsed`; see `raf_lite.captures.capture.Source`. Images with alpha are laid over white."""
+class ImageSource(Source):
+    """Reads the files of `Parsed`. Images with alpha are laid over white."""
 
     root: Path
     parsed: Parsed
-    downscale: int
-    crop: tuple[int, int, int, int] | None
 
     def _view(self, sequence: str, serial: str) -> View:
         return self.parsed.views[sequence][serial]
 
     def cameras_of(self, sequence: str) -> tuple[str, ...]:
         return tuple(self.parsed.views[sequence])
+
+    def files(self, sequence: str, serial: str) -> list[Path]:
+        view = self.parsed.views[sequence].get(serial, View(()))
+        annotations = self.parsed.annotation_files.get(sequence, ())
+        return list(dict.fromkeys([*view.images, *(view.masks or ()), *view.calibration, *annotations]))
 
     def stored_size(self, serial: str) -> tuple[int, int]:
         camera = self.parsed.cameras[serial]
@@ -108,9 +120,6 @@ class ImageSource:
     def read_annotations(self, sequence: str) -> dict[str, np.ndarray]:
         return dict(self.parsed.annotations.get(sequence, {}))
 
-    def read_truth(self, sequence: str) -> dict[str, np.ndarray]:
-        raise FileNotFoundError(f"{self.root} is no rendered capture: nobody knows the truth of {sequence}")
-
     def describe(self, sequence: str, serial: str | None = None, what: str = "images") -> str:
         if serial is None or serial not in self.parsed.views.get(sequence, {}):
             return f"{self.root} ({sequence})"
@@ -133,13 +142,10 @@ def open_parsed(root: Path, parsed: Parsed, downscale: int, crop: tuple[int, int
             if view.masks is not None and len(view.masks) != len(view.images):
                 raise ValueError(f"{root}: camera {serial} has {len(view.images)} images and {len(view.masks)} masks of "
                                  f"{sequence}; copy the missing ones")
-    cameras = dict(parsed.cameras)
-    if crop:
-        cameras = {serial: camera.cropped(*crop) for serial, camera in cameras.items()}
-    cameras = {serial: camera.scaled(1 / downscale) for serial, camera in cameras.items()}
+    source = ImageSource(root, parsed, downscale=downscale, crop=crop)
     return Capture(
-        subject=parsed.subject, root=root, fps=parsed.fps, sequences=tuple(parsed.views), cross_sequences=(), cameras=cameras,
-        encoder_camera=parsed.encoder_camera or next(iter(cameras)), source=ImageSource(root, parsed, downscale, crop),
+        subject=parsed.subject, root=root, fps=parsed.fps, sequences=tuple(parsed.views), cross_sequences=(),
+        cameras=source.framed(parsed.cameras), encoder_camera=parsed.encoder_camera or next(iter(parsed.cameras)), source=source,
         split_rules={"default": SplitRule(holdout_sequences=parsed.holdout_sequences, holdout_cameras=parsed.holdout_cameras,
                                           exact=True)},
         head_pose_source=parsed.head_pose_source, neutral=parsed.neutral, cache_bytes=cache_bytes)

@@ -48,7 +48,7 @@ def parse_imavatar(path: Path) -> Parsed:
     The camera moves with the tracked head, which still turns by FLAME's global and neck rotation, about joints that only the
     licensed model knows. Head poses are therefore left open, and `world_mat` is kept as the annotation `tracked_root` [T, 4, 4].
     """
-    views, annotations, camera = {}, {}, None
+    views, annotations, annotation_files, camera = {}, {}, {}, None
     videos = _videos(path)
     if not videos:
         raise FileNotFoundError(f"{path} has no {PARAMS}, nor has a folder in it; copy the capture again")
@@ -82,13 +82,14 @@ def parse_imavatar(path: Path) -> Parsed:
         has_masks = [mask.is_file() for mask in masks]
         if any(has_masks) and not all(has_masks):
             raise FileNotFoundError(f"there is no mask {masks[has_masks.index(False)]}; copy it, or remove all masks")
-        views[video.name] = {SERIAL: View(images, masks if all(has_masks) else None)}
+        views[video.name] = {SERIAL: View(images, masks if all(has_masks) else None, [videos[0] / PARAMS])}
+        annotation_files[video.name] = [file]
         exp = np.stack(exps).astype(np.float32)
         annotations[video.name] = {"flame_exp": exp, "flame_exp_jaw": np.concatenate([exp, np.stack(jaws).astype(np.float32)], 1),
                                    "tracked_root": np.stack(roots)}
     names = list(views)
     return Parsed(subject=path.name, fps=FPS, views=views, cameras={SERIAL: camera}, annotations=annotations,
-                  holdout_sequences=tuple(names[-1:]) if len(names) > 1 else ())
+                  annotation_files=annotation_files, holdout_sequences=tuple(names[-1:]) if len(names) > 1 else ())
 
 
 def _camera(intrinsics: np.ndarray, width: int, height: int, file: Path) -> Camera:

@@ -37,7 +37,7 @@ def parse_insta(path: Path) -> Parsed:
     still."""
     names = [(part, path / f"transforms_{part}.json") for part in ("train", "test")]
     names = [(part, file) for part, file in names if file.is_file()] or [("train", path / "transforms.json")]
-    views, annotations, camera = {}, {}, None
+    views, annotations, annotation_files, camera = {}, {}, {}, None
     for part, file in names:
         top = read_json(file)
         frames = field(top, "frames", str(file))
@@ -52,7 +52,7 @@ def parse_insta(path: Path) -> Parsed:
         if camera is not None and (not np.allclose(now.K, camera.K) or (now.width, now.height) != (camera.width, camera.height)):
             raise ValueError(f"{file}: its intrinsics differ from those of {names[0][1].name}; export both from one video")
         camera = now
-        images, codes, poses = [], [], []
+        images, codes, poses, code_files = [], [], [], []
         for number, frame in enumerate(frames):
             where = f"{file} frame {number}"
             images.append(inside(path, field(frame, "file_path", where), f"{where}, file_path"))
@@ -61,17 +61,19 @@ def parse_insta(path: Path) -> Parsed:
                 poses.append(np.linalg.inv(matrix))
             except np.linalg.LinAlgError as error:
                 raise ValueError(f"{where}: transform_matrix cannot be inverted; export the video again") from error
-            codes.append(_code(inside(path, field(frame, "exp_path", where), f"{where}, exp_path")))
+            code_files.append(inside(path, field(frame, "exp_path", where), f"{where}, exp_path"))
+            codes.append(_code(code_files[-1]))
         if len({len(code) for code in codes}) > 1:
             raise ValueError(f"{file}: its expression files have different lengths; export the video again")
         height, width, _ = image_size(images[0], f"{file} frame 0")
         if (height, width) != (camera.height, camera.width):
             raise ValueError(f"{images[0]} is {width}x{height} (WxH), but {file.name} says {camera.width}x{camera.height}; write "
                              "the images at the size of the intrinsics")
-        views[part] = {SERIAL: View(images)}
+        views[part] = {SERIAL: View(images, calibration=[file for _, file in names])}
+        annotation_files[part] = [file, *code_files]
         annotations[part] = {"flame_exp": np.stack(codes), "head_pose": np.stack(poses)}
     return Parsed(subject=path.name, fps=FPS, views=views, cameras={SERIAL: camera}, annotations=annotations,
-                  holdout_sequences=("test",), head_pose_source="INSTA's tracker")
+                  annotation_files=annotation_files, holdout_sequences=("test",), head_pose_source="INSTA's tracker")
 
 
 def _code(path: Path) -> np.ndarray:

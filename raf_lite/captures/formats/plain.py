@@ -21,6 +21,7 @@ from raf_lite.captures.cameras import Camera
 from raf_lite.captures.capture import Capture, SplitRule
 from raf_lite.captures.formats._files import image_size, read_arrays
 from raf_lite.captures.formats.images import Parsed, View
+from raf_lite.captures.source import Source
 from raf_lite.captures.video import count_frames, iter_video, probe_video, quarter_turns
 
 SERIAL = "0"
@@ -67,28 +68,39 @@ def parse_images(path: Path) -> Parsed:
     height, width, _ = image_size(images[0], str(path))
     return Parsed(subject=path.name, fps=FPS, views={"video": {SERIAL: View(images, masks)}},
                   cameras={SERIAL: assumed_camera(width, height)}, annotations={"video": _encoding(path)},
-                  head_pose_source="MediaPipe" if encoding_file(path).is_file() else None)
+                  annotation_files={"video": _encoding_files(path)}, head_pose_source=_head_pose_source(path))
+
+
+def _encoding_files(path: Path) -> list[Path]:
+    """The file that `raf-lite encode` wrote; empty where it was not run."""
+    file = encoding_file(path)
+    return [file] if file.is_file() else []
 
 
 def _encoding(path: Path) -> dict[str, np.ndarray]:
-    """What `raf-lite encode` stored; empty where it was not run."""
+    """What stands in it; empty where it is not there."""
     file = encoding_file(path)
     return read_arrays(file, ENCODED) if file.is_file() else {}
 
 
+def _head_pose_source(path: Path) -> str | None:
+    return "MediaPipe" if _encoding_files(path) else None
+
+
 @dataclass(frozen=True)
-class VideoSource:
-    """One video file; see `raf_lite.captures.capture.Source`."""
+class VideoSource(Source):
+    """One video file, of one sequence."""
 
     path: Path
     height: int
     width: int
     turns: int
-    downscale: int
-    crop: tuple[int, int, int, int] | None
 
     def cameras_of(self, sequence: str) -> tuple[str, ...]:
         return (SERIAL,)
+
+    def files(self, sequence: str, serial: str) -> list[Path]:
+        return [self.path, *_encoding_files(self.path)]
 
     def stored_size(self, serial: str) -> tuple[int, int]:
         return self.height, self.width
@@ -108,9 +120,6 @@ class VideoSource:
     def read_annotations(self, sequence: str) -> dict[str, np.ndarray]:
         return _encoding(self.path)
 
-    def read_truth(self, sequence: str) -> dict[str, np.ndarray]:
-        raise FileNotFoundError(f"{self.path} is no rendered capture: nobody knows its truth")
-
     def describe(self, sequence: str, serial: str | None = None, what: str = "images") -> str:
         return str(self.path)
 
@@ -121,11 +130,8 @@ def open_video(path: Path, downscale: int, crop: tuple[int, int, int, int] | Non
     if not info.width or not info.height:
         raise ValueError(f"{path} does not tell how large its pictures are; it is damaged: copy or write it again")
     width, height = (info.width, info.height) if turns % 2 == 0 else (info.height, info.width)
-    camera = assumed_camera(width, height)
-    if crop:
-        camera = camera.cropped(*crop)
+    source = VideoSource(path, height, width, turns, downscale=downscale, crop=crop)
     return Capture(
         subject=path.stem, root=path, fps=info.fps or FPS, sequences=("video",), cross_sequences=(),
-        cameras={SERIAL: camera.scaled(1 / downscale)}, encoder_camera=SERIAL,
-        source=VideoSource(path, height, width, turns, downscale, crop), split_rules={"default": SplitRule(exact=True)},
-        head_pose_source="MediaPipe" if encoding_file(path).is_file() else None, cache_bytes=cache_bytes)
+        cameras=source.framed({SERIAL: assumed_camera(width, height)}), encoder_camera=SERIAL, source=source,
+        split_rules={"default": SplitRule(exact=True)}, head_pose_source=_head_pose_source(path), cache_bytes=cache_bytes)

@@ -74,7 +74,7 @@ def parse_vhap(path: Path) -> Parsed:
     if not cameras:
         raise ValueError(f"{path}: its transforms have no frames; export the sequence again")
     held_out = sorted(s for s, splits in seen_in.items() if "train" not in splits and "val" in splits)
-    return _assemble(path, cameras, records, tuple(held_out))
+    return _assemble(path, cameras, [file for _, file in names], records, tuple(held_out))
 
 
 def _camera(serial: str, top: Mapping, frame: Mapping, where: str) -> Camera:
@@ -93,9 +93,10 @@ def _camera(serial: str, top: Mapping, frame: Mapping, where: str) -> Camera:
         raise ValueError(f"{where}: {error}") from error
 
 
-def _assemble(path: Path, cameras: dict[str, Camera], records: Mapping, held_out: tuple[str, ...]) -> Parsed:
+def _assemble(path: Path, cameras: dict[str, Camera], transforms: list[Path], records: Mapping,
+              held_out: tuple[str, ...]) -> Parsed:
     folders = {folder for folder, _ in records}
-    views, annotations, holdout = {}, {}, []
+    views, annotations, annotation_files, holdout = {}, {}, {}, []
     for (folder, part), steps in sorted(records.items()):
         both = (folder, "train") in records and (folder, "test") in records
         name = f"{folder}-{part}" if both else folder if len(folders) > 1 else part
@@ -114,9 +115,10 @@ def _assemble(path: Path, cameras: dict[str, Camera], records: Mapping, held_out
             masks = [mask for _, mask, _ in rows]
             if any(mask is None for mask in masks) and any(mask is not None for mask in masks):
                 raise ValueError(f"{path}: some frames of {name}, camera {serial}, name a fg_mask_path and some do not; name all")
-            views[name][serial] = View([image for image, _, _ in rows], None if masks[0] is None else masks)
+            views[name][serial] = View([image for image, _, _ in rows], None if masks[0] is None else masks, transforms)
         files = [next(iter(steps[step].values()))[2] for step in order]
         if all(file is not None for file in files):
+            annotation_files[name] = files
             codes = [_flame(file) for file in files]
             expr = np.stack([c["expr"] for c in codes])
             annotations[name] = {"flame_expr": expr,
@@ -128,7 +130,7 @@ def _assemble(path: Path, cameras: dict[str, Camera], records: Mapping, held_out
             raise ValueError(f"{first} is {width}x{height} (WxH), but the transforms say {camera.width}x{camera.height}; export "
                              "the images and the transforms at one size")
     return Parsed(subject=path.name.split("_")[0] or path.name, fps=FPS, views=views, cameras=cameras, annotations=annotations,
-                  holdout_sequences=tuple(holdout), holdout_cameras=held_out)
+                  annotation_files=annotation_files, holdout_sequences=tuple(holdout), holdout_cameras=held_out)
 
 
 def _flame(path: Path) -> dict[str, np.ndarray]:

@@ -1,0 +1,79 @@
+"""What a reader of one on-disk format offers to a `Capture`: which files there are, and what stands in them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from raf_lite.captures.cameras import Camera
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source(ABC):
+    """The files of one capture. Every path that it names in an error is the user's own.
+
+    downscale: whole factor by which pictures and masks are reduced, each pixel the mean of a block. crop: (left, top, width,
+    height) in the files' pixels, taken before the downscale; None for whole pictures.
+    """
+
+    downscale: int = 1
+    crop: tuple[int, int, int, int] | None = None
+
+    def reduced(self, factor: int) -> Source:
+        """The same files, their pictures and masks at 1/factor of the size that they have here."""
+        return replace(self, downscale=self.downscale * factor)
+
+    def framed(self, cameras: Mapping[str, Camera]) -> dict[str, Camera]:
+        """Cameras at their size on disk, cropped and downscaled like the pictures."""
+        if self.crop:
+            cameras = {serial: camera.cropped(*self.crop) for serial, camera in cameras.items()}
+        return {serial: camera.scaled(1 / self.downscale) for serial, camera in cameras.items()}
+
+    @abstractmethod
+    def cameras_of(self, sequence: str) -> tuple[str, ...]:
+        """Serials that have a video of `sequence`."""
+
+    @abstractmethod
+    def files(self, sequence: str, serial: str) -> list[Path]:
+        """Everything that pictures, masks, calibration, descriptors and head poses of a sequence and camera are read from.
+
+        Each file stands once: films or images, masks, calibration, tracking, annotations, an encoding beside a video. What is
+        optional and not there is left out, as are pictures of a camera that did not film the sequence, and the truth, which only
+        grading opens. No folder is listed for it.
+        """
+
+    @abstractmethod
+    def stored_size(self, serial: str) -> tuple[int, int]:
+        """Height and width of a camera's images on disk, before any crop or downscale."""
+
+    @abstractmethod
+    def video_shape(self, sequence: str, serial: str) -> tuple[int, int, int]:
+        """Frames, height and width on disk, as the header tells them."""
+
+    @abstractmethod
+    def mask_shape(self, sequence: str, serial: str) -> tuple[int, int, int] | None:
+        """The same of the masks; None where there are none."""
+
+    @abstractmethod
+    def iter_frames(self, sequence: str, serial: str) -> Iterator[np.ndarray]:
+        """Decode frame by frame: uint8 [H, W, 3], cropped and downscaled like the cameras."""
+
+    @abstractmethod
+    def iter_masks(self, sequence: str, serial: str) -> Iterator[np.ndarray]:
+        """The same of the masks, uint8 [H, W]; FileNotFoundError where there are none."""
+
+    @abstractmethod
+    def read_annotations(self, sequence: str) -> dict[str, np.ndarray]:
+        """Arrays whose first axis is the frame; empty where there are none."""
+
+    def read_truth(self, sequence: str) -> dict[str, np.ndarray]:
+        """The file that only grading opens; FileNotFoundError for all captures but rendered ones."""
+        raise FileNotFoundError(f"{self.describe(sequence)} is of no rendered capture: nobody knows its truth")
+
+    @abstractmethod
+    def describe(self, sequence: str, serial: str | None = None, what: str = "images") -> str:
+        """What to call this sequence in an error, or a camera's "images" or "masks" of it. Words, not a path: see `files`."""
