@@ -173,14 +173,14 @@ def test_a_pca_file_that_is_damaged_missing_or_foreign_is_refused(tmp_path):
     whole = path.read_bytes()
     for damaged in (whole[: len(whole) // 2], b"", b"not an npz", whole[:200] + bytes(400) + whole[600:]):
         path.write_bytes(damaged)
-        with pytest.raises(ValueError, match=r"pca\.npz is not a readable LandmarkPCA"):
+        with pytest.raises(ValueError, match=r"pca\.npz (cannot be read|has no array).*LandmarkPCA\.save"):
             LandmarkPCA.load(path)
     np.savez(path, mean=np.zeros(3))
-    with pytest.raises(ValueError, match="not a readable LandmarkPCA"):
+    with pytest.raises(ValueError, match="pca.npz has no array 'version'"):
         LandmarkPCA.load(path)
     with path.open("wb") as file:
         np.save(file, np.zeros(3))  # an npy under the name of an npz
-    with pytest.raises(ValueError, match="not a readable LandmarkPCA"):
+    with pytest.raises(ValueError, match="pca.npz cannot be read"):
         LandmarkPCA.load(path)
     fields = {"encoder": "test", "template": pca.template, "mean": pca.mean, "basis": pca.basis, "explained": pca.explained}
     np.savez(path, version=2, **fields)
@@ -224,7 +224,7 @@ def test_standardizer_is_kept_and_says_what_is_wrong(tmp_path):
     loaded = Standardizer.load(tmp_path / "s.npz")
     np.testing.assert_array_equal(loaded.transform(descriptors), standardizer.transform(descriptors))
     (tmp_path / "s.npz").write_bytes(b"PK\x03\x04 broken")
-    with pytest.raises(ValueError, match=r"s\.npz is not a readable Standardizer"):
+    with pytest.raises(ValueError, match=r"s\.npz (cannot be read|has no array).*Standardizer\.save"):
         Standardizer.load(tmp_path / "s.npz")
     with pytest.raises(FileNotFoundError, match="none.npz"):
         Standardizer.load(tmp_path / "none.npz")

@@ -21,10 +21,9 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
 
-from raf_lite._files import write_npz
+from raf_lite._files import read_npz, write_npz
 from raf_lite.captures.formats.plain import encoding_file
 from raf_lite.captures.video import count_frames, iter_video, probe_video, quarter_turns
-from raf_lite.descriptors._npz import read_npz
 from raf_lite.descriptors.encoder import frame_list
 from raf_lite.descriptors.mediapipe import ENCODER, MediaPipeEncoder
 
@@ -96,7 +95,7 @@ class VideoEncoding:
     @classmethod
     def load(cls, path: str | os.PathLike) -> VideoEncoding:
         """Read what `save` wrote. Raises FileNotFoundError, or ValueError for a damaged file."""
-        values = dict(zip(_FIELDS, read_npz(path, "VideoEncoding", _FIELDS), strict=True))
+        values = read_npz(path, _FIELDS, mend="encode the video again")
         frames = values["face_found"].size
         shapes = {"blendshapes": (frames, 52), "landmarks": (frames, 478, 3), "encoder_pose": (frames, 4, 4), "faces": (frames,),
                   "face_found": (frames,), "fps": (), "size": (2,), "face": (), "encoder": ()}
@@ -176,7 +175,7 @@ def _read_parts(folder: Path) -> tuple[list[dict[str, np.ndarray]], int]:
     names = ("frame", "blendshapes", "landmarks", "pose", "frames")
     for path in sorted(folder.glob("[0-9]*.npz")):
         try:
-            part = dict(zip(names, read_npz(path, "part of an encoding", names), strict=True))
+            part = read_npz(path, names)
         except ValueError:
             break
         if int(path.stem) != count:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raf_lite._files import write_npz
-from raf_lite.descriptors._npz import read_npz
+from raf_lite._files import read_npz, write_npz
 from raf_lite.descriptors.encoder import frame_list
 
 
@@ -49,7 +48,7 @@ class Standardizer:
     @classmethod
     def load(cls, path: str | os.PathLike) -> Standardizer:
         """Read what `save` wrote. Raises FileNotFoundError, or ValueError for a damaged file."""
-        mean, scale = read_npz(path, "Standardizer", ("mean", "scale"))
+        mean, scale = read_npz(path, ("mean", "scale"), mend="write it again with Standardizer.save()").values()
         proper = all(a.dtype.kind in "fiu" and a.ndim == 1 and np.isfinite(a).all() for a in (mean, scale))
         if not proper or len(mean) != len(scale):
             raise ValueError(f"{path} holds no finite mean and scale of one length; write it again with save()")

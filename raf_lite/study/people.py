@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 import raf_lite
-from raf_lite._files import cache_dir, sha256_file, write_npz
+from raf_lite._files import cache_dir, read_npz, sha256_file, write_npz
 from raf_lite.captures import block_mean
 from raf_lite.descriptors import LandmarkPCA, MediaPipeEncoder
 from raf_lite.evaluation.regions import face_regions
@@ -260,13 +260,12 @@ def prepare(kind: str, seed: int) -> None:
 
 
 def load_person(kind: str, seed: int) -> dict[str, np.ndarray]:
-    """A cached recording. FileNotFoundError tells to prepare it."""
+    """A cached recording. FileNotFoundError tells to prepare it, ValueError that it is damaged."""
     path = person_file(kind, seed)
     if not path.is_file():
         raise FileNotFoundError(f"the study's {kind} of person {seed} is not rendered yet; run `raf-lite study run`, which "
                                 "renders what it needs")
-    with np.load(path, allow_pickle=False) as archive:
-        return dict(archive)
+    return read_npz(path, mend="delete it and run `raf-lite study run`, which renders it again")
 
 
 @dataclass(frozen=True)
