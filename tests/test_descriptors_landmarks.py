@@ -228,12 +228,12 @@ def test_standardizer_is_kept_and_says_what_is_wrong(tmp_path):
         Standardizer.load(tmp_path / "s.npz")
     with pytest.raises(FileNotFoundError, match="none.npz"):
         Standardizer.load(tmp_path / "none.npz")
-    with pytest.raises(ValueError, match=r"\[N, 4\] for this Standardizer, not \[2, 5\]"):
+    with pytest.raises(ValueError, match="5 dimensions and the rows that this Standardizer was fitted on have 4"):
         standardizer.transform(np.zeros((2, 5)))
     with pytest.raises(ValueError, match="are the same"):
         Standardizer.fit(np.ones((5, 3)))
     descriptors[[7, 9]] = np.nan
-    with pytest.raises(ValueError, match="frames 7, 9 are not finite"):
+    with pytest.raises(ValueError, match=r"row 7 of descriptors holds NaN or infinite values \(2 such rows"):
         Standardizer.fit(descriptors)
 
 
@@ -245,10 +245,12 @@ def test_relative_form_takes_the_persons_own_level_out():
     np.testing.assert_array_equal(relative_to(descriptors[:2], descriptors[:2]), [[-1, -1.5], [1, 1.5]])  # own mean
     # A constant added by identity to every frame, the neutral included, disappears.
     np.testing.assert_allclose(relative_to(descriptors[:2] + 0.25, np.array([1.25, 1.25])), relative[:2])
-    with pytest.raises(ValueError, match="differ in dimension"):
+    with pytest.raises(ValueError, match="descriptors have 2 dimensions and the reference's have 3"):
         relative_to(descriptors, np.zeros(3))
-    with pytest.raises(ValueError, match="reference of frames 0 are not finite"):
+    with pytest.raises(ValueError, match="row 0 of the reference holds NaN"):
         relative_to(descriptors, np.array([np.nan, 0]))
+    with pytest.raises(ValueError, match="the reference has no row"):
+        relative_to(descriptors, np.zeros((0, 2)))
 
 
 # --- Encoding, StoredEncoder --------------------------------------------------------------------------------------------------

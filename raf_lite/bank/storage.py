@@ -23,8 +23,9 @@ import faiss
 import numpy as np
 from PIL import Image
 
+from raf_lite._arrays import descriptor_array
 from raf_lite._files import atomic_path, read_npz, sha256_file
-from raf_lite.bank.checks import descriptor_array, donor_array, neutral_array, pose_array, thumbnail_dict
+from raf_lite.bank.checks import donor_array, neutral_array, pose_array, thumbnail_dict
 
 FORMAT = "raf_lite.bank"
 VERSION = 1

@@ -22,6 +22,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
 
 from raf_lite._files import read_npz, write_npz
+from raf_lite.captures.cameras import OPENGL_AXES
 from raf_lite.captures.formats.plain import encoding_file
 from raf_lite.captures.video import count_frames, iter_video, probe_video, quarter_turns
 from raf_lite.descriptors.encoder import frame_list
@@ -29,7 +30,6 @@ from raf_lite.descriptors.mediapipe import ENCODER, MediaPipeEncoder
 
 MOST_FACES = 4  # looked for in a frame
 PART_FRAMES = 500  # a part of this many frames is what a killed run loses at most
-_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 _FIELDS = ("blendshapes", "landmarks", "encoder_pose", "face_found", "faces", "encoder", "fps", "size", "face", "head_pose")
 
 
@@ -65,7 +65,7 @@ class VideoEncoding:
         before = (after - 1).clip(0)
         nearest = np.where(frames - found[before] <= found[after] - frames, found[before], found[after])
         nearest[found] = found
-        poses = _OPENGL @ self.encoder_pose[nearest].astype(np.float64)
+        poses = OPENGL_AXES @ self.encoder_pose[nearest].astype(np.float64)
         poses[:, :3, :3] = Rotation.from_matrix(poses[:, :3, :3]).as_matrix()  # float32 is no rotation to the last digit
         poses[:, 3] = 0, 0, 0, 1
         return poses

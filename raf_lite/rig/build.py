@@ -58,8 +58,9 @@ def _fingerprint(settings: BuildSettings) -> str:
     """Hash of the settings and of every source file that shapes a rendered or encoded frame."""
     digest = hashlib.sha256(repr(asdict(settings)).encode())
     package = Path(raf_lite.__file__).parent
-    for name in ("rig/appearance.py", "rig/expressions.py", "rig/head.py", "rig/raster.py", "rig/scripts.py", "rig/studio.py",
-                 "rig/writer.py", "rig/jobs.py", "captures/video.py", "descriptors/mediapipe.py", "descriptors/landmarks.py"):
+    for name in ("_kernels.py", "rig/appearance.py", "rig/expressions.py", "rig/head.py", "rig/raster.py", "rig/scripts.py",
+                 "rig/studio.py", "rig/writer.py", "rig/jobs.py", "captures/video.py", "descriptors/mediapipe.py",
+                 "descriptors/landmarks.py"):
         digest.update((package / name).read_bytes())
     return digest.hexdigest()[:16]
 
