@@ -30,6 +30,7 @@ colab: system setup
 
 lint: setup
 	@$(BIN)/ruff check .
+	@$(BIN)/lint-imports --no-cache
 
 site: setup
 	@$(BIN)/python tools/build_site.py

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import multiprocessing
@@ -21,7 +20,7 @@ import torch
 from machine import describe_machine, milliseconds
 from scenes import GAUSSIAN_PARAMETERS, PARAMETERS, decided_pixels, head_scene, moved
 
-from raf_lite._files import write_json
+from raf_lite._files import read_npz, write_json
 from raf_lite.avatar import GaussianAvatar
 from raf_lite.bank import ExpressionBank
 from raf_lite.captures import Capture, open_capture
@@ -169,18 +168,13 @@ def _render_sequence(shipped: Path, participant: Path, sequence: str, size: int,
     from raf_lite.rig.build import SETTINGS
     from raf_lite.rig.head import HeadModel, head_pose_matrix
     from raf_lite.rig.pack import load_pack
-    from raf_lite.rig.scripts import frames_needed, perform
     from raf_lite.rig.studio import Person, studio_cameras
     from raf_lite.rig.writer import write_sequence
 
     numba.set_num_threads(min(threads, numba.get_num_threads()))
-    seed = dict(SETTINGS.subjects)[int(SUBJECT)]
-    person = Person.from_seed(seed)
-    stream = int.from_bytes(hashlib.sha256(sequence.encode()).digest()[:4], "little")
-    performance = perform(sequence, person.style, np.random.default_rng([seed, stream]),
-                          max(SETTINGS.frames, frames_needed(sequence)))
-    with np.load(shipped / "annotations" / f"{sequence}.npz", allow_pickle=False) as archive:
-        stored = dict(archive)
+    person = Person.from_seed(dict(SETTINGS.subjects)[int(SUBJECT)])
+    performance = person.perform(sequence, SETTINGS.frames)
+    stored = read_npz(shipped / "annotations" / f"{sequence}.npz")
     poses = head_pose_matrix(performance.head_rotation, performance.head_translation)
     if poses.shape != stored["head_pose"].shape or np.abs(poses - stored["head_pose"]).max() > 1e-3:
         raise ValueError(f"{shipped}: {sequence} is not what this version of the rig performs, so its descriptors do not fit; "

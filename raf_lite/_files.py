@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, hashes, and the cache folder."""
+"""Files that are whole or absent: atomic writes, the only npz reader, hashes, and the cache folder."""
 
 from __future__ import annotations
 
@@ -7,11 +7,19 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
+
+# What NumPy, zipfile and zlib raise for a damaged file depends on where the damage is. SyntaxError and TokenError: NumPy parses
+# the header of an array as Python.
+_DAMAGE = (OSError, EOFError, KeyError, ValueError, TypeError, SyntaxError, TokenError, MemoryError, OverflowError,
+           NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 @contextlib.contextmanager
@@ -50,6 +58,42 @@ def write_npz(path: str | os.PathLike, **arrays: np.ndarray) -> None:
             raise ValueError(f"{path}: field '{name}' is an object array; store numbers or fixed-width strings instead")
     with atomic_path(path) as tmp:
         np.savez_compressed(tmp, **arrays)
+
+
+def read_npz(path: str | os.PathLike, fields: Sequence[str] | None = None, *, optional: Sequence[str] = (),
+             mend: str = "copy or write it again", most_bytes: int | None = None) -> dict[str, np.ndarray]:
+    """The arrays `fields` of an npz, by name and in this order (default: all that it holds), without pickle.
+
+    optional: further fields, read where they are there. mend: how whoever reads an error gets a whole file; ends every sentence.
+    most_bytes: what one array may unpack to by the file's own directory (None: any size), asked before anything is unpacked.
+
+    Raises FileNotFoundError, or ValueError that names the file and the field: damaged, object arrays, a field that is missing or
+    too large.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no {path}; {mend}")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            sizes = {info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()}
+    except _DAMAGE as error:
+        raise ValueError(f"{path} cannot be read ({type(error).__name__}); {mend}") from error
+    fields = [*(sizes if fields is None else fields), *(name for name in optional if name in sizes)]
+    for name in fields:
+        if name not in sizes:
+            raise ValueError(f"{path} has no array '{name}'; {mend}")
+        if most_bytes is not None and sizes[name] > most_bytes:
+            raise ValueError(f"{path}: the array '{name}' would unpack to {sizes[name]} bytes, not {most_bytes} at most; {mend}")
+    arrays = {}
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            for name in fields:
+                arrays[name] = np.asarray(stored[name])
+    except _DAMAGE as error:
+        at = next((f"'{name}': " for name in fields if name not in arrays), "")  # the first that was not read
+        reason = "an object array or damage" if isinstance(error, ValueError) else type(error).__name__
+        raise ValueError(f"{path} cannot be read ({at}{reason}); {mend}") from error
+    return arrays
 
 
 def sha256_file(path: str | os.PathLike) -> str:

@@ -6,7 +6,6 @@ beside it, as in the repository.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tarfile
@@ -14,37 +13,9 @@ import tempfile
 from pathlib import Path
 
 from raf_lite._download import fetch
-from raf_lite._files import cache_dir, cache_path, sha256_file
+from raf_lite._files import cache_dir, sha256_file
 from raf_lite._install import clone
-
-ENV = "RAF_LITE_DATA"
-MANIFEST = "MANIFEST.json"  # what makes a folder a data folder
-RECORD = Path(__file__).with_name("data_release.json")
-
-
-def release() -> dict:
-    """The archive's "url" ("" while the project has no address), "sha256" (hex) and "bytes"."""
-    return json.loads(RECORD.read_text(encoding="utf-8"))
-
-
-def fetched_folder() -> Path:
-    """Where `fetch_data` leaves data/, whether it is there yet or not; another archive gets another place."""
-    return cache_path("data", release()["sha256"][:12], "data")
-
-
-def named_data() -> Path | None:
-    """The data folder, or the release's archive as a file, that RAF_LITE_DATA names; None where it is not set.
-
-    Raises FileNotFoundError where it names neither.
-    """
-    named = os.environ.get(ENV)
-    if not named:
-        return None
-    path = Path(named)
-    if path.is_file() or (path / MANIFEST).is_file():
-        return path
-    wrong = f"has no {MANIFEST}, so it is no data folder" if path.is_dir() else "is not there"
-    raise FileNotFoundError(f"{ENV} names {path}, which {wrong}; correct it, or unset {ENV}")
+from raf_lite.manifest import ENV, MANIFEST, broken, fetched_folder, named_data, release, verify_manifest
 
 
 def fetch_data(progress: bool = True) -> Path:
@@ -56,8 +27,6 @@ def fetch_data(progress: bool = True) -> Path:
 
     Raises FileNotFoundError where there is no way to the archive, ValueError where it is another one than this version's.
     """
-    from raf_lite.manifest import verify_manifest  # which looks for data by this module
-
     archive, repository = named_data(), clone()
     for place, why in ((archive, f"{ENV} names it"), (repository and repository / "data", "it belongs to this clone")):
         if place and (place / MANIFEST).is_file():
@@ -89,8 +58,6 @@ def fetch_data(progress: bool = True) -> Path:
 
 
 def _whole(folder: Path) -> bool:
-    from raf_lite.manifest import broken, verify_manifest
-
     try:
         return not broken(verify_manifest(folder))
     except (FileNotFoundError, ValueError):  # no manifest, or half of one

@@ -3,12 +3,41 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
-from raf_lite._files import sha256_file, write_json
+from raf_lite._files import cache_path, sha256_file, write_json
 from raf_lite._install import clone
-from raf_lite.data_release import ENV, MANIFEST, fetched_folder, named_data
+
+ENV = "RAF_LITE_DATA"
+MANIFEST = "MANIFEST.json"  # what makes a folder a data folder
+RECORD = Path(__file__).with_name("data_release.json")  # of the archive that `raf-lite data fetch` brings
+
+
+def release() -> dict:
+    """The archive's "url" ("" while the project has no address), "sha256" (hex) and "bytes"."""
+    return json.loads(RECORD.read_text(encoding="utf-8"))
+
+
+def fetched_folder() -> Path:
+    """Where `raf_lite.data_release.fetch_data` leaves data/, there yet or not; another archive gets another place."""
+    return cache_path("data", release()["sha256"][:12], "data")
+
+
+def named_data() -> Path | None:
+    """The data folder, or the release's archive as a file, that RAF_LITE_DATA names; None where it is not set.
+
+    Raises FileNotFoundError where it names neither.
+    """
+    named = os.environ.get(ENV)
+    if not named:
+        return None
+    path = Path(named)
+    if path.is_file() or (path / MANIFEST).is_file():
+        return path
+    wrong = f"has no {MANIFEST}, so it is no data folder" if path.is_dir() else "is not there"
+    raise FileNotFoundError(f"{ENV} names {path}, which {wrong}; correct it, or unset {ENV}")
 
 
 def _files(data_dir: Path) -> list[Path]:

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from raf_lite.captures import Camera, block_mean, shrink_factor
+from raf_lite.captures.cameras import nearest_to_axes, project
+from raf_lite.captures.scaling import shrink
 
 K = np.array([[500.0, 0, 128], [0, 400, 100], [0, 0, 1]])
 
@@ -29,6 +31,24 @@ def test_points_behind_have_no_pixels():
     pixels, depth = camera().project(np.array([[0.0, 0, -1], [0, 0, 0]]))
     assert np.isnan(pixels).all()
     np.testing.assert_allclose(depth, [-1, 0])
+
+
+def test_points_of_another_space_project_as_in_the_world():
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = Rotation.from_euler("xyz", [20, -40, 10], degrees=True).as_matrix(), [0.3, -0.2, 4]
+    points = np.random.default_rng(0).normal(size=(2, 5, 3))
+    pixels, depth = project(points, camera().world_to_camera @ pose, camera().K)
+    expected, expected_depth = camera().project(points @ pose[:3, :3].T + pose[:3, 3])
+    np.testing.assert_allclose(pixels, expected, atol=1e-9)
+    np.testing.assert_allclose(depth, expected_depth, atol=1e-12)
+
+
+def test_the_point_nearest_to_axes():
+    # Two axes along x and y that pass each other 2 apart in z: the point half way between them.
+    point = nearest_to_axes(np.array([[-5.0, 0, 1], [0, 7, 3]]), np.array([[1.0, 0, 0], [0, -1, 0]]))
+    np.testing.assert_allclose(point, [0, 0, 2], atol=1e-12)
+    assert nearest_to_axes(np.zeros((1, 3)), np.array([[0, 0, 1.0]])) is None
+    assert nearest_to_axes(np.array([[0, 0, 0], [1.0, 0, 0]]), np.array([[0, 0, 1.0], [0, 0, 1.0]])) is None
 
 
 def test_center_is_where_the_camera_stands():
@@ -106,3 +126,13 @@ def test_block_means_by_hand_and_the_factor_to_them():
     np.testing.assert_array_equal(block_mean(colour, 2)[..., 1], block_mean(frames, 2) + 1)
     view = camera(width=3208, height=2200)
     assert [shrink_factor(view, size) for size in (4000, 3208, 1604, 1000, 256)] == [1, 1, 2, 3, 12]
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3, 4, 6, 7])
+def test_a_shrunk_picture_is_the_rounded_block_mean(factor):
+    image = np.random.default_rng(factor).integers(0, 256, (61, 45, 3)).astype(np.uint8)
+    for picture in (image, image[..., 0]):
+        small = shrink(picture, factor)
+        assert small.dtype == np.uint8
+        np.testing.assert_array_equal(small, np.floor(block_mean(picture[None], factor)[0] + 0.5))
+    assert shrink(np.array([[0, 1], [0, 1]], np.uint8), 2) == 1  # a half goes up

@@ -12,7 +12,7 @@ import tomllib
 import pytest
 from conftest import ROOT
 
-from raf_lite import _install, data_release
+from raf_lite import _install, data_release, manifest
 from raf_lite._files import sha256_file
 from raf_lite.cli import main
 from raf_lite.data_release import fetch_data
@@ -119,7 +119,7 @@ class Release:
         monkeypatch.delenv("RAF_LITE_DATA", raising=False)
         monkeypatch.setenv("RAF_LITE_CACHE", str(self.cache))
         monkeypatch.setattr(_install, "__file__", str(folder / "site-packages" / "raf_lite" / "_install.py"))
-        monkeypatch.setattr(data_release, "RECORD", folder / "record.json")
+        monkeypatch.setattr(manifest, "RECORD", folder / "record.json")
         self.sha256 = sha256_file(self.archive)
         self.record()
 

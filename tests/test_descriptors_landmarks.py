@@ -171,14 +171,14 @@ def test_a_pca_file_that_is_damaged_missing_or_foreign_is_refused(tmp_path):
     whole = path.read_bytes()
     for damaged in (whole[: len(whole) // 2], b"", b"not an npz", whole[:200] + bytes(400) + whole[600:]):
         path.write_bytes(damaged)
-        with pytest.raises(ValueError, match=r"pca\.npz is not a readable LandmarkPCA"):
+        with pytest.raises(ValueError, match=r"pca\.npz (cannot be read|has no array).*LandmarkPCA\.save"):
             LandmarkPCA.load(path)
     np.savez(path, mean=np.zeros(3))
-    with pytest.raises(ValueError, match="not a readable LandmarkPCA"):
+    with pytest.raises(ValueError, match="pca.npz has no array 'version'"):
         LandmarkPCA.load(path)
     with path.open("wb") as file:
         np.save(file, np.zeros(3))  # an npy under the name of an npz
-    with pytest.raises(ValueError, match="not a readable LandmarkPCA"):
+    with pytest.raises(ValueError, match="pca.npz cannot be read"):
         LandmarkPCA.load(path)
     fields = {"encoder": "test", "template": pca.template, "mean": pca.mean, "basis": pca.basis, "explained": pca.explained}
     np.savez(path, version=2, **fields)
@@ -212,10 +212,12 @@ def test_relative_form_takes_the_persons_own_level_out():
     np.testing.assert_array_equal(relative_to(descriptors[:2], descriptors[:2]), [[-1, -1.5], [1, 1.5]])  # own mean
     # A constant added by identity to every frame, the neutral included, disappears.
     np.testing.assert_allclose(relative_to(descriptors[:2] + 0.25, np.array([1.25, 1.25])), relative[:2])
-    with pytest.raises(ValueError, match="differ in dimension"):
+    with pytest.raises(ValueError, match="descriptors have 2 dimensions and the reference's have 3"):
         relative_to(descriptors, np.zeros(3))
-    with pytest.raises(ValueError, match="reference of frames 0 are not finite"):
+    with pytest.raises(ValueError, match="row 0 of the reference holds NaN"):
         relative_to(descriptors, np.array([np.nan, 0]))
+    with pytest.raises(ValueError, match="the reference has no row"):
+        relative_to(descriptors, np.zeros((0, 2)))
 
 
 # --- Encoding -----------------------------------------------------------------------------------------------------------------

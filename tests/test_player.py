@@ -95,7 +95,7 @@ def test_what_cannot_be_played_is_refused():
         player({"a": small_avatar(), "b": small_avatar(dim=7)})
     with pytest.raises(ValueError, match="fps is 0"):
         player({"a": small_avatar()}, fps=0)
-    with pytest.raises(ValueError, match="sequence 'x': descriptors are"):
+    with pytest.raises(ValueError, match="descriptors of sequence 'x' have 4 dimensions"):
         player({"a": small_avatar()}, sequences={"x": film(dim=4)})
 
 

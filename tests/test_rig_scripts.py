@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,7 @@ from raf_lite.rig import expressions, scripts
 from raf_lite.rig.expressions import ARCHETYPE_INDEX, ARCHETYPE_NAMES, ARCHETYPES, EXPRESSION_UNITS, UNIT_INDEX, Style
 from raf_lite.rig.pack import load_pack
 from raf_lite.rig.scripts import HOLDOUT_SEQUENCES, SCRIPTS, TRAIN_SEQUENCES, frames_needed, perform, perform_random
+from raf_lite.rig.studio import Person
 
 PLAIN = Style(gains=np.ones(57, np.float32), resting=np.zeros(57, np.float32))
 LEFT, RIGHT = (np.array([n.endswith(side) for n in EXPRESSION_UNITS]) for side in ("_L", "_R"))
@@ -274,3 +277,17 @@ def test_some_donors_together_perform_the_whole_library():
         p = perform_random(PLAIN, np.random.default_rng(seed), 85)
         seen |= set(p.archetype[p.archetype >= 0].tolist())
     assert seen == set(range(len(ARCHETYPES)))
+
+
+def test_a_person_acts_a_sequence_in_one_way_only():
+    ada, again, bob = (Person.from_seed(seed) for seed in (11, 11, 12))
+    first, same, longer = ada.perform("FREE", 1), again.perform("FREE", 1), ada.perform("EXP-1-head", 40)
+    assert len(first.weights) == frames_needed("FREE") and len(longer.weights) == 40
+    np.testing.assert_array_equal(first.weights, same.weights)
+    np.testing.assert_array_equal(first.head_rotation, same.head_rotation)
+    assert not np.array_equal(first.head_rotation, bob.perform("FREE", 1).head_rotation)
+    np.testing.assert_array_equal(ada.perform_random(20).weights, again.perform_random(20).weights)
+    # What ships was acted so: the stream of a sequence is the first four bytes of its name's sha256, little-endian.
+    stream = int.from_bytes(hashlib.sha256(b"FREE").digest()[:4], "little")
+    expected = perform("FREE", ada.style, np.random.default_rng([11, stream]), frames_needed("FREE"))
+    np.testing.assert_array_equal(first.weights, expected.weights)

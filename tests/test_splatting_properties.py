@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_splatting import PARAMETERS, make_scene, to
 
+from raf_lite._kernels import kernel
 from raf_lite.splatting import rasterize
 from raf_lite.splatting.compositing import exp2_negative
-from raf_lite.splatting.kernels import kernel
 from raf_lite.splatting.reference import rotation_matrices
 
 seeds = st.integers(0, 2**32 - 1)

@@ -15,8 +15,7 @@ from pathlib import Path
 from course import NOTEBOOKS, archive_name, record_path, write_data_url
 
 from raf_lite._files import sha256_file, write_json
-from raf_lite.data_release import MANIFEST
-from raf_lite.manifest import broken, verify_manifest
+from raf_lite.manifest import MANIFEST, broken, verify_manifest
 
 ROOT = NOTEBOOKS.parent
 STUDY = "benchmarks/results/study"

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from raf_lite._arrays import descriptor_array
 from raf_lite._files import atomic_path
 from raf_lite.avatar.fields import FIELDS
 from raf_lite.avatar.hull import Similarity, surface_points, visual_hull
@@ -89,6 +90,14 @@ class GaussianAvatar(nn.Module):
         """View matrix [4, 4] from normalised head space to `camera`, for a head at `head_pose` [4, 4]."""
         return self.similarity.viewmat(camera.world_to_camera, head_pose)
 
+    def check_descriptors(self, descriptors: np.ndarray, what: str = "descriptors", *, gaps: bool = False) -> np.ndarray:
+        """`descriptors` as float32 [T, D]; ValueError that names `what`, unless they are finite and of this avatar's D.
+
+        gaps: rows of NaN, for frames without a face, are let pass.
+        """
+        return descriptor_array(descriptors, what, dim=len(self.descriptor_mean), whose=f"this avatar's '{self.descriptor}'",
+                                gaps=gaps)
+
     @torch.no_grad()
     def render(self, descriptors: np.ndarray, head_poses: np.ndarray, cameras: list[Camera],
                background: float = 1.0) -> np.ndarray:
@@ -96,13 +105,7 @@ class GaussianAvatar(nn.Module):
 
         descriptors: [T, D]. head_poses: [T, 4, 4] head to world. Raises ValueError on a wrong dimension or NaN.
         """
-        descriptors = np.asarray(descriptors, np.float32)
-        if descriptors.ndim != 2 or descriptors.shape[1] != len(self.descriptor_mean):
-            raise ValueError(f"descriptors are {list(descriptors.shape)}, but this avatar is driven by [T, "
-                             f"{len(self.descriptor_mean)}] '{self.descriptor}'; encode the driver with the same encoder")
-        bad = np.flatnonzero(~np.isfinite(descriptors).all(1))
-        if len(bad):
-            raise ValueError(f"descriptor of frame {bad[0]} is not finite (no face found there?); leave that frame out")
+        descriptors = self.check_descriptors(descriptors)
         device = self.means.device
         width, height = cameras[0].width, cameras[0].height
         Ks = torch.as_tensor(np.stack([c.K for c in cameras]), dtype=torch.float32, device=device)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from raf_lite.captures import Camera
+from raf_lite.captures.cameras import nearest_to_axes, project
 
 
 @dataclass(frozen=True)
@@ -33,15 +34,16 @@ def visual_hull(masks: np.ndarray, cameras: list[Camera], head_pose: np.ndarray,
     masks: [C, H, W] in [0, 1]. cameras: C of them. head_pose: [4, 4] head to world. resolution: grid cells along the longest
     side. The grid's extent follows from the silhouettes: the region all cameras look at, cut down to what the masks allow.
 
-    Raises ValueError when no point is inside all masks: cameras and masks do not belong together.
+    Raises ValueError when no point is inside all masks (cameras and masks do not belong together), and for one camera or parallel
+    ones.
     """
     head_from_world = np.linalg.inv(head_pose)
     centres = np.array([head_from_world[:3, :3] @ c.center + head_from_world[:3, 3] for c in cameras])
     views = [c.world_to_camera @ head_pose for c in cameras]
-    # The point nearest to all optical axes is about the middle of the head.
-    axes = np.array([v[2, :3] for v in views])
-    normal = sum(np.eye(3) - np.outer(a, a) for a in axes)
-    middle = np.linalg.solve(normal, sum((np.eye(3) - np.outer(a, a)) @ c for a, c in zip(axes, centres, strict=True)))
+    middle = nearest_to_axes(centres, [v[2, :3] for v in views])  # about the middle of the head
+    if middle is None:
+        raise ValueError(f"camera(s) {', '.join(c.serial for c in cameras)} look in one direction, which leaves open where the "
+                         "head is; give cameras that see it from several sides")
     distance = np.linalg.norm(centres - middle, axis=1).mean()
     extent = max(distance * camera.width / camera.K[0, 0] for camera in cameras)
     low, high = middle - extent, middle + extent
@@ -50,9 +52,8 @@ def visual_hull(masks: np.ndarray, cameras: list[Camera], head_pose: np.ndarray,
         grid = np.stack(np.meshgrid(*[np.arange(a, b + step, step) for a, b in zip(low, high, strict=True)], indexing="ij"), -1)
         points = grid.reshape(-1, 3)
         for view, camera, mask in zip(views, cameras, masks, strict=True):  # each silhouette thins out what is left
-            p = points @ view[:3, :3].T + view[:3, 3]
-            points, p = points[p[:, 2] > 0], p[p[:, 2] > 0]
-            u = p[:, :2] / p[:, 2:] * [camera.K[0, 0], camera.K[1, 1]] + [camera.K[0, 2], camera.K[1, 2]]
+            u, depth = project(points, view, camera.K)
+            points, u = points[depth > 0], u[depth > 0]
             height, width = mask.shape
             # A body that leaves the picture goes on a little behind its edge: such points are judged by the nearest pixel.
             near = (np.abs(u - [width / 2, height / 2]) < [0.6 * width, 0.6 * height]).all(1)
@@ -75,17 +76,15 @@ def surface_points(points: np.ndarray, images: np.ndarray, cameras: list[Camera]
     spacing = np.median(np.diff(np.unique(points[:, 0])))
     visible, colour, weight = np.zeros(len(points), bool), np.zeros((len(points), 3)), np.zeros(len(points))
     for camera, image in zip(cameras, images, strict=True):
-        view = camera.world_to_camera @ head_pose
-        p = points @ view[:3, :3].T + view[:3, 3]
-        u = p[:, :2] / p[:, 2:] * [camera.K[0, 0], camera.K[1, 1]] + [camera.K[0, 2], camera.K[1, 2]]
+        u, depth = project(points, camera.world_to_camera @ head_pose, camera.K)
         height, width = image.shape[:2]
         # Bins about as wide as the grid's spacing on screen: finer ones would let the far side shine through.
-        bin_size = max(1.0, spacing * camera.K[0, 0] / np.median(p[:, 2]))
+        bin_size = max(1.0, spacing * camera.K[0, 0] / np.median(depth))
         column = np.clip(u[:, 0] / bin_size, 0, int(width / bin_size)).astype(int)
         row = np.clip(u[:, 1] / bin_size, 0, int(height / bin_size)).astype(int)
         nearest = np.full((row.max() + 1, column.max() + 1), np.inf)
-        np.minimum.at(nearest, (row, column), p[:, 2])
-        seen = p[:, 2] < nearest[row, column] + 1.5 * spacing
+        np.minimum.at(nearest, (row, column), depth)
+        seen = depth < nearest[row, column] + 1.5 * spacing
         pixel_column = np.clip(u[:, 0].astype(int), 0, width - 1)
         pixel_row = np.clip(u[:, 1].astype(int), 0, height - 1)
         visible |= seen

@@ -9,9 +9,10 @@ from pathlib import Path
 import faiss
 import numpy as np
 
+from raf_lite._arrays import descriptor_array
 from raf_lite.bank import storage
-from raf_lite.bank.checks import descriptor_array, donor_array, neutral_array, pose_array, thumbnail_dict
-from raf_lite.bank.statistics import bank_statistics
+from raf_lite.bank.checks import donor_array, neutral_array, pose_array, thumbnail_dict
+from raf_lite.bank.statistics import bank_statistics, donor_means
 
 _BLOCK = 4096  # queries searched at a time: bounds the memory of the exact distances to BLOCK * k * D floats
 
@@ -94,10 +95,7 @@ class ExpressionBank:
 
     def check_descriptors(self, descriptors, *, encoder: str | None = None, what: str = "descriptors") -> np.ndarray:
         """Return `descriptors` as float32 `[N, D]`; ValueError unless they are finite, of this bank's D and of its encoder."""
-        array = descriptor_array(descriptors, what)
-        if array.shape[1] != self.dim:
-            raise ValueError(f"{what} have {array.shape[1]} dimensions and the bank's '{self.descriptor}' have {self.dim}; "
-                             "use the encoder that the bank was made with")
+        array = descriptor_array(descriptors, what, dim=self.dim, whose=f"the bank's '{self.descriptor}'")
         if encoder is not None and encoder != self.encoder and "unknown" not in (encoder, self.encoder):
             raise ValueError(f"{what} come from encoder '{encoder}' and the bank from '{self.encoder}', so distances between "
                              "them mean nothing; encode both with the same")
@@ -195,8 +193,8 @@ class ExpressionBank:
 
     def donor_means(self) -> tuple[np.ndarray, np.ndarray]:
         """(donors [M] in ascending order, float64 means of their descriptors [M, D])."""
-        names, member = np.unique(self.donors, return_inverse=True)
-        return names, _means(self.descriptors, member, len(names))
+        names, means, _ = donor_means(self.descriptors, self.donors)
+        return names, means
 
     def centred(self, scale: np.ndarray | float = 1.0) -> ExpressionBank:
         """A bank of the same rows, each minus its own donor's mean: what is left is mostly expression, not identity.
@@ -204,14 +202,14 @@ class ExpressionBank:
         Two people's frames are then near each other when both depart from their own average in the same way; no label is needed.
         scale: [D] or a number, by which the offsets are divided.
         """
-        names, member = np.unique(self.donors, return_inverse=True)
-        offsets = self.descriptors - _means(self.descriptors, member, len(names))[member]
+        _, means, member = donor_means(self.descriptors, self.donors)
+        offsets = self.descriptors - means[member]
         return ExpressionBank.from_arrays(offsets / scale, self.donors, encoder=f"{self.encoder} minus donor mean",
                                           descriptor=self.descriptor, index=self.factory)
 
     def stats(self) -> dict:
         """Size, coverage and identity leakage; see `raf_lite.bank.statistics.bank_statistics`."""
-        return bank_statistics(self)
+        return bank_statistics(self.descriptors, self.donors, self.neutral, self.search, len(self._thumbnails))
 
     def save(self, folder: str | os.PathLike) -> Path:
         """Write the bank with its index to `folder` (format: `raf_lite.bank.storage`), replacing a bank of the same column.
@@ -239,12 +237,6 @@ class ExpressionBank:
             return cls(**stored)
         except (ValueError, TypeError) as error:
             raise ValueError(f"the bank {folder} holds what no bank can ({error}); restore it or write it again") from error
-
-
-def _means(descriptors: np.ndarray, member: np.ndarray, count: int) -> np.ndarray:
-    sums = np.zeros((count, descriptors.shape[1]))
-    np.add.at(sums, member, descriptors)
-    return sums / np.bincount(member, minlength=count)[:, None]
 
 
 def _build_index(descriptors: np.ndarray, factory: str) -> faiss.Index:

@@ -7,22 +7,6 @@ from collections.abc import Mapping
 import numpy as np
 
 
-def descriptor_array(descriptors, what: str = "descriptors") -> np.ndarray:
-    """Return `descriptors` as finite float32 `[N, D]` with at least one column; ValueError names the first bad row."""
-    array = np.asarray(descriptors)
-    if array.ndim != 2 or array.shape[1] == 0:
-        raise ValueError(f"{what} must have shape [N, D], not {list(array.shape)}; pass one row per frame")
-    if array.dtype.kind not in "fiu":
-        raise ValueError(f"{what} must be numbers, not {array.dtype}; pass float32")
-    with np.errstate(over="ignore"):  # a float64 too large for float32 becomes infinite and is reported as such
-        array = np.ascontiguousarray(array, dtype=np.float32)
-    bad = ~np.isfinite(array).all(axis=1)
-    if bad.any():
-        raise ValueError(f"row {int(bad.argmax())} of {what} holds NaN or infinite values ({int(bad.sum())} such rows in all); "
-                         "leave out the frames that the encoder could not read")
-    return array
-
-
 def donor_array(donors, rows: int) -> np.ndarray:
     """Return `donors` as a 1-D array of integers or fixed-width strings, one for each of `rows` descriptors."""
     array = np.asarray(donors)

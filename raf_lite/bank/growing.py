@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from raf_lite._arrays import descriptor_array
 from raf_lite.bank import storage
-from raf_lite.bank.checks import descriptor_array
 
 DUPLICATE = 0.1  # frames of one donor that agree this closely in every dimension, in units of the column's typical deviation
 

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from raf_lite.bank.bank import ExpressionBank
+# Queries [Q, D], k, donors left out -> distances [Q, k] and rows [Q, k]: `ExpressionBank.search`.
+Search = Callable[[np.ndarray, int, Sequence], tuple[np.ndarray, np.ndarray]]
 
 _SAMPLE = 4096  # rows whose neighbours are looked up: enough for quantiles to a percent, also in a bank of millions
 _QUANTILES = (5, 25, 50, 75, 95)
 
 
-def bank_statistics(bank: ExpressionBank) -> dict:
-    """Statistics of a bank, as plain numbers (None where the bank is too small for one).
+def donor_means(descriptors: np.ndarray, donors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(donors [M] in ascending order, float64 means of their rows [M, D], which of the M each row is of [N])."""
+    names, member = np.unique(donors, return_inverse=True)
+    sums = np.zeros((len(names), descriptors.shape[1]))
+    np.add.at(sums, member, descriptors)
+    return names, sums / np.bincount(member, minlength=len(names))[:, None], member
+
+
+def bank_statistics(
+    descriptors: np.ndarray,  # [N, D]
+    donors: np.ndarray,  # [N]
+    neutral: np.ndarray,  # bool [N]
+    search: Search,
+    thumbnails: int = 0,
+) -> dict:
+    """Statistics of a bank, as plain numbers (None where the bank is too small for one). search: over these rows.
 
     `donors`, `rows`, `dim`, `rows_per_donor` (min, median, max), `neutral_rows`, `thumbnails`: sizes.
 
@@ -29,32 +43,32 @@ def bank_statistics(bank: ExpressionBank) -> dict:
 
     `sampled_rows` evenly spaced rows (4096 at most) serve as queries for coverage and nearest_same_donor.
     """
-    rows, sizes = len(bank), np.unique(bank.donors, return_counts=True)[1]
+    rows, sizes = len(descriptors), np.unique(donors, return_counts=True)[1]
     queries = np.unique(np.linspace(0, rows - 1, min(rows, _SAMPLE)).astype(np.int64))
     nearest = other = same = None
     if rows > 1:
-        distances, found = bank.search(bank.descriptors[queries], 2)
+        distances, found = search(descriptors[queries], 2, ())
         # The row itself comes first, unless a duplicate of it does or an approximate index missed it.
         pick = (found[:, 0] == queries).astype(int)
         nearest = np.take_along_axis(distances, pick[:, None], axis=1)[:, 0]
         neighbour = np.take_along_axis(found, pick[:, None], axis=1)[:, 0]
-        same = float(np.mean(bank.donors[neighbour] == bank.donors[queries]))
+        same = float(np.mean(donors[neighbour] == donors[queries]))
     if len(sizes) > 1:
         other = np.empty(len(queries))
-        for donor in np.unique(bank.donors[queries]):
-            mine = bank.donors[queries] == donor
-            other[mine] = bank.search(bank.descriptors[queries[mine]], 1, [donor])[0][:, 0]
+        for donor in np.unique(donors[queries]):
+            mine = donors[queries] == donor
+            other[mine] = search(descriptors[queries[mine]], 1, [donor])[0][:, 0]
     return {
         "donors": len(sizes),
         "rows": rows,
-        "dim": bank.dim,
+        "dim": descriptors.shape[1],
         "rows_per_donor": {"min": int(sizes.min()), "median": float(np.median(sizes)), "max": int(sizes.max())},
-        "neutral_rows": int(bank.neutral.sum()),
-        "thumbnails": len(bank.thumbnail_rows),
+        "neutral_rows": int(neutral.sum()),
+        "thumbnails": thumbnails,
         "sampled_rows": len(queries),
         "coverage": {"nearest": _quantiles(nearest), "nearest_other_donor": _quantiles(other)},
         "leakage": {
-            "variance_share": _variance_share(bank),
+            "variance_share": _variance_share(descriptors, donors, sizes),
             "variance_share_chance": (len(sizes) - 1) / (rows - 1) if rows > 1 else None,
             "nearest_same_donor": same,
             "nearest_same_donor_chance": float((sizes * (sizes - 1.0)).sum() / (rows * (rows - 1.0))) if rows > 1 else None,
@@ -68,9 +82,8 @@ def _quantiles(distances: np.ndarray | None) -> dict[str, float] | None:
     return {str(q): float(value) for q, value in zip(_QUANTILES, np.percentile(distances, _QUANTILES))}
 
 
-def _variance_share(bank: ExpressionBank) -> float | None:
-    means = bank.donor_means()[1]
-    sizes = np.unique(bank.donors, return_counts=True)[1]
-    mean = bank.descriptors.mean(axis=0, dtype=np.float64)
-    total = float(((bank.descriptors - mean) ** 2).sum())
+def _variance_share(descriptors: np.ndarray, donors: np.ndarray, sizes: np.ndarray) -> float | None:
+    _, means, _ = donor_means(descriptors, donors)
+    mean = descriptors.mean(axis=0, dtype=np.float64)
+    total = float(((descriptors - mean) ** 2).sum())
     return float((sizes[:, None] * (means - mean) ** 2).sum()) / total if total > 0 else None

@@ -16,22 +16,21 @@ import contextlib
 import io
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from tokenize import TokenError
 
 import faiss
 import numpy as np
 from PIL import Image
 
-from raf_lite._files import atomic_path, sha256_file
-from raf_lite.bank.checks import descriptor_array, donor_array, neutral_array, pose_array, thumbnail_dict
+from raf_lite._arrays import descriptor_array
+from raf_lite._files import atomic_path, read_npz, sha256_file
+from raf_lite.bank.checks import donor_array, neutral_array, pose_array, thumbnail_dict
 
 FORMAT = "raf_lite.bank"
 VERSION = 1
 _NOT_A_COLUMN = ("donors", "neutral", "encoder_pose", "file", "allow_pickle")  # the last two are arguments of np.savez
+_MEND = "restore it or write the bank again"
 
 
 def write_bank(
@@ -141,21 +140,6 @@ def _checked_path(folder: Path, name: str, manifest: dict) -> Path:
     return path
 
 
-def _read_npz(path: Path, names: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
-    """All arrays of an npz, among which must be `names`."""
-    try:
-        with np.load(path, allow_pickle=False) as npz:
-            arrays = {name: npz[name] for name in npz.files}
-    # TypeError: an npy under the name of an npz. SyntaxError and TokenError: NumPy parses the header of an array as Python.
-    except (OSError, ValueError, EOFError, TypeError, SyntaxError, TokenError, MemoryError, OverflowError, NotImplementedError,
-            RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} cannot be read ({type(error).__name__}); restore it or write the bank again") from error
-    missing = [name for name in names if name not in arrays]
-    if missing:
-        raise ValueError(f"{path} has no array '{missing[0]}'; restore it or write the bank again")
-    return arrays
-
-
 def read_bank(folder: str | os.PathLike, descriptor: str | None = None) -> dict:
     """Read one descriptor column of a bank folder, with the keyword arguments of `ExpressionBank` as keys.
 
@@ -167,12 +151,13 @@ def read_bank(folder: str | os.PathLike, descriptor: str | None = None) -> dict:
     descriptor = names[0] if descriptor is None else descriptor
     if descriptor not in names:
         raise ValueError(f"the bank {folder} has no descriptor '{descriptor}'; choose one of {', '.join(names)}")
-    arrays = _read_npz(_checked_path(folder, "descriptors.npz", manifest), (descriptor, "donors", "neutral"))
+    path = _checked_path(folder, "descriptors.npz", manifest)
+    arrays = read_npz(path, (descriptor, "donors", "neutral"), optional=("encoder_pose",), mend=_MEND)
     bank = {"descriptors": arrays[descriptor], "donors": arrays["donors"], "neutral": arrays["neutral"],
             "head_pose": arrays.get("encoder_pose"), "encoder": manifest["encoder"], "descriptor": descriptor}
     if "thumbnails.npz" in manifest["files"]:
         path = _checked_path(folder, "thumbnails.npz", manifest)
-        thumbs = _read_npz(path, ("bytes", "offsets", "rows"))
+        thumbs = read_npz(path, ("bytes", "offsets", "rows"), mend=_MEND)
         rows, ends = thumbs["rows"], thumbs["offsets"]
         if any(array.dtype.kind not in "iu" or array.ndim != 1 for array in (rows, ends)) or len(ends) != len(rows) + 1:
             raise ValueError(f"{path} holds rows and offsets that do not belong together; restore it or write the bank again")
@@ -192,7 +177,7 @@ def load_truth(folder: str | os.PathLike) -> dict[str, np.ndarray]:
     manifest = read_manifest(folder)
     if "truth.npz" not in manifest["files"]:
         raise FileNotFoundError(f"the bank {folder} has no truth.npz; only banks of rendered frames can be graded")
-    return _read_npz(_checked_path(folder, "truth.npz", manifest))
+    return read_npz(_checked_path(folder, "truth.npz", manifest), mend=_MEND)
 
 
 def encode_thumbnail(

@@ -7,8 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# Between OpenGL's camera axes (y up, looking along -z) and OpenCV's (y down, looking along z), in either direction.
+OPENGL_AXES = np.diag([1.0, -1.0, -1.0, 1.0])
+OPENGL_AXES.setflags(write=False)
+
 # A calibration printed with 5 digits, or kept as float32, is still a rotation.
 _ROTATION_TOLERANCE = 1e-4
+_PARALLEL = 1e6  # condition of the point nearest to axes that differ by a tenth of a degree
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +58,7 @@ class Camera:
 
         Points that do not lie in front of the camera have no picture: their pixels are NaN.
         """
-        in_camera = np.asarray(points_world, np.float64) @ self.world_to_camera[:3, :3].T + self.world_to_camera[:3, 3]
-        depth = in_camera[..., 2]
-        safe_depth = np.where(depth > 0, depth, np.nan)
-        pixels = in_camera[..., :2] / safe_depth[..., None] * self.K[[0, 1], [0, 1]] + self.K[:2, 2]
-        return pixels, depth
+        return project(points_world, self.world_to_camera, self.K)
 
     def scaled(self, factor: float) -> Camera:
         """The same view with `factor` times as many pixels a side; a last, incomplete row or column of pixels is dropped.
@@ -77,6 +78,37 @@ class Camera:
         K = self.K.copy()
         K[:2, 2] -= left, top
         return dataclasses.replace(self, K=K, width=width, height=height)
+
+
+def project(
+    points: np.ndarray,  # [..., 3]
+    view: np.ndarray,  # [4, 4]
+    K: np.ndarray,  # [3, 3]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels [..., 2] and depth [...] of points under a view matrix from their own space to a camera's, OpenCV axes, and K.
+
+    `Camera.project` for points that are not in the world, such as those of head space under world_to_camera @ head_pose. NaN
+    pixels as there.
+    """
+    in_camera = np.asarray(points, np.float64) @ view[:3, :3].T + view[:3, 3]
+    depth = in_camera[..., 2]
+    safe_depth = np.where(depth > 0, depth, np.nan)
+    return in_camera[..., :2] / safe_depth[..., None] * K[[0, 1], [0, 1]] + K[:2, 2], depth
+
+
+def nearest_to_axes(
+    centers: np.ndarray,  # [C, 3]
+    directions: np.ndarray,  # [C, 3]
+) -> np.ndarray | None:
+    """The point [3] nearest to all optical axes, by least squares; None where one axis or parallel ones leave it open.
+
+    directions: unit vectors along the axes (row 2 of a view matrix's rotation).
+    """
+    across = [np.eye(3) - np.outer(d, d) for d in directions]
+    total = sum(across)
+    if len(across) < 2 or np.linalg.cond(total) > _PARALLEL:
+        return None
+    return np.linalg.solve(total, sum(a @ c for a, c in zip(across, centers, strict=True)))
 
 
 def rigid_problem(matrix: np.ndarray, tolerance: float) -> str | None:

@@ -10,15 +10,14 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from raf_lite._files import atomic_path
-from raf_lite.captures.cameras import Camera
+from raf_lite.captures.cameras import OPENGL_AXES, Camera, nearest_to_axes, project
 from raf_lite.captures.capture import Capture
 
-_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 # What people confuse, as a repair of a world-to-camera (or head-to-camera) matrix: what the file seems to hold -> how to undo it.
 CONVENTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "OpenGL axes (y up, looking along -z)": lambda m: _OPENGL @ m,
+    "OpenGL axes (y up, looking along -z)": lambda m: OPENGL_AXES @ m,
     "camera-to-world matrices": np.linalg.inv,
-    "camera-to-world matrices with OpenGL axes": lambda m: np.linalg.inv(m @ _OPENGL),
+    "camera-to-world matrices with OpenGL axes": lambda m: np.linalg.inv(m @ OPENGL_AXES),
 }
 # Axes that miss their common point by more than these shares of its distance do not look at one head, or may not.
 _SPREAD, _SUSPICIOUS = 0.2, 0.05
@@ -43,14 +42,7 @@ class Check:
 
 def common_target(cameras: list[Camera]) -> np.ndarray | None:
     """The point nearest to all optical axes, [3], by least squares; None for one camera or parallel axes."""
-    if len(cameras) < 2:
-        return None
-    directions = np.stack([c.world_to_camera[2, :3] for c in cameras])
-    across = np.eye(3) - directions[:, :, None] * directions[:, None, :]
-    total = across.sum(0)
-    if np.linalg.cond(total) > 1e6:
-        return None
-    return np.linalg.solve(total, (across @ np.stack([c.center for c in cameras])[..., None]).sum(0)[:, 0])
+    return nearest_to_axes([c.center for c in cameras], [c.world_to_camera[2, :3] for c in cameras])
 
 
 def _misses(cameras: list[Camera]) -> dict[str, float] | None:
@@ -114,9 +106,7 @@ def pose_problem(capture: Capture, sequence: str) -> str | None:
     views = camera.world_to_camera @ poses
 
     def seen(matrices: np.ndarray) -> float:
-        origin = matrices[:, :3, 3]
-        depth = np.where(origin[:, 2] > 0, origin[:, 2], np.nan)
-        pixels = origin[:, :2] / depth[:, None] * np.diag(camera.K)[:2] + camera.K[:2, 2]
+        pixels, _ = project(matrices[:, :3, 3], np.eye(4), camera.K)
         margin = 0.5 * np.array([camera.width, camera.height])  # a head's origin may lie in its neck, below the picture
         with np.errstate(invalid="ignore"):
             return float(((pixels > -margin) & (pixels < 3 * margin)).all(1).mean())

@@ -18,3 +18,18 @@ def block_mean(frames: np.ndarray, factor: int) -> np.ndarray:
     height, width = height // factor, width // factor
     blocks = np.asarray(frames)[:, :height * factor, :width * factor]
     return blocks.reshape(t, height, factor, width, factor, *frames.shape[3:]).mean((2, 4))
+
+
+def shrink(image: np.ndarray, factor: int) -> np.ndarray:
+    """A uint8 picture [H, W] or [H, W, 3] at 1/factor of its size: its `block_mean` rounded to nearest, as uint8.
+
+    In whole numbers, which takes a quarter of the time: every frame that is read passes here.
+    """
+    if factor == 1:
+        return image
+    height, width = image.shape[0] // factor, image.shape[1] // factor
+    total = np.full((height, width, *image.shape[2:]), factor * factor // 2, np.uint32)
+    for y in range(factor):
+        for x in range(factor):
+            total += image[y:height * factor:factor, x:width * factor:factor]
+    return (total // (factor * factor)).astype(np.uint8)

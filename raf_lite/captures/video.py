@@ -16,6 +16,7 @@ import numpy as np
 
 from raf_lite._files import atomic_path
 from raf_lite._install import deferred
+from raf_lite.captures.scaling import shrink
 
 if TYPE_CHECKING:
     import av
@@ -165,7 +166,7 @@ def iter_video(path: str | os.PathLike, *, crop: tuple[int, int, int, int] | Non
                     rounding = _ROUNDED if picture.color_range == av.video.reformatter.ColorRange.JPEG else None
                     image = picture.to_ndarray(format="gray" if gray else "rgb24", interpolation=rounding)
                     image = np.rot90(image, turns) if turns else image
-                    yield _box_average(image[top:top + height, left:left + width], downscale)
+                    yield shrink(image[top:top + height, left:left + width], downscale)
                     count += 1
         except av.error.FFmpegError as error:
             damage = f" ({error.strerror})"
@@ -208,15 +209,3 @@ def _open_video(path: str | os.PathLike) -> Iterator[tuple[av.container.InputCon
         if stream.codec_context is None:
             raise ValueError(f"{path} has a video stream that nothing here can decode; give an H.264 video, or copy it again")
         yield container, stream
-
-
-def _box_average(image: np.ndarray, factor: int) -> np.ndarray:
-    """Mean over factor x factor blocks of a uint8 image [H, W, ...], rounded to nearest."""
-    if factor == 1:
-        return image
-    height, width = image.shape[0] // factor, image.shape[1] // factor
-    total = np.full((height, width, *image.shape[2:]), factor * factor // 2, np.uint32)
-    for y in range(factor):
-        for x in range(factor):
-            total += image[y:height * factor:factor, x:width * factor:factor]
-    return (total // (factor * factor)).astype(np.uint8)

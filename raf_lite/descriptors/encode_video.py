@@ -21,16 +21,15 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
 
-from raf_lite._files import write_npz
+from raf_lite._files import read_npz, write_npz
+from raf_lite.captures.cameras import OPENGL_AXES
 from raf_lite.captures.formats.plain import encoding_file
 from raf_lite.captures.video import count_frames, iter_video, probe_video, quarter_turns
-from raf_lite.descriptors._npz import read_npz
 from raf_lite.descriptors.encoder import frame_list
 from raf_lite.descriptors.mediapipe import ENCODER, MediaPipeEncoder
 
 MOST_FACES = 4  # looked for in a frame
 PART_FRAMES = 500  # a part of this many frames is what a killed run loses at most
-_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 _FIELDS = ("blendshapes", "landmarks", "encoder_pose", "face_found", "faces", "encoder", "fps", "size", "face", "head_pose")
 
 
@@ -66,7 +65,7 @@ class VideoEncoding:
         before = (after - 1).clip(0)
         nearest = np.where(frames - found[before] <= found[after] - frames, found[before], found[after])
         nearest[found] = found
-        poses = _OPENGL @ self.encoder_pose[nearest].astype(np.float64)
+        poses = OPENGL_AXES @ self.encoder_pose[nearest].astype(np.float64)
         poses[:, :3, :3] = Rotation.from_matrix(poses[:, :3, :3]).as_matrix()  # float32 is no rotation to the last digit
         poses[:, 3] = 0, 0, 0, 1
         return poses
@@ -96,7 +95,7 @@ class VideoEncoding:
     @classmethod
     def load(cls, path: str | os.PathLike) -> VideoEncoding:
         """Read what `save` wrote. Raises FileNotFoundError, or ValueError for a damaged file."""
-        values = dict(zip(_FIELDS, read_npz(path, "VideoEncoding", _FIELDS), strict=True))
+        values = read_npz(path, _FIELDS, mend="encode the video again")
         frames = values["face_found"].size
         shapes = {"blendshapes": (frames, 52), "landmarks": (frames, 478, 3), "encoder_pose": (frames, 4, 4), "faces": (frames,),
                   "face_found": (frames,), "fps": (), "size": (2,), "face": (), "encoder": ()}
@@ -176,7 +175,7 @@ def _read_parts(folder: Path) -> tuple[list[dict[str, np.ndarray]], int]:
     names = ("frame", "blendshapes", "landmarks", "pose", "frames")
     for path in sorted(folder.glob("[0-9]*.npz")):
         try:
-            part = dict(zip(names, read_npz(path, "part of an encoding", names), strict=True))
+            part = read_npz(path, names)
         except ValueError:
             break
         if int(path.stem) != count:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raf_lite._files import write_npz
-from raf_lite.descriptors._npz import read_npz
+from raf_lite._files import read_npz, write_npz
 
 # Points of MediaPipe's 478-point mesh that the skull moves and the expression hardly does. Left and right are the subject's.
 EYE_CORNERS = (33, 133, 362, 263)  # right outer, right inner, left inner, left outer
@@ -176,7 +175,8 @@ class LandmarkPCA:
     def load(cls, path: str | os.PathLike) -> LandmarkPCA:
         """Read what `save` wrote. Raises FileNotFoundError, or ValueError for a damaged file or another version."""
         fields = ("version", "encoder", "template", "mean", "basis", "explained")
-        version, encoder, template, mean, basis, explained = read_npz(path, "LandmarkPCA", fields)
+        stored = read_npz(path, fields, mend="write it again with LandmarkPCA.save()")
+        version, encoder, template, mean, basis, explained = stored.values()
         if version.shape or version != FILE_VERSION:
             raise ValueError(f"{path} is a LandmarkPCA of version {version}, this package reads {FILE_VERSION}; fit it again")
         arrays = (template, mean, basis, explained)

@@ -12,10 +12,11 @@ import numpy as np
 import raf_lite
 from raf_lite._files import atomic_path
 from raf_lite.avatar import GaussianAvatar
+from raf_lite.captures.cameras import OPENGL_AXES
 from raf_lite.export.placing import place
 from raf_lite.export.ply import SH_C0
 
-_AXES = np.diag([1.0, -1.0, -1.0])  # from x right, y down, z away to glTF's: y up, the front looks along +z
+_AXES = OPENGL_AXES[:3, :3]  # glTF's are OpenGL's: y up, the front looks along +z
 _TYPES = {(): "SCALAR", (3,): "VEC3", (4,): "VEC4"}
 
 

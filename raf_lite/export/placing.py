@@ -37,15 +37,10 @@ def _turn(quats: np.ndarray, rotation: np.ndarray) -> np.ndarray:
 
 
 def checked_descriptors(avatar: GaussianAvatar, descriptors: np.ndarray, what: str) -> np.ndarray:
-    """float32 [T, D]. Raises ValueError that begins with `what` for another dimension and for the first frame with a NaN."""
-    values = np.asarray(descriptors, np.float32)
-    dim = len(avatar.descriptor_mean)
-    if values.ndim != 2 or values.shape[1] != dim or not len(values):
-        raise ValueError(f"{what}: descriptors are {list(values.shape)}, but this avatar is driven by [T, {dim}] "
-                         f"'{avatar.descriptor}'; encode with the same encoder")
-    bad = np.flatnonzero(~np.isfinite(values).all(1))
-    if len(bad):
-        raise ValueError(f"{what}: the descriptor of frame {bad[0]} is not finite (no face found there?); leave that frame out")
+    """float32 [T, D], T at least 1. Raises ValueError that names `what`: none, another dimension, the first row with a NaN."""
+    values = avatar.check_descriptors(descriptors, f"the descriptors of {what}")
+    if not len(values):
+        raise ValueError(f"{what}: there are no descriptors; give at least one frame's")
     return values
 
 
@@ -74,7 +69,7 @@ def place(avatar: GaussianAvatar, descriptor: np.ndarray, head_pose: np.ndarray 
     Seen from `raf_lite.viewing.frontal_camera`, which is where these axes come from. head_pose: [4, 4] moves the head inside
     its own space, in the capture's units, as for `GaussianAvatar.render`; identity if None.
 
-    Raises ValueError that begins with `what`: wrong dimension, NaN, no rigid pose.
+    Raises ValueError that names `what`: wrong dimension, NaN, no rigid pose.
     """
     values = checked_descriptors(avatar, np.asarray(descriptor)[None], what)
     pose = checked_pose(head_pose, what)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba as nb
 import numpy as np
+
+from raf_lite._kernels import kernel
 
 # Linear RGB. Skin from light to dark; hair and iris from common swatches.
 SKIN_TONES = np.array([(0.86, 0.66, 0.55), (0.80, 0.58, 0.45), (0.66, 0.44, 0.31), (0.46, 0.29, 0.20), (0.30, 0.18, 0.12)])
@@ -68,7 +69,7 @@ def smoothstep(a: float, b: float, x: np.ndarray) -> np.ndarray:
     return t * t * (3 - 2 * t)
 
 
-@nb.njit(cache=True)
+@kernel(fastmath=False)
 def value_noise(points, seed):  # [N, 3], int -> [N] in [0, 1]
     """Trilinear value noise on the integer lattice, hashed from the lattice point and the seed."""
     out = np.empty(points.shape[0])
@@ -89,7 +90,7 @@ def value_noise(points, seed):  # [N, 3], int -> [N] in [0, 1]
     return out
 
 
-@nb.njit(cache=True)
+@kernel(fastmath=False)
 def polyline_distance(points, line):  # [N, 2], [K, 2] -> [N] distance, [N] position along the line in [0, 1]
     """Distance of each point to an open polyline, and where along it the nearest point lies."""
     n, segments = points.shape[0], line.shape[0] - 1

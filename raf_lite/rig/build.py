@@ -18,7 +18,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 import raf_lite
-from raf_lite._files import cache_dir, write_json
+from raf_lite._files import cache_dir, read_npz, write_json
 from raf_lite.bank import write_bank
 from raf_lite.captures.nersemble import write_calibration, write_metadata
 from raf_lite.descriptors import ENCODER, LandmarkPCA, MediaPipeEncoder
@@ -58,8 +58,9 @@ def _fingerprint(settings: BuildSettings) -> str:
     """Hash of the settings and of every source file that shapes a rendered or encoded frame."""
     digest = hashlib.sha256(repr(asdict(settings)).encode())
     package = Path(raf_lite.__file__).parent
-    for name in ("rig/appearance.py", "rig/expressions.py", "rig/head.py", "rig/raster.py", "rig/scripts.py", "rig/studio.py",
-                 "rig/writer.py", "rig/jobs.py", "captures/video.py", "descriptors/mediapipe.py", "descriptors/landmarks.py"):
+    for name in ("_kernels.py", "rig/appearance.py", "rig/expressions.py", "rig/head.py", "rig/raster.py", "rig/scripts.py",
+                 "rig/studio.py", "rig/writer.py", "rig/jobs.py", "captures/video.py", "descriptors/mediapipe.py",
+                 "descriptors/landmarks.py"):
         digest.update((package / name).read_bytes())
     return digest.hexdigest()[:16]
 
@@ -94,12 +95,17 @@ def _sequence_tasks(work: Path, settings: BuildSettings) -> list[tuple]:
             if not (work / "mini_nersemble" / f"{job[0]:03d}" / "annotations" / f"{job[4]}.npz").exists()]
 
 
+def _read_donor(work: Path, donor: int) -> dict[str, np.ndarray]:
+    """What `donor_job` wrote."""
+    return read_npz(work / "donors" / f"{donor:04d}.npz", mend="delete it and run `raf-lite data build` again")
+
+
 def _fit_landmark_pca(work: Path, settings: BuildSettings) -> None:
     """Align all the bank's landmarks and fit their PCA, on the bank only: subjects and drivers have no part in it."""
     landmarks = []
     for donor in range(settings.donors):
-        with np.load(work / "donors" / f"{donor:04d}.npz") as data:
-            landmarks.append(data["landmarks"][data["found"]])
+        data = _read_donor(work, donor)
+        landmarks.append(data["landmarks"][data["found"]])
     pca = LandmarkPCA.fit(np.concatenate(landmarks), settings.pca_components, encoder=ENCODER)
     pca.save(work / "landmark_pca.npz")
 
@@ -110,20 +116,20 @@ def _write_bank(work: Path, settings: BuildSettings) -> None:
     ids = np.random.default_rng(settings.donor_seed).permutation(settings.donors)
     rows, thumbnails, start = [], {}, 0
     for donor in np.argsort(ids):
-        with np.load(work / "donors" / f"{donor:04d}.npz") as data:
-            found = data["found"]
-            position = np.cumsum(found) - 1 + start
-            bounds = np.concatenate([[0], np.cumsum(data["thumbnail_sizes"])])
-            for k, row in enumerate(data["thumbnail_rows"]):
-                if found[row]:
-                    thumbnails[int(position[row])] = data["thumbnail_bytes"][bounds[k]:bounds[k + 1]].tobytes()
-            rows.append({"blendshapes": data["blendshapes"][found],
-                         "landmarks_pca": pca.encode_landmarks(data["landmarks"][found]),
-                         "donors": np.full(found.sum(), ids[donor], np.int32), "neutral": (np.arange(len(found)) == 0)[found],
-                         "poses": data["pose"][found], "weights": data["weights"][found].astype(np.float16),
-                         "archetype": data["archetype"][found],
-                         "head_rotation": data["head_rotation"][found].astype(np.float16)})
-            start += int(found.sum())
+        data = _read_donor(work, donor)
+        found = data["found"]
+        position = np.cumsum(found) - 1 + start
+        bounds = np.concatenate([[0], np.cumsum(data["thumbnail_sizes"])])
+        for k, row in enumerate(data["thumbnail_rows"]):
+            if found[row]:
+                thumbnails[int(position[row])] = data["thumbnail_bytes"][bounds[k]:bounds[k + 1]].tobytes()
+        rows.append({"blendshapes": data["blendshapes"][found],
+                     "landmarks_pca": pca.encode_landmarks(data["landmarks"][found]),
+                     "donors": np.full(found.sum(), ids[donor], np.int32), "neutral": (np.arange(len(found)) == 0)[found],
+                     "poses": data["pose"][found], "weights": data["weights"][found].astype(np.float16),
+                     "archetype": data["archetype"][found],
+                     "head_rotation": data["head_rotation"][found].astype(np.float16)})
+        start += int(found.sum())
     joined = {name: np.concatenate([r[name] for r in rows]) for name in rows[0]}
     write_bank(work / "bank", columns={name: joined[name].astype(np.float16) for name in ("blendshapes", "landmarks_pca")},
                donors=joined["donors"], encoder=ENCODER, neutral=joined["neutral"], poses=joined["poses"].astype(np.float32),

@@ -5,7 +5,6 @@ Apart from `build`, since results on disk are reused as long as this file and wh
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,7 +17,6 @@ from raf_lite.bank import encode_thumbnail
 from raf_lite.descriptors import LandmarkPCA, MediaPipeEncoder
 from raf_lite.rig.head import HeadModel, head_pose_matrix
 from raf_lite.rig.pack import load_pack
-from raf_lite.rig.scripts import frames_needed, perform, perform_random
 from raf_lite.rig.studio import Person, camera, studio_cameras
 from raf_lite.rig.writer import write_sequence
 
@@ -65,7 +63,7 @@ def donor_job(work: Path, settings: BuildSettings, donor: int) -> None:
     seed = settings.donor_seed + donor
     person, head = _bake(seed)
     _bake.cache_clear()
-    performance = perform_random(person.style, np.random.default_rng([seed, 7]), settings.donor_frames)
+    performance = person.perform_random(settings.donor_frames)
     poses = head_pose_matrix(performance.head_rotation, performance.head_translation)
     front = camera(0, 0, settings.size)
     images = np.concatenate([head.render(w, [front], pose)[0] for w, pose in zip(performance.weights, poses, strict=True)])
@@ -86,12 +84,8 @@ def donor_job(work: Path, settings: BuildSettings, donor: int) -> None:
 def sequence_job(work: Path, settings: BuildSettings, pid: int, face_seed: int, actor_seed: int, sequence: str, name: str,
                   serials: list[str] | None) -> None:
     """Render `sequence` as performed by the actor on the face of `face_seed`; the two differ in CROSS answers only."""
-    actor = Person.from_seed(actor_seed)
     _, head = _bake(face_seed)
-    # The performance depends on the actor and the sequence alone: an answer moves exactly as its driver does.
-    stream = int.from_bytes(hashlib.sha256(sequence.encode()).digest()[:4], "little")
-    performance = perform(sequence, actor.style, np.random.default_rng([actor_seed, stream]),
-                          max(settings.frames, frames_needed(sequence)))
+    performance = Person.from_seed(actor_seed).perform(sequence, settings.frames)
     pca = LandmarkPCA.load(work / "landmark_pca.npz")
 
     def annotate(frames):

@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -22,7 +20,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from raf_lite._download import fetch
-from raf_lite._files import atomic_path, cache_dir, write_npz
+from raf_lite._files import atomic_path, cache_dir, read_npz, write_npz
 from raf_lite.rig.obj import parse_obj
 
 COMMIT = "da5f95a607f5e6b37755b38d3385d7f2853732e5"
@@ -76,19 +74,12 @@ def load_pack(path: str | os.PathLike | None = None) -> Pack:
                                 f"{PACK_ENV} to its pack")
     if not path.is_file():
         raise FileNotFoundError(f"there is no rig pack {path}; run `raf-lite data rig` to make one")
-    names = [field.name for field in fields(Pack)]
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in names if name in archive.files}
-    # What numpy and zipfile raise for damaged archives depends on where the damage is.
-    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} is no readable pack of the rig ({type(error).__name__}); delete it and run "
-                         "`raf-lite data rig`") from error
-    missing = [name for name in names if name not in arrays]
-    problem = f"the array '{missing[0]}' is missing" if missing else _problem(Pack(**arrays))
+    mend = "delete it and run `raf-lite data rig`"
+    pack = Pack(**read_npz(path, [field.name for field in fields(Pack)], mend=mend))
+    problem = _problem(pack)
     if problem:
-        raise ValueError(f"{path} is no pack of the rig: {problem}; delete it and run `raf-lite data rig`")
-    return Pack(**arrays)
+        raise ValueError(f"{path} is no pack of the rig: {problem}; {mend}")
+    return pack
 
 
 def _problem(pack: Pack) -> str | None:

@@ -5,16 +5,15 @@ One thread on purpose: whole data sets are rendered with one process a core, whe
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
+
+from raf_lite._kernels import kernel
 
 # What a triangle is made of; decides texture, gloss and occlusion in `shade`.
 SKIN, TEETH, EYE, MOUTH, CAVITY = 1, 2, 3, 4, 5
 
-JIT = {"cache": True, "fastmath": True, "nogil": True, "error_model": "numpy"}
 
-
-@nb.njit(**JIT)
+@kernel()
 def vertex_normals(vertices, triangles, normals):  # [V, 3] f32, [T, 3] i32 -> normals [V, 3] f32 (written)
     """Area-weighted unit vertex normals."""
     normals[:] = 0
@@ -34,7 +33,7 @@ def vertex_normals(vertices, triangles, normals):  # [V, 3] f32, [T, 3] i32 -> n
         normals[i, 2] /= length
 
 
-@nb.njit(**JIT)
+@kernel()
 def rasterise(points, triangles, height, width, face, depth, bary):
     """Z-buffer. points: [V, 3] pixel x, pixel y, depth (cm). Writes face [H, W] (-1 = none), depth [H, W], bary [H, W, 3].
 
@@ -76,7 +75,7 @@ def rasterise(points, triangles, height, width, face, depth, bary):
                         bary[y, x, 2] = q2 * z
 
 
-@nb.njit(**JIT)
+@kernel()
 def shade(face, bary, triangles, vertices, normals, uv, atlas, tile_start, tile_size, kind, flat_colour, eye, lights, lip_z,
           samples, background, image, mask):
     """Shade a supersampled buffer and average it down to the final picture.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from raf_lite.captures.cameras import Camera
 from raf_lite.rig.appearance import Appearance
 from raf_lite.rig.expressions import Style
+from raf_lite.rig.scripts import Performance, frames_needed, perform, perform_random
 
 # Serial of NeRSemble v2 -> (azimuth, elevation) in degrees; positive azimuth is to the subject's left.
 # Which camera stands where is our choice; which are held out is NeRSemble's.
@@ -66,3 +68,15 @@ class Person:
         shape, look, style = (np.random.default_rng([seed, stream]) for stream in range(3))
         return cls(seed=seed, shape=np.clip(shape.normal(0, 0.9, 100), -2, 2), look=Appearance.random(look),
                    style=Style.random(style))
+
+    def perform(self, sequence: str, frames: int) -> Performance:
+        """How this person acts a sequence, in `frames` frames or as many as its script needs.
+
+        It depends on the person and the sequence's name alone: a CROSS answer moves exactly as its driver does.
+        """
+        stream = int.from_bytes(hashlib.sha256(sequence.encode()).digest()[:4], "little")
+        return perform(sequence, self.style, np.random.default_rng([self.seed, stream]), max(frames, frames_needed(sequence)))
+
+    def perform_random(self, frames: int) -> Performance:
+        """This person's random performance, as the bank's donors give it: always the same one."""
+        return perform_random(self.style, np.random.default_rng([self.seed, 7]), frames)

@@ -7,7 +7,7 @@ import math
 import numba as nb
 import numpy as np
 
-from raf_lite.splatting.kernels import kernel
+from raf_lite._kernels import kernel
 from raf_lite.splatting.reference import TILE
 
 F = np.float32

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from raf_lite._kernels import kernel, launch
 from raf_lite.splatting.binning import (
     COLOR,
     FUSED,
@@ -38,7 +39,6 @@ from raf_lite.splatting.binning import (
     bin_tiles,
     prepare,
 )
-from raf_lite.splatting.kernels import kernel, launch
 from raf_lite.splatting.reference import ALPHA_MAX, ALPHA_MIN, TILE, TRANSMITTANCE_MIN
 
 F = np.float32

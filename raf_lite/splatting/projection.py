@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from raf_lite.splatting.kernels import KEEP_NAN, kernel, launch
+from raf_lite._kernels import KEEP_NAN, kernel, launch
 from raf_lite.splatting.reference import ALPHA_MIN, CLAMP_MARGIN, EXTENT_MAX
 
 # Literals in a kernel are float64 and would promote everything they touch, hence named float32 constants.

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from raf_lite.bank import ExpressionBank
+from raf_lite.bank.statistics import donor_means
 from raf_lite.retrieval import RetrievalAugmentation
 
 
@@ -46,13 +47,10 @@ class PoseAugmentation:
         inner: RetrievalAugmentation | None = None,
     ):
         self.bank, self.p, self.inner = bank, p, inner
-        names, member = np.unique(bank.donors, return_inverse=True)
-        counts = np.bincount(member)[:, None]
         centred = []
         for values in (rotations, bank.descriptors):
-            sums = np.zeros((len(names), values.shape[1]))
-            np.add.at(sums, member, values)
-            centred.append(values - (sums / counts)[member])
+            _, means, member = donor_means(values, bank.donors)
+            centred.append(values - means[member])
         effect, *_ = np.linalg.lstsq(*centred, rcond=None)  # [3, D] per radian
         self.effect = torch.from_numpy(effect * np.deg2rad(degrees)).float()
 

@@ -16,15 +16,15 @@ from pathlib import Path
 import numpy as np
 
 import raf_lite
-from raf_lite._files import cache_dir, sha256_file, write_npz
-from raf_lite.captures import block_mean
+from raf_lite._files import cache_dir, read_npz, sha256_file, write_npz
+from raf_lite.captures.scaling import shrink
 from raf_lite.descriptors import LandmarkPCA, MediaPipeEncoder
 from raf_lite.evaluation.regions import face_regions
 from raf_lite.manifest import find_data
 from raf_lite.rig.build import SETTINGS
 from raf_lite.rig.head import HeadModel, head_pose_matrix
 from raf_lite.rig.pack import load_pack
-from raf_lite.rig.scripts import HOLDOUT_SEQUENCES, Performance, frames_needed, perform, perform_random
+from raf_lite.rig.scripts import HOLDOUT_SEQUENCES, Performance, perform_random
 from raf_lite.rig.studio import CAMERA_ANGLES, FRONTAL, Person, camera
 
 SUBJECTS = {"selection": tuple(range(5001, 5005)), "confirmation": tuple(range(6001, 6011))}
@@ -57,8 +57,9 @@ def study_cache() -> Path:
     basis. What the study itself sets (people, sizes, steps) stands in this file, which is hashed as code."""
     package = Path(raf_lite.__file__).parent
     digest = hashlib.sha256(repr(asdict(SETTINGS)).encode())
-    for name in ("rig/appearance.py", "rig/expressions.py", "rig/head.py", "rig/raster.py", "rig/scripts.py", "rig/studio.py",
-                 "descriptors/mediapipe.py", "descriptors/landmarks.py", "evaluation/regions.py", "study/people.py"):
+    for name in ("_kernels.py", "captures/scaling.py", "rig/appearance.py", "rig/expressions.py", "rig/head.py",
+                 "rig/raster.py", "rig/scripts.py", "rig/studio.py", "descriptors/mediapipe.py", "descriptors/landmarks.py",
+                 "evaluation/regions.py", "study/people.py"):
         digest.update((package / name).read_bytes())
     digest.update(sha256_file(find_data() / "bank" / "landmark_pca.npz").encode())
     return cache_dir("study", digest.hexdigest()[:16])
@@ -86,10 +87,7 @@ def _baked(seed: int):
 
 def acted(seed: int, sequence: str) -> Performance:
     """How a person acts a sequence; a turned one is the same performance with the head turned further."""
-    name = sequence.removesuffix("-turned")
-    stream = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")
-    performance = perform(name, Person.from_seed(seed).style, np.random.default_rng([seed, stream]),
-                          max(SETTINGS.frames, frames_needed(name)))
+    performance = Person.from_seed(seed).perform(sequence.removesuffix("-turned"), SETTINGS.frames)
     if sequence == TURNED:
         return Performance(**{**performance.__dict__, "head_rotation": performance.head_rotation * TURN})
     return performance
@@ -136,10 +134,8 @@ def render_training(seed: int) -> dict[str, np.ndarray]:
             (large,), (alpha,) = head.render(weights, front, pose)
             others, alphas = head.render(weights, views, pose)
             frontal.append(large)
-            small = (block_mean(large[None], ENCODED_SIZE // TRAIN_SIZE) + 0.5).astype(np.uint8)
-            small_alpha = (block_mean(alpha[None], ENCODED_SIZE // TRAIN_SIZE) + 0.5).astype(np.uint8)
-            images.append(np.concatenate([small, others]))
-            masks.append(np.concatenate([small_alpha, alphas]))
+            images.append(np.concatenate([shrink(large, ENCODED_SIZE // TRAIN_SIZE)[None], others]))
+            masks.append(np.concatenate([shrink(alpha, ENCODED_SIZE // TRAIN_SIZE)[None], alphas]))
         parts.append(_encode(np.stack(frontal))
                      | {"images": np.stack(images), "masks": np.stack(masks), "head_pose": poses,
                         "weights": performance.weights, "archetype": performance.archetype,
@@ -261,13 +257,12 @@ def prepare(kind: str, seed: int) -> None:
 
 
 def load_person(kind: str, seed: int) -> dict[str, np.ndarray]:
-    """A cached recording. FileNotFoundError tells to prepare it."""
+    """A cached recording. FileNotFoundError tells to prepare it, ValueError that it is damaged."""
     path = person_file(kind, seed)
     if not path.is_file():
         raise FileNotFoundError(f"the study's {kind} of person {seed} is not rendered yet; run `raf-lite study run`, which "
                                 "renders what it needs")
-    with np.load(path, allow_pickle=False) as archive:
-        return dict(archive)
+    return read_npz(path, mend="delete it and run `raf-lite study run`, which renders it again")
 
 
 @dataclass(frozen=True)

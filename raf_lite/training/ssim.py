@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from raf_lite.splatting.kernels import kernel, launch
+from raf_lite._kernels import kernel, launch
 
 WINDOW, SIGMA = 11, 1.5
 BORDER = WINDOW - 1  # pixels a side that have no whole window around them, both sides together

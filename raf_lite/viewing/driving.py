@@ -12,12 +12,13 @@ from PIL import Image
 
 from raf_lite.avatar import GaussianAvatar
 from raf_lite.captures import Camera, iter_video, write_video
+from raf_lite.captures.cameras import OPENGL_AXES
 from raf_lite.captures.video import quarter_turns
 from raf_lite.descriptors.encode_video import VideoEncoding
 from raf_lite.viewing.video import caption_panels
 
 _DISTANCE = 6.0  # of the camera that is made up where an avatar knows none, in head radii
-_FLIP = np.diag([1.0, -1.0, -1.0])  # between OpenGL's axes, in which MediaPipe gives rotations, and OpenCV's
+_FLIP = OPENGL_AXES[:3, :3]  # MediaPipe gives rotations in OpenGL's axes
 
 
 def frontal_camera(avatar: GaussianAvatar, size: int) -> Camera:
@@ -61,11 +62,8 @@ def driving_descriptors(avatar: GaussianAvatar, descriptors: np.ndarray, relativ
     Raises ValueError for another dimension, no face at all, no face in the neutral frame, and an avatar that does not know its
     neutral.
     """
-    descriptors = np.asarray(descriptors, np.float32)
+    descriptors = avatar.check_descriptors(descriptors, gaps=True)
     own = avatar.descriptor_mean.cpu().numpy()
-    if descriptors.ndim != 2 or descriptors.shape[1] != len(own):
-        raise ValueError(f"descriptors are {list(descriptors.shape)}, but this avatar is driven by [T, {len(own)}] "
-                         f"'{avatar.descriptor}'; encode the driver with the same encoder")
     found = np.flatnonzero(np.isfinite(descriptors).all(1))
     if not len(found):
         raise ValueError("no frame of the driver has a descriptor; give a video in which a face is seen")

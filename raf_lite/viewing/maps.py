@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 
 import faiss
 import numpy as np
 
-from raf_lite._files import cache_dir, write_npz
+from raf_lite._files import cache_dir, read_npz, write_npz
 from raf_lite.bank import ExpressionBank
 
 METHODS = ("pca", "tsne")
@@ -53,9 +52,8 @@ def _key(rows: np.ndarray, own: np.ndarray, seed: int) -> str:
 def _read(path, rows: int, own: int) -> tuple[np.ndarray, np.ndarray] | None:
     """A map that was kept, or None where there is none, or one that is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as data:
-            spots = data["rows"], data["own"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        spots = tuple(read_npz(path, ("rows", "own")).values())
+    except (FileNotFoundError, ValueError):
         return None
     return spots if (spots[0].shape, spots[1].shape) == ((rows, 2), (own, 2)) else None
 

@@ -11,12 +11,13 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from raf_lite.avatar import GaussianAvatar
+from raf_lite.captures.cameras import OPENGL_AXES
 from raf_lite.descriptors import MediaPipeEncoder
 from raf_lite.viewing.driving import frontal_camera, turned
 from raf_lite.widgets.webcam import camera_script
 
 MOST_BYTES = 4 << 20  # of one picture; mirror.js sends a hundredth of that
-_FLIP = np.diag([1.0, -1.0, -1.0])  # between MediaPipe's OpenGL axes and OpenCV's
+_FLIP = OPENGL_AXES[:3, :3]  # MediaPipe gives rotations in OpenGL's axes
 
 
 class LiveDriver:

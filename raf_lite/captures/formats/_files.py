@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from raf_lite._files import read_npz
+
 MAX_PIXELS = 64_000_000  # twice NeRSemble's 3208x2200, ten times over: more is a damaged header or a bomb
-MAX_ARRAY_BYTES = 256 << 20  # of one array in an npz or npy file, before it is unpacked
+MAX_ARRAY_BYTES = 256 << 20  # of one array in an npz file, before it is unpacked
 
 
 def read_json(path: Path) -> dict:
@@ -102,26 +102,5 @@ def read_image(path: Path, mode: str) -> np.ndarray:
 
 
 def read_arrays(path: Path, names: tuple[str, ...] | None = None) -> dict[str, np.ndarray]:
-    """Some arrays of an npz file (default: all), without pickle, and without unpacking more than MAX_ARRAY_BYTES of any."""
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no {path}; copy the capture again")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            sizes = {info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()}
-        names = tuple(sizes) if names is None else names
-        large = [name for name in names if sizes.get(name, 0) > MAX_ARRAY_BYTES]
-        if large:
-            raise ValueError(f"{path}: the array '{large[0]}' would unpack to {sizes[large[0]]} bytes; write it again")
-        missing = [name for name in names if name not in sizes]
-        if missing:
-            raise ValueError(f"{path} has no array '{missing[0]}'; write it again")
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: np.asarray(arrays[name]) for name in names}
-    except ValueError as error:
-        if str(error).startswith(str(path)):
-            raise
-        raise ValueError(f"{path} cannot be read (object arrays or damage); write it again without pickle") from error
-    # SyntaxError and TokenError: NumPy parses the header of an array as Python.
-    except (OSError, EOFError, KeyError, SyntaxError, TokenError, MemoryError, OverflowError, NotImplementedError, RuntimeError,
-            zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} cannot be read ({type(error).__name__}); it is damaged: copy or write it again") from error
+    """`read_npz` for files of captures, which strangers write: no array of more than MAX_ARRAY_BYTES is unpacked."""
+    return read_npz(path, names, most_bytes=MAX_ARRAY_BYTES)

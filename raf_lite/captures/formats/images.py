@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from raf_lite.captures.cameras import Camera
-from raf_lite.captures.capture import Capture, SplitRule
+from raf_lite.captures.capture import Capture, SplitRule, composite_white
 from raf_lite.captures.formats._files import image_size, read_image
-from raf_lite.captures.scaling import block_mean
+from raf_lite.captures.scaling import shrink
 from raf_lite.captures.source import Source
 
 
@@ -97,16 +97,13 @@ class ImageSource(Source):
         if self.crop:
             left, top, width, height = self.crop
             image = image[top:top + height, left:left + width]
-        if self.downscale == 1:
-            return image
-        return (block_mean(image[None], self.downscale)[0] + 0.5).astype(np.uint8)
+        return shrink(image, self.downscale)
 
     def iter_frames(self, sequence: str, serial: str) -> Iterator[np.ndarray]:
         for path in self._view(sequence, serial).images:
             image = read_image(path, "RGBA" if image_size(path, str(path))[2] else "RGB")
             if image.shape[2] == 4:
-                alpha = image[..., 3:].astype(np.float32) / 255
-                image = (image[..., :3] * alpha + 255 * (1 - alpha) + 0.5).astype(np.uint8)
+                image = composite_white(image[..., :3], image[..., 3] / np.float32(255))
             yield self._shrunk(image, path, serial)
 
     def iter_masks(self, sequence: str, serial: str) -> Iterator[np.ndarray]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from raf_lite.captures.cameras import Camera
+from raf_lite.captures.cameras import OPENGL_AXES, Camera
 from raf_lite.captures.formats._files import field, image_size, inside, numbers, read_json
 from raf_lite.captures.formats.images import Parsed, View
 
@@ -23,7 +23,6 @@ SERIAL = "0"
 FPS = 25.0  # IMavatar extracts 25 frames a second
 PARAMS = "flame_params.json"
 _OLD_SIZE = 512
-_TO_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
 # Positions in the 15 numbers of `pose`: global rotation, neck, jaw, eyes.
 _JAW = slice(6, 9)
 
@@ -71,7 +70,7 @@ def parse_imavatar(path: Path) -> Parsed:
             if world_mat[2, 3] >= 0:
                 raise ValueError(f"{where}: world_mat puts the head behind the camera, which looks along -z in this format; "
                                  "write world_mat with OpenGL's axes")
-            roots.append(_TO_OPENCV @ world_mat)
+            roots.append(OPENGL_AXES @ world_mat)
             exps.append(numbers(field(frame, "expression", where), (50,), f"{where}, expression"))
             jaws.append(numbers(field(frame, "pose", where), (15,), f"{where}, pose")[_JAW])
         height, width, _ = image_size(images[0], f"{file} frame 0")

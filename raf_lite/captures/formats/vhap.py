@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from raf_lite.captures.cameras import Camera
+from raf_lite.captures.cameras import OPENGL_AXES, Camera
 from raf_lite.captures.formats._files import field, image_size, inside, numbers, read_arrays, read_json, whole
 from raf_lite.captures.formats.images import Parsed, View
 
@@ -82,7 +82,7 @@ def _camera(serial: str, top: Mapping, frame: Mapping, where: str) -> Camera:
     for name in _INTRINSICS:
         values[name] = float(numbers(frame[name] if name in frame else field(top, name, where), (), f"{where}, {name}"))
     matrix = numbers(field(frame, "transform_matrix", where), (4, 4), f"{where}, transform_matrix")
-    camera_to_world = matrix * np.array([1.0, -1.0, -1.0, 1.0])  # OpenGL's y is up and its z backwards
+    camera_to_world = matrix @ OPENGL_AXES
     try:
         world_to_camera = np.linalg.inv(camera_to_world)
         world_to_camera[3] = matrix[3]

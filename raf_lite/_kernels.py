@@ -1,4 +1,4 @@
-"""How the numba kernels of this room are compiled and launched."""
+"""How numba kernels are compiled and launched, in every room that has some."""
 
 from __future__ import annotations
 
