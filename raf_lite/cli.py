@@ -154,11 +154,8 @@ def _drive(args: argparse.Namespace) -> int:
 
 def _export(args: argparse.Namespace) -> int:
     """Write an avatar in the forms that were asked for."""
-    import numpy as np
-
     from raf_lite import export
-    from raf_lite.avatar import GaussianAvatar
-    from raf_lite.viewing import driving_descriptors
+    from raf_lite.avatar import GaussianAvatar, driving_descriptors, resting_descriptor
 
     avatars = {path.parent.name if path.stem == "avatar" else path.stem: GaussianAvatar.load(path) for path in args.avatar}
     avatar = next(iter(avatars.values()))
@@ -167,8 +164,7 @@ def _export(args: argparse.Namespace) -> int:
     values = None if args.video is None else driving_descriptors(avatar, _encoded(args.video).blendshapes, args.relative)
     if values is not None and not 0 <= args.frame < len(values):
         raise ValueError(f"{args.video} has frames 0 to {len(values) - 1}, and no frame {args.frame}")
-    still = np.asarray(avatar.notes.get("neutral_descriptor", avatar.descriptor_mean.tolist())) if values is None \
-        else values[args.frame]
+    still = resting_descriptor(avatar) if values is None else values[args.frame]
     if args.ply:
         print(export.write_ply(avatar, still, args.ply))
     if args.glb:

@@ -51,7 +51,7 @@ def trained_avatar(name: str, session: Session) -> GaussianAvatar:
             print(f"{name}: passed over, {error}")
     shipped = find_data() / CHECKPOINTS / f"{SUBJECT}-{name}.safetensors"
     avatar = GaussianAvatar.load(shipped, session.device)
-    print(f"{name}: the shipped one ({avatar.notes['config']['steps']} steps)")
+    print(f"{name}: the shipped one ({avatar.provenance['config']['steps']} steps)")
     return avatar
 
 
@@ -95,9 +95,9 @@ def build_checkpoints(data_dir: Path, work: Path) -> None:
     capture, bank = open_capture(data_dir / "mini_nersemble" / SUBJECT), ExpressionBank.load(data_dir / "bank", "blendshapes")
     training_set = TrainingSet.from_capture(capture, lesson_config(session))
     for name in AVATARS:
-        trainer = Trainer(training_set, lesson_config(session, name), work / name, bank=bank, device=session.device)
-        avatar = trainer.train(resume=True)
+        avatar = Trainer(training_set, lesson_config(session, name), work / name, bank=bank,
+                         device=session.device).train(resume=True)
         target = data_dir / CHECKPOINTS / f"{SUBJECT}-{name}.safetensors"
         target.parent.mkdir(exist_ok=True)
-        avatar.save(target, trainer.provenance(), half=True)
+        avatar.save(target, half=True)
     update_manifest(data_dir, CHECKPOINTS, "trained by `raf-lite data checkpoints` on mini_nersemble/001, half precision")

@@ -11,7 +11,6 @@ import torch
 
 import raf_lite
 from raf_lite._install import needs
-from raf_lite.avatar import GaussianAvatar
 from raf_lite.bank import ExpressionBank
 from raf_lite.captures import open_capture
 from raf_lite.evaluation import change_from_baseline, evaluate
@@ -61,8 +60,8 @@ def run(out: str | Path = "out/demo", data: str | Path | None = None) -> Path:
     for name, retrieval in RUNS.items():
         clock = time.perf_counter()
         folder = out / "avatars" / (retrieval or "baseline")
-        Trainer(training_set, config.with_(retrieval=retrieval), folder, bank=bank, device=device).train(resume=True)
-        avatars[name] = GaussianAvatar.load(folder / "avatar.safetensors", device)
+        trainer = Trainer(training_set, config.with_(retrieval=retrieval), folder, bank=bank, device=device)
+        avatars[name] = trainer.train(resume=True)
         seconds[name] = time.perf_counter() - clock
     encoder = _encoder()
     drivers = {name.split("-")[1] for name in capture.cross_sequences}

@@ -9,7 +9,9 @@ import zipfile
 import av
 import numpy as np
 import pytest
+import torch
 
+from raf_lite.avatar import GaussianAvatar, driving_descriptors, frontal_camera, turned
 from raf_lite.bank import ExpressionBank, add_donor, write_bank
 from raf_lite.captures import open_capture, read_video, write_video
 from raf_lite.captures.video import probe_video, quarter_turns
@@ -18,8 +20,7 @@ from raf_lite.descriptors import MediaPipeEncoder, VideoEncoding, encode_video
 from raf_lite.descriptors import encode_video as function
 from raf_lite.descriptors.encode_video import report
 from raf_lite.training import PRESETS, Trainer, TrainingSet
-from raf_lite.viewing import drive_video, driving_descriptors, frontal_camera
-from raf_lite.viewing.driving import turned
+from raf_lite.viewing import drive_video
 
 module = sys.modules[function.__module__]
 FPS = 12.0
@@ -177,7 +178,6 @@ def avatar(data_dir, tmp_path_factory):
 
 def test_a_video_drives_an_avatar(avatar, clip, tmp_path):
     trained = avatar.train()
-    trained.notes = avatar.provenance()
     path, encoding = clip
     out = drive_video(trained, path, encoding, tmp_path / "driven.mp4", size=64, progress=False)
     film = read_video(out)
@@ -198,9 +198,8 @@ def _cut(encoding, frames):
 
 
 def test_relative_driving_swaps_neutrals(avatar):
-    face = avatar.avatar
-    face.notes = avatar.provenance()
-    own = np.asarray(face.notes["neutral_descriptor"], np.float32)
+    face, data = avatar.avatar, avatar.data
+    own = data.descriptors[data.neutral]
     driver = np.random.default_rng(0).uniform(size=(6, 52)).astype(np.float32)
     driver[2] = np.nan
     relative = driving_descriptors(face, driver, 0)
@@ -214,14 +213,14 @@ def test_relative_driving_swaps_neutrals(avatar):
         driving_descriptors(face, driver, 2)
     with pytest.raises(ValueError, match="50 dimensions and this avatar's 'blendshapes' have 52"):
         driving_descriptors(face, driver[:, :50])
-    face.notes = {}
+    unknown = GaussianAvatar(face.means, torch.sigmoid(face.color_logits), 0.1, face.similarity, descriptor="blendshapes",
+                             descriptor_mean=face.descriptor_mean, descriptor_scale=0.5)
     with pytest.raises(ValueError, match="does not know its neutral"):
-        driving_descriptors(face, driver, 0)
+        driving_descriptors(unknown, driver, 0)
 
 
 def test_the_frontal_camera_is_the_training_one_and_the_head_turns_about_its_middle(avatar):
     face, data = avatar.avatar, avatar.data
-    face.notes = avatar.provenance()
     camera = frontal_camera(face, 128)
     trained = data.cameras[data.front].scaled(128 / data.cameras[data.front].width)
     points = np.random.default_rng(1).normal(size=(20, 3)) * face.similarity.radius / 3 + face.similarity.centre
@@ -316,7 +315,6 @@ def test_real_footage(footage, avatar, tmp_path):
     assert np.abs(np.diff(encoding.landmarks[..., :2], axis=0)).mean() < 5
     assert encoding.blendshapes.std(0).max() > 0.02
     trained = avatar.avatar
-    trained.notes = avatar.provenance()
     film = read_video(drive_video(trained, footage / "single_face.mp4", encoding, tmp_path / "film.mp4", size=64, relative="mean",
                                   progress=False))
     assert film.shape == (72, 88, 128, 3)

@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
-from raf_lite.avatar import FIELDS, GaussianAvatar, Similarity, surface_points, visual_hull
+from raf_lite.avatar import FIELDS, GaussianAvatar, Similarity, resting_descriptor, surface_points, visual_hull
 from raf_lite.captures import Camera
 
 SIZE = 48
@@ -41,11 +42,11 @@ def ball_masks(cameras, centre, radius):
     return np.stack(masks)
 
 
-def small_avatar(field="basis", n=40, dim=5):
+def small_avatar(field="basis", n=40, dim=5, **known):
     g = torch.Generator().manual_seed(0)
     return GaussianAvatar(torch.randn(n, 3, generator=g) * 0.3, torch.rand(n, 3, generator=g), 0.1,
                           Similarity(np.array([0.5, 1.0, -2.0]), 3.0), descriptor="blendshapes",
-                          descriptor_mean=torch.zeros(dim), descriptor_scale=0.5, field=field)
+                          descriptor_mean=torch.zeros(dim), descriptor_scale=0.5, field=field, **known)
 
 
 def test_visual_hull_of_a_ball_is_about_that_ball():
@@ -119,7 +120,7 @@ def test_a_new_field_deforms_nothing_and_learns_from_the_descriptor(field):
 
 @pytest.mark.parametrize("field", FIELDS)
 def test_save_and_load_give_the_same_pictures(field, tmp_path):
-    avatar = small_avatar(field)
+    avatar = small_avatar(field, provenance={"seed": 3})
     with torch.no_grad():
         for p in avatar.field.parameters():
             p.add_(0.05 * torch.randn(p.shape, generator=torch.Generator().manual_seed(1)))
@@ -127,11 +128,45 @@ def test_save_and_load_give_the_same_pictures(field, tmp_path):
     descriptors, poses = np.random.default_rng(0).random((2, 5), np.float32), np.repeat(np.eye(4)[None], 2, 0)
     avatar.similarity = Similarity(np.zeros(3), 1.0)
     before = avatar.render(descriptors, poses, cameras)
-    avatar.save(tmp_path / "a.safetensors", notes={"seed": 3})
+    avatar.save(tmp_path / "a.safetensors")
     again = GaussianAvatar.load(tmp_path / "a.safetensors")
-    assert again.notes == {"seed": 3} and again.field_name == field
+    assert again.provenance == {"seed": 3} and again.field_name == field
     assert np.array_equal(before, again.render(descriptors, poses, cameras))
     assert before.shape == (2, 2, SIZE, SIZE, 3) and before.min() >= 0 and before.max() <= 1
+
+
+def test_what_an_avatar_knows_of_itself_comes_back(tmp_path):
+    path = tmp_path / "a.safetensors"
+    front = Camera("front", ring_of_cameras(3)[1].world_to_camera, ring_of_cameras(3)[1].K, 40, 30)
+    avatar = small_avatar(neutral_descriptor=np.linspace(0, 1, 5), front=front, provenance={"config": {"steps": 2}})
+    avatar.save(path)
+    again = GaussianAvatar.load(path)
+    assert again.neutral_descriptor.dtype == np.float32 and again.provenance == {"config": {"steps": 2}}
+    np.testing.assert_array_equal(again.neutral_descriptor, np.linspace(0, 1, 5).astype(np.float32))
+    np.testing.assert_array_equal(again.front.world_to_camera, front.world_to_camera)
+    assert np.array_equal(again.front.K, front.K) and (again.front.width, again.front.height) == (40, 30)
+    np.testing.assert_array_equal(resting_descriptor(again), again.neutral_descriptor)
+    small_avatar().save(path)
+    nothing = GaussianAvatar.load(path)
+    assert nothing.neutral_descriptor is None and nothing.front is None and nothing.provenance == {}
+    np.testing.assert_array_equal(resting_descriptor(nothing), np.zeros(5))
+    for wrong in (np.zeros(4), np.full(5, np.nan)):
+        with pytest.raises(ValueError, match=r"neutral descriptor is \[\d\] or has .* give \[5\] numbers of 'blendshapes'"):
+            small_avatar(neutral_descriptor=wrong)
+
+
+@pytest.mark.parametrize("notes", [{"neutral_descriptor": [0.0] * 4}, {"neutral_descriptor": "x"}, {"front": 3}, {"front": {}},
+                                   {"front": {"viewmat": [[1]], "K": [[1]], "width": 1, "height": 1}},
+                                   {"front": {"viewmat": np.diag([1, 2, 3, 1]).tolist(), "K": np.eye(3).tolist(), "width": 8,
+                                              "height": 8}}, ["seed"]])
+def test_an_avatar_that_is_wrong_about_itself_is_named(notes, tmp_path):
+    path = tmp_path / "a.safetensors"
+    small_avatar().save(path)
+    with safe_open(path, "pt") as f:
+        header, state = json.loads(f.metadata()["raf_lite"]), {name: f.get_tensor(name) for name in f.keys()}
+    save_file(state, path, metadata={"raf_lite": json.dumps(header | {"notes": notes})})
+    with pytest.raises(ValueError, match="a.safetensors holds no whole avatar"):
+        GaussianAvatar.load(path)
 
 
 def test_render_refuses_what_it_cannot_be_driven_by():

@@ -22,10 +22,20 @@ def test_what_ships_is_what_the_lessons_train(data_dir, here, capsys):
     capture = open_capture(data_dir / "mini_nersemble" / course.SUBJECT)
     for name in course.AVATARS:
         avatar = course.trained_avatar(name, FULL)
-        assert avatar.notes["config"] == course.lesson_config(FULL, name).as_dict()
-        assert avatar.notes["training_frames"] == sum(len(capture.descriptors(s, "blendshapes"))
-                                                      for s in capture.split().train_sequences)
+        assert avatar.provenance["config"] == course.lesson_config(FULL, name).as_dict()
+        assert avatar.provenance["training_frames"] == sum(len(capture.descriptors(s, "blendshapes"))
+                                                           for s in capture.split().train_sequences)
     assert capsys.readouterr().out.count("the shipped one (1800 steps)") == 2
+
+
+def test_the_shipped_files_are_what_is_saved_today(data_dir, tmp_path):
+    """They were written when `save` was given what an avatar knew of itself."""
+    for name in course.AVATARS:
+        shipped = data_dir / "checkpoints" / f"{course.SUBJECT}-{name}.safetensors"
+        avatar = GaussianAvatar.load(shipped)
+        assert avatar.neutral_descriptor.shape == (52,) and avatar.front is not None
+        avatar.save(tmp_path / "again.safetensors", half=True)
+        assert (tmp_path / "again.safetensors").read_bytes() == shipped.read_bytes()
 
 
 def test_shipped_avatars_show_the_person(data_dir):
@@ -44,11 +54,12 @@ def test_a_learners_own_avatar_comes_first_and_a_broken_one_is_passed_over(here,
     own = course.trained_avatar("baseline", FULL)
     path = course.avatar_folder("baseline", FULL) / "avatar.safetensors"
     path.parent.mkdir(parents=True)
-    own.save(path, notes={"whose": "the learner's"})
-    assert course.trained_avatar("baseline", FULL).notes["whose"] == "the learner's"
+    own.provenance = {"whose": "the learner's"}
+    own.save(path)
+    assert course.trained_avatar("baseline", FULL).provenance["whose"] == "the learner's"
     assert "the shipped" in (capsys.readouterr(), course.trained_avatar("baseline", FAST), capsys.readouterr())[2].out
     path.write_bytes(path.read_bytes()[:1000])
-    assert "config" in course.trained_avatar("baseline", FULL).notes
+    assert "config" in course.trained_avatar("baseline", FULL).provenance
     out = capsys.readouterr().out
     assert "passed over" in out and "damaged" in out and "the shipped one" in out
     with pytest.raises(ValueError, match="no avatar 'best'; choose one of baseline, centred"):

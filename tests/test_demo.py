@@ -33,7 +33,8 @@ def test_it_writes_what_it_promises(demo):
     folders = {retrieval or "baseline" for retrieval in RUNS.values()}
     assert {p.name for p in (out / "avatars").iterdir()} == folders
     for folder in folders:
-        assert GaussianAvatar.load(out / "avatars" / folder / "avatar.safetensors").notes["config"]["retrieval"] in RUNS.values()
+        avatar = GaussianAvatar.load(out / "avatars" / folder / "avatar.safetensors")
+        assert avatar.provenance["config"]["retrieval"] in RUNS.values()
 
 
 def test_its_numbers_are_complete(demo):

@@ -7,7 +7,10 @@ import io
 import json
 import math
 import struct
+import subprocess
+import sys
 import tomllib
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -18,17 +21,16 @@ from lab import chromium
 from PIL import Image
 from safetensors.numpy import load_file
 
-from raf_lite.avatar import GaussianAvatar, Similarity
+from raf_lite.avatar import GaussianAvatar, Similarity, frontal_camera, turned
+from raf_lite.captures import Camera
 from raf_lite.export import pack_avatar, place, write_basis, write_glb, write_player, write_ply, write_sequence
 from raf_lite.export import player as player_module
 from raf_lite.export.player import player_script
 from raf_lite.splatting import rasterize
-from raf_lite.viewing import frontal_camera
-from raf_lite.viewing.driving import turned
 
 SH_C0 = 0.5 / math.sqrt(math.pi)
-FRONT = {"viewmat": [[0.6, 0, 0.8, 0.05], [0, -1, 0, -0.1], [0.8, 0, -0.6, 6.0], [0, 0, 0, 1]],
-         "K": [[300.0, 0, 66], [0, 310.0, 50], [0, 0, 1]], "width": 128, "height": 96}
+FRONT = Camera("front", np.array([[0.6, 0, 0.8, 0.05], [0, -1, 0, -0.1], [0.8, 0, -0.6, 6.0], [0, 0, 0, 1]]),
+               np.array([[300.0, 0, 66], [0, 310.0, 50], [0, 0, 1]]), width=128, height=96)
 
 
 def small_avatar(field="basis", n=60, dim=5, seed=0, front=None, **settings):
@@ -38,12 +40,10 @@ def small_avatar(field="basis", n=60, dim=5, seed=0, front=None, **settings):
     avatar = GaussianAvatar(torch.randn(n, 3, generator=g) * 0.3, torch.rand(n, 3, generator=g), 0.1,
                             Similarity(np.array([0.5, 1.0, -2.0]), 3.0), descriptor="codes",
                             descriptor_mean=torch.rand(dim, generator=g), descriptor_scale=0.5, field=field,
-                            field_settings=settings)
+                            field_settings=settings, front=front)
     with torch.no_grad():
         for name, p in avatar.named_parameters():
             p.add_((0.1 if name == "field.basis" else 0.2) * torch.randn(p.shape, generator=g))
-    if front:
-        avatar.notes = {"front": front}
     return avatar
 
 
@@ -98,6 +98,13 @@ def picture(gaussians, avatar, camera):
                             torch.tensor(camera.K, dtype=torch.float32)[None], camera.width, camera.height,
                             backgrounds=torch.ones(1, 3), rasterize_mode="antialiased")
     return image[0].clamp(0, 1).numpy()
+
+
+def test_export_needs_neither_pictures_nor_widgets():
+    code = ("import sys, raf_lite.export\n"
+            "print(*[m for m in sys.modules if m.startswith(('raf_lite.viewing', 'raf_lite.widgets'))])")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.split() == []
 
 
 @pytest.mark.parametrize("field", ["basis", "mlp"])
@@ -482,7 +489,7 @@ def psnr(a, b):
 
 @pytest.mark.may_skip("needs chromium")
 def test_the_page_in_a_browser(browser, tmp_path):
-    front = FRONT | {"viewmat": [[1, 0, 0, 0.05], [0, -1, 0, -0.1], [0, 0, -1, 6.0], [0, 0, 0, 1]]}
+    front = replace(FRONT, world_to_camera=np.array([[1, 0, 0, 0.05], [0, -1, 0, -0.1], [0, 0, -1, 6.0], [0, 0, 0, 1]]))
     avatars = {"baseline": small_avatar(n=400, front=front), "RAF": small_avatar(n=250, seed=8, front=front)}
     values = descriptors(4)
     path = write_player(avatars, tmp_path / "p.html", sequences={"FREE": values, "SEN-09": values[::-1]}, size=128, fps=1)

@@ -1,8 +1,6 @@
 """The avatar player as a widget: what is sent to the browser, and what is said where there are no widgets."""
 
 import gzip
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -97,10 +95,3 @@ def test_what_cannot_be_played_is_refused():
         player({"a": small_avatar()}, fps=0)
     with pytest.raises(ValueError, match="descriptors of sequence 'x' have 4 dimensions"):
         player({"a": small_avatar()}, sequences={"x": film(dim=4)})
-
-
-@pytest.mark.parametrize("first", ["raf_lite.export", "raf_lite.viewing"])
-def test_either_room_can_be_imported_first(first):
-    """The two need each other: the page needs a camera from viewing, the widget the page's code."""
-    code = f"import {first}; from raf_lite.widgets import player, Player; from raf_lite.export import write_player"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

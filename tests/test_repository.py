@@ -231,7 +231,7 @@ def test_the_data_cards_captures_and_avatars_are_those_that_ship(data_dir):
     assert f"| cameras | {cameras} ({training} to train on, {apart} held out); cross sequences 3 | 1, from the front |" in text
     assert f"256x256 pixels, {fps:g} frames a second" in text
     for path in (data_dir / "checkpoints").iterdir():
-        config = GaussianAvatar.load(path).notes["config"]
+        config = GaussianAvatar.load(path).provenance["config"]
         assert f"{config['gaussians']:,} Gaussians and {config['steps']:,} steps each" in text
 
 

@@ -1,6 +1,7 @@
 """Training: losses against a library, resume to the same bytes, retrieval by the named setting, and loud failures."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,8 +9,9 @@ import torch
 from test_avatar import ball_masks, ring_of_cameras
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from raf_lite.avatar import GaussianAvatar
+from raf_lite.avatar import GaussianAvatar, driving_descriptors, frontal_camera
 from raf_lite.bank import ExpressionBank
+from raf_lite.export import write_basis, write_ply
 from raf_lite.training import PRESETS, TrainConfig, Trainer, TrainingSet, reconstruction_loss, ssim
 from raf_lite.training.ssim import ssim_torch
 from raf_lite.training.trainer import _halve
@@ -123,6 +125,57 @@ def test_a_finished_avatar_is_trained_once(tmp_path, capsys):
         assert "trained already" not in capsys.readouterr().out
         assert (tmp_path / "avatar.safetensors").stat().st_mtime_ns > stamp
         stamp = (tmp_path / "avatar.safetensors").stat().st_mtime_ns
+
+
+@pytest.mark.parametrize("retrieval", [None, "centred"])
+def test_a_trained_avatar_is_the_one_that_its_file_gives(tmp_path, retrieval):
+    data, config = replace(toy_set(), neutral=3, front=2), CONFIG.with_(retrieval=retrieval)
+    trainer = Trainer(data, config, tmp_path, bank=toy_bank(), progress=False, device="cpu")
+    untrained, trained = trainer.avatar.origin(), trainer.train()
+    loaded = GaussianAvatar.load(tmp_path / "avatar.safetensors")
+    finished = Trainer(data, config, tmp_path, bank=toy_bank(), progress=False, device="cpu").train(resume=True)
+    assert trained.provenance["config"] == config.as_dict() and trained.provenance["training_frames"] == 12
+    assert list(untrained) == ["config", "raf_lite", "training_frames", "checksum", "neutral_descriptor", "front"]
+    driver = np.random.default_rng(5).random((6, 4), np.float32)
+    camera = frontal_camera(trained, 48)
+    np.testing.assert_allclose(camera.world_to_camera, data.cameras[2].world_to_camera, atol=1e-9)  # this head is never moved
+    rendered = trained.render(driver, data.head_poses[:6], data.cameras)
+    ply = write_ply(trained, trained.neutral_descriptor, tmp_path / "trained.ply").read_bytes()
+    basis = [path.read_bytes() for path in write_basis(trained, tmp_path / "basis")]
+    for other in (loaded, finished):
+        assert other.origin() == trained.origin() == untrained
+        np.testing.assert_array_equal(other.neutral_descriptor, data.descriptors[3])
+        assert other.neutral_descriptor.dtype == trained.neutral_descriptor.dtype == np.float32
+        same = frontal_camera(other, 48)
+        assert np.array_equal(camera.world_to_camera, same.world_to_camera) and np.array_equal(camera.K, same.K)
+        assert (camera.serial, camera.width, camera.height) == (same.serial, same.width, same.height)
+        for relative in (None, 0, "mean"):
+            np.testing.assert_array_equal(driving_descriptors(trained, driver, relative),
+                                          driving_descriptors(other, driver, relative))
+        np.testing.assert_array_equal(rendered, other.render(driver, data.head_poses[:6], data.cameras))
+        assert ply == write_ply(other, other.neutral_descriptor, tmp_path / "other.ply").read_bytes()
+        assert basis == [path.read_bytes() for path in write_basis(other, tmp_path / "basis")]
+        other.save(tmp_path / "again.safetensors")
+        assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "avatar.safetensors").read_bytes()
+
+
+def test_a_finished_avatar_with_another_neutral_or_front_is_trained_again(tmp_path, capsys):
+    Trainer(toy_set(), CONFIG, tmp_path, progress=False).train()
+    for change in ({"neutral": 3}, {"front": 2}):
+        avatar = Trainer(replace(toy_set(), **change), CONFIG, tmp_path, progress=False).train(resume=True)
+        assert "trained already" not in capsys.readouterr().out
+    assert frontal_camera(avatar, 32).center[2] < 0  # the third camera stands behind
+
+
+def test_rounded_head_poses_give_a_front_camera(tmp_path):
+    """A capture takes rotations that are wrong by 0.001, and a camera takes less."""
+    data = toy_set()
+    data.head_poses[:, 0, 0] += 4e-4
+    avatar = Trainer(data, CONFIG, tmp_path, progress=False).avatar
+    np.testing.assert_allclose(frontal_camera(avatar, 32).world_to_camera, data.cameras[0].world_to_camera, atol=1e-2)
+    avatar.save(tmp_path / "a.safetensors")
+    again = GaussianAvatar.load(tmp_path / "a.safetensors")
+    np.testing.assert_array_equal(avatar.front.world_to_camera, again.front.world_to_camera)
 
 
 def test_coarse_steps_see_halves_and_change_the_result(tmp_path):

@@ -228,7 +228,7 @@ for answer in capture.cross_sequences:
     frames = np.flatnonzero(np.isfinite(values).all(1))[::24 if session.fast else 4]
     resting = {name: d.descriptors(*d.neutral[:1], "blendshapes")[d.neutral[1]] for name, d in drivers.items()}
     for name, avatar in avatars.items():
-        own = np.asarray(avatar.notes["neutral_descriptor"], np.float32)
+        own = avatar.neutral_descriptor
         ways = {"directly": values, "own neutral out": values - resting[who] + own, "wrong neutral out": values - resting[others[who]] + own}
         for way, given in ways.items():
             errors = frame_errors(avatar, capture, answer, given[frames], frames, size=192)

@@ -56,8 +56,8 @@ def relative_to_neutral(driving, drivers_neutral, own_neutral):  # [T, D], [D], 
 
 # %%
 # NBVAL_CHECK_OUTPUT
-from raf_lite.viewing import driving_descriptors
-own_neutral = np.asarray(baseline.notes["neutral_descriptor"], np.float32)
+from raf_lite.avatar import driving_descriptors
+own_neutral = baseline.neutral_descriptor
 with raf_lite.exercise(1):
     acted, rest = drivers["102"].descriptors("FREE", "blendshapes"), drivers["102"].neutral[1]
     found = relative_to_neutral(acted, acted[rest], own_neutral)
@@ -93,7 +93,7 @@ for who, driver in drivers.items():
     raw, rest = driver.descriptors("FREE", "blendshapes"), driver.neutral[1]
     frames, order = np.arange(0, len(raw), step), rng.permutation(len(raw))
     for name, avatar in avatars.items():
-        still = np.tile(np.asarray(avatar.notes["neutral_descriptor"], np.float32), (len(raw), 1))
+        still = np.tile(avatar.neutral_descriptor, (len(raw), 1))
         ways = {"as it is": driving_descriptors(avatar, raw), "relative to neutral": driving_descriptors(avatar, raw, rest),
                 "not driven": still, "wrong times": driving_descriptors(avatar, raw)[order]}
         errors = frame_errors(avatar, capture, f"CROSS-{who}-FREE", np.concatenate([w[frames] for w in ways.values()]),

@@ -87,8 +87,7 @@ def hold(values):  # [T, D] with rows of NaN -> [T, D] without
 
 # %%
 # NBVAL_CHECK_OUTPUT
-from raf_lite.avatar import GaussianAvatar
-from raf_lite.viewing import driving_descriptors
+from raf_lite.avatar import GaussianAvatar, driving_descriptors
 shipped = GaussianAvatar.load(find_data() / "checkpoints" / "001-baseline.safetensors", session.device)
 with raf_lite.exercise(1):
     for values in (gaps.blendshapes, gaps.blendshapes[12:]):  # the second one begins without a face
@@ -217,14 +216,13 @@ for k, behind in zip((0, 0.5, 0.8), lags):
 films = {"101": reference}
 films |= {who: encode_video(film(who), OUT / f"driver_{who}.npz", progress=False) for who in ("102", "103")}
 after = {"101": "102", "102": "103", "103": "101"}
-own = np.asarray(avatar.notes["neutral_descriptor"], np.float32)
 ways = {"raw": lambda who: driving_descriptors(avatar, films[who].blendshapes),
         "own neutral out": lambda who: driving_descriptors(avatar, films[who].blendshapes, 0),
         "mean out": lambda who: driving_descriptors(avatar, films[who].blendshapes, "mean"),
         "wrong neutral out": lambda who: driving_descriptors(
             avatar, films[who].blendshapes, int(np.nanargmax(films[who].blendshapes[:, BLENDSHAPE_NAMES.index("jawOpen")]))),
         "another's film": lambda who: driving_descriptors(avatar, films[after[who]].blendshapes, 0),
-        "not driven": lambda who: np.tile(own, (len(films[who]), 1))}
+        "not driven": lambda who: np.tile(avatar.neutral_descriptor, (len(films[who]), 1))}
 errors = {way: [error(values(who), who) for who in films] for way, values in ways.items()}
 
 # %%

@@ -1,15 +1,18 @@
-"""`GaussianAvatar`: canonical 3-D Gaussians, a deformation field, a rigid head pose. Nothing else, and no template."""
+"""`GaussianAvatar`: canonical 3-D Gaussians, a deformation field, a rigid head pose, and what it knows of itself. No template."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
 from raf_lite._arrays import descriptor_array
@@ -17,9 +20,21 @@ from raf_lite._files import atomic_path
 from raf_lite.avatar.fields import FIELDS
 from raf_lite.avatar.hull import Similarity, surface_points, visual_hull
 from raf_lite.captures import Camera
+from raf_lite.captures.cameras import rigid_problem
 from raf_lite.splatting import rasterize
 
 FORMAT = 1  # of the checkpoint; raised when its meaning changes
+
+
+def _front_camera(viewmat: np.ndarray, K: np.ndarray, width: int, height: int) -> Camera:
+    """The camera before the face, from its view matrix [4, 4] from normalised head space.
+
+    Head poses may be rounded more than Camera allows: then it gets the nearest rotation. Raises ValueError as Camera does.
+    """
+    viewmat = np.array(viewmat, np.float64)
+    if rigid_problem(viewmat, 1e-4) and not rigid_problem(viewmat, 1e-2):
+        viewmat[:3, :3] = Rotation.from_matrix(viewmat[:3, :3]).as_matrix()
+    return Camera("front", viewmat, K, int(width), int(height))
 
 
 class GaussianAvatar(nn.Module):
@@ -29,14 +44,30 @@ class GaussianAvatar(nn.Module):
     of a Gaussian, in radii. similarity: how the capture's head space was normalised. descriptor: name of the descriptor that
     drives it. descriptor_mean [D], descriptor_scale: fixed standardisation of the descriptor, one scale for all dimensions so
     that dead ones stay dead. field: a name in `FIELDS`.
+
+    What it knows of itself, and keeps in its file: neutral_descriptor, float32 [D], that of its own neutral face. front: the
+    camera that sees this face from the front, its world the normalised head space; None where these are not known.
+    provenance: what it was made from and how, as JSON (a trained one: config, raf_lite, training_frames, checksum).
+
+    Raises ValueError for a neutral descriptor of another shape or with NaN.
     """
 
     def __init__(self, means: Tensor, colors: Tensor, spacing: float, similarity: Similarity, *, descriptor: str,
-                 descriptor_mean: Tensor, descriptor_scale: float, field: str = "basis", field_settings: dict | None = None):
+                 descriptor_mean: Tensor, descriptor_scale: float, field: str = "basis", field_settings: dict | None = None,
+                 neutral_descriptor: np.ndarray | None = None, front: Camera | None = None,
+                 provenance: Mapping[str, Any] | None = None):
         super().__init__()
         n = len(means)
         self.descriptor, self.field_name, self.similarity = descriptor, field, similarity
-        self.notes: dict = {}
+        self.neutral_descriptor: np.ndarray | None = None
+        if neutral_descriptor is not None:
+            self.neutral_descriptor = np.array(neutral_descriptor, np.float32)
+            dim = len(descriptor_mean)
+            if self.neutral_descriptor.shape != (dim,) or not np.isfinite(self.neutral_descriptor).all():
+                raise ValueError(f"the neutral descriptor is {list(self.neutral_descriptor.shape)} or has values that are not "
+                                 f"finite; give [{dim}] numbers of '{descriptor}', as descriptor_mean has")
+        self.front: Camera | None = front
+        self.provenance: Mapping[str, Any] = dict(provenance or {})
         self.means = nn.Parameter(means.clone())
         self.quats = nn.Parameter(torch.tensor([1.0, 0, 0, 0]).repeat(n, 1))  # wxyz
         self.log_scales = nn.Parameter(torch.full((n, 3), float(np.log(spacing))))
@@ -49,8 +80,12 @@ class GaussianAvatar(nn.Module):
     @classmethod
     def from_capture(cls, images: np.ndarray, masks: np.ndarray, cameras: list[Camera], head_pose: np.ndarray, *,
                      gaussians: int, rng: np.random.Generator, descriptor: str, descriptor_mean: np.ndarray,
-                     descriptor_scale: float, field: str = "basis", field_settings: dict | None = None) -> GaussianAvatar:
-        """Start an avatar from one neutral moment: images [C, H, W, 3] and masks [C, H, W] in [0, 1], seen by C cameras."""
+                     descriptor_scale: float, neutral_descriptor: np.ndarray, front: int, provenance: Mapping[str, Any],
+                     field: str = "basis", field_settings: dict | None = None) -> GaussianAvatar:
+        """Start an avatar from one neutral moment: images [C, H, W, 3] and masks [C, H, W] in [0, 1], seen by C cameras.
+
+        neutral_descriptor: [D] at this moment. front: which of the cameras sees the face from the front.
+        """
         hull = visual_hull(masks, cameras, head_pose)
         centre = (hull.max(0) + hull.min(0)) / 2
         similarity = Similarity(centre=centre, radius=float(np.linalg.norm(hull - centre, axis=1).max()))
@@ -58,9 +93,13 @@ class GaussianAvatar(nn.Module):
         means = torch.as_tensor((points - centre) / similarity.radius, dtype=torch.float32)
         # Gaussians about as wide as the gaps between them, were they spread evenly over a sphere's surface.
         spacing = 0.6 * float(np.sqrt(4 * np.pi * 0.6**2 / gaussians))
+        camera = cameras[front]
         return cls(means, torch.as_tensor(colours, dtype=torch.float32), spacing, similarity, descriptor=descriptor,
                    descriptor_mean=torch.as_tensor(descriptor_mean), descriptor_scale=descriptor_scale, field=field,
-                   field_settings=field_settings)
+                   field_settings=field_settings, neutral_descriptor=neutral_descriptor,
+                   front=_front_camera(similarity.viewmat(camera.world_to_camera, head_pose), camera.K, camera.width,
+                                       camera.height),
+                   provenance=provenance)
 
     def gaussians(self, descriptors: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Deformed Gaussians for descriptors [B, D].
@@ -117,14 +156,25 @@ class GaussianAvatar(nn.Module):
             frames.append(image.clamp(0, 1).cpu().numpy())
         return np.stack(frames)
 
-    def save(self, path: str | os.PathLike, notes: dict | None = None, *, half: bool = False) -> None:
-        """Write one safetensors file: tensors, and JSON in its header (settings, similarity, `notes` for provenance).
+    def origin(self) -> dict[str, Any]:
+        """What it knows of itself as JSON: the entries of `provenance`, "neutral_descriptor" [D] and "front" (viewmat [4, 4] from
+        normalised head space, K [3, 3], width, height). What it does not know is left out."""
+        out = dict(self.provenance)
+        if self.neutral_descriptor is not None:
+            out["neutral_descriptor"] = self.neutral_descriptor.tolist()
+        if self.front is not None:
+            out["front"] = {"viewmat": self.front.world_to_camera.tolist(), "K": self.front.K.tolist(),
+                            "width": self.front.width, "height": self.front.height}
+        return out
+
+    def save(self, path: str | os.PathLike, *, half: bool = False) -> None:
+        """Write one safetensors file: tensors, and JSON in its header (settings, similarity, and `origin` under "notes").
 
         half: learned numbers in half precision, for a file of half the size; `load` makes them float32 again.
         """
         header = {"format": FORMAT, "kind": "raf_lite.GaussianAvatar", "descriptor": self.descriptor, "field": self.field_name,
                   "field_settings": self.field.settings, "centre": self.similarity.centre.tolist(),
-                  "radius": self.similarity.radius, "notes": notes or {}}
+                  "radius": self.similarity.radius, "notes": self.origin()}
         with atomic_path(path) as tmp:
             learned = {name for name, _ in self.named_parameters()} if half else set()
             state = {k: (v.half() if k in learned else v).detach().cpu().contiguous() for k, v in self.state_dict().items()}
@@ -149,11 +199,13 @@ class GaussianAvatar(nn.Module):
                              "train it again or install the matching version")
         try:
             similarity = Similarity(np.array(header["centre"], np.float64).reshape(3), float(header["radius"]))
+            provenance = dict(header["notes"])
+            neutral, front = provenance.pop("neutral_descriptor", None), provenance.pop("front", None)
             avatar = cls(state["means"], torch.sigmoid(state["color_logits"]), 1.0, similarity, descriptor=header["descriptor"],
                          descriptor_mean=state["descriptor_mean"], descriptor_scale=float(state["descriptor_scale"]),
-                         field=header["field"], field_settings=header["field_settings"])
+                         field=header["field"], field_settings=header["field_settings"], neutral_descriptor=neutral,
+                         front=None if front is None else _front_camera(**front), provenance=provenance)
             avatar.load_state_dict(state)
-            avatar.notes = dict(header["notes"])
         except (AttributeError, IndexError, KeyError, MemoryError, OverflowError, RuntimeError, TypeError, ValueError) as error:
             raise ValueError(f"{path} holds no whole avatar ({type(error).__name__}); save or copy the avatar again") from error
         if not similarity.radius > 0 or not all(torch.isfinite(tensor).all() for tensor in avatar.state_dict().values()):

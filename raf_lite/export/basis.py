@@ -11,11 +11,10 @@ from torch import nn
 
 import raf_lite
 from raf_lite._files import atomic_path, sha256_file, write_json
-from raf_lite.avatar import GaussianAvatar
+from raf_lite.avatar import GaussianAvatar, frontal_camera
 from raf_lite.avatar.fields import OFFSETS
 from raf_lite.descriptors import BLENDSHAPE_NAMES
 from raf_lite.export.placing import need_basis
-from raf_lite.viewing.driving import frontal_camera
 
 FORMAT = 1  # of the pair of files; raised when its meaning changes
 
@@ -96,5 +95,5 @@ def write_basis(avatar: GaussianAvatar, path_stem: str | os.PathLike) -> tuple[P
                        "view": avatar.view(camera, np.eye(4)).tolist(), "K": camera.K.tolist(),
                        "width": camera.width, "height": camera.height},
         "rendering": {"rasterize_mode": "antialiased", "eps2d": 0.3, "background": "any; trained on white"},
-        "notes": avatar.notes})
+        "notes": avatar.origin()})
     return tensors, description

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from raf_lite.avatar import GaussianAvatar
+from raf_lite.avatar import GaussianAvatar, frontal_camera, resting_descriptor
 from raf_lite.avatar.fields import OFFSETS
 from raf_lite.export.basis import dimension_names, network_layers
 from raf_lite.export.placing import checked_descriptors, need_basis
-from raf_lite.viewing.driving import frontal_camera
 
 PROBE = 2.0  # standard scales by which each dimension is moved to see what it does
 REACH = 3.0  # of a slider: standard deviations of a component, standard scales of a dimension
@@ -127,10 +126,9 @@ def pack_avatar(avatar: GaussianAvatar, descriptors: np.ndarray | None = None, *
     camera = frontal_camera(avatar, size)
     usual = (low, high) if descriptors is None else np.quantile(descriptors, USUAL, axis=0).astype(np.float32)
     names, order = dimension_names(avatar), np.lexsort((-_effects(avatar, low, high), -_effects(avatar, *usual)))[:SHOWN]
-    start = np.asarray(avatar.notes.get("neutral_descriptor", mean), np.float64)
     header = {
         "gaussians": len(canonical), "layers": len(layers), "arrays": places, "descriptor": avatar.descriptor,
-        "mean": mean.tolist(), "scale": scale, "start": start.tolist(),
+        "mean": mean.tolist(), "scale": scale, "start": resting_descriptor(avatar).tolist(),
         "canonicalLow": canonical_low.tolist(), "canonicalStep": canonical_step.tolist(),
         "componentStep": (step * avatar.field.gains.cpu().numpy().astype(np.float64)).tolist(),
         "componentSliders": [{"index": i, "name": f"component {i + 1}", "share": round(float(share[i]), 4),

@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from raf_lite.avatar import GaussianAvatar, LearnedBasis
+from raf_lite.avatar import GaussianAvatar, LearnedBasis, frontal_camera
 from raf_lite.captures.cameras import rigid_problem
-from raf_lite.viewing.driving import frontal_camera
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def place(avatar: GaussianAvatar, descriptor: np.ndarray, head_pose: np.ndarray 
     """One expression, descriptor [D], in the axes of a camera in front of the face: x right, y down, z away from the camera.
 
     These are OpenCV's axes and those of the 3DGS training code's worlds, so that viewers of its files show the head upright.
-    Seen from `raf_lite.viewing.frontal_camera`, which is where these axes come from. head_pose: [4, 4] moves the head inside
+    Seen from `raf_lite.avatar.frontal_camera`, which is where these axes come from. head_pose: [4, 4] moves the head inside
     its own space, in the capture's units, as for `GaussianAvatar.render`; identity if None.
 
     Raises ValueError that names `what`: wrong dimension, NaN, no rigid pose.

@@ -19,8 +19,8 @@ INDEX = "sequence.json"
 
 def _fingerprint(avatar: GaussianAvatar, *arrays: np.ndarray) -> str:
     """sha256 of everything that decides the frames."""
-    digest = hashlib.sha256(json.dumps([avatar.similarity.centre.tolist(), avatar.similarity.radius, avatar.notes.get("front")],
-                                       sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([avatar.similarity.centre.tolist(), avatar.similarity.radius,
+                                        avatar.origin().get("front")], sort_keys=True).encode())
     for name, tensor in avatar.state_dict().items():
         digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
     for array in arrays:

@@ -44,7 +44,8 @@ def _first_views(data: TrainingSet) -> tuple[np.ndarray, np.ndarray, list[Camera
     """What the first Gaussians are carved from: pictures [C, H, W, 3] and masks [C, H, W] in [0, 1], cameras and head pose.
 
     All cameras at the neutral moment. One camera alone sees the head from several sides as it turns: then it is taken at up to 16
-    moments, each as a camera of its own about a head that stays. Raises ValueError where the head hardly turns.
+    moments, the neutral one first, each as a camera of its own about a head that stays. Raises ValueError where the head hardly
+    turns.
     """
     if len(data.cameras) > 1:
         n = data.neutral
@@ -62,6 +63,16 @@ def _first_views(data: TrainingSet) -> tuple[np.ndarray, np.ndarray, list[Camera
     cameras = [replace(camera, serial=f"{camera.serial} frame {r}", world_to_camera=camera.world_to_camera @ data.head_poses[r])
                for r in rows]
     return data.images[rows, 0] / np.float32(255), data.masks[rows, 0] / np.float32(255), cameras, np.eye(4)
+
+
+def _provenance(data: TrainingSet, config: TrainConfig, augmentation: RetrievalAugmentation | None) -> dict:
+    """What decides the result: settings, version, and a checksum of training frames and bank."""
+    pictures = [np.frombuffer(data.fingerprint.encode(), np.uint8)] if data.fingerprint else [data.images, data.masks]
+    bank = [augmentation.bank.descriptors] if augmentation is not None else []
+    arrays = [*pictures, data.descriptors, data.head_poses, *bank]
+    checksum = functools.reduce(lambda crc, array: zlib.crc32(np.ascontiguousarray(array), crc), arrays, 0)
+    return {"config": config.as_dict(), "raf_lite": raf_lite.__version__, "training_frames": len(data.names),
+            "checksum": checksum}
 
 
 class Trainer:
@@ -91,7 +102,8 @@ class Trainer:
                 *_first_views(data), gaussians=config.gaussians, rng=np.random.default_rng(config.seed),
                 descriptor=config.descriptor,
                 descriptor_mean=data.descriptors.mean(0), descriptor_scale=2.5 * max(float(deviation), 1e-6),
-                field=config.field).to(self.device)
+                neutral_descriptor=data.descriptors[data.neutral], front=data.front,
+                provenance=_provenance(data, config, self.augmentation), field=config.field).to(self.device)
         self.optimizer = torch.optim.Adam(self._parameter_groups(), eps=1e-15, fused=True)
         self.schedule = torch.optim.lr_scheduler.ExponentialLR(self.optimizer, config.lr_final ** (1 / config.steps))
         self.step = 0
@@ -170,22 +182,9 @@ class Trainer:
                         watch(self, line)
                 if self.step % c.checkpoint_every == 0 and self.step < c.steps:
                     self._save_checkpoint()
-        self.avatar.save(self.folder / AVATAR, notes=self.provenance())
+        self.avatar.save(self.folder / AVATAR)
         (self.folder / CHECKPOINT).unlink(missing_ok=True)
         return self.avatar
-
-    def provenance(self) -> dict:
-        """What decides the result (settings, checksums of training frames and bank), and what driving wants to know: the
-        neutral frame's descriptor, and the frontal camera as it stands to the neutral head."""
-        d, bank = self.data, self.augmentation.bank if self.augmentation is not None else None
-        pictures = [np.frombuffer(d.fingerprint.encode(), np.uint8)] if d.fingerprint else [d.images, d.masks]
-        arrays = [*pictures, d.descriptors, d.head_poses] + ([bank.descriptors] if bank is not None else [])
-        checksum = functools.reduce(lambda crc, array: zlib.crc32(np.ascontiguousarray(array), crc), arrays, 0)
-        camera = d.cameras[d.front]
-        front = {"viewmat": self.avatar.view(camera, d.head_poses[d.neutral]).tolist(), "K": camera.K.tolist(),
-                 "width": camera.width, "height": camera.height}
-        return {"config": self.config.as_dict(), "raf_lite": raf_lite.__version__, "training_frames": len(d.names),
-                "checksum": checksum, "neutral_descriptor": d.descriptors[d.neutral].tolist(), "front": front}
 
     def _is_finished(self) -> bool:
         """Whether the folder holds the avatar of this very run; if so it becomes `self.avatar`."""
@@ -193,7 +192,7 @@ class Trainer:
             done = GaussianAvatar.load(self.folder / AVATAR, self.device)
         except (FileNotFoundError, ValueError):
             return False
-        if done.notes == self.provenance():
+        if done.origin() == self.avatar.origin():
             self.avatar, self.step = done, self.config.steps
             return True
         return False

@@ -10,10 +10,9 @@ import numpy as np
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from raf_lite.avatar import GaussianAvatar
+from raf_lite.avatar import GaussianAvatar, frontal_camera, resting_descriptor, turned
 from raf_lite.captures.cameras import OPENGL_AXES
 from raf_lite.descriptors import MediaPipeEncoder
-from raf_lite.viewing.driving import frontal_camera, turned
 from raf_lite.widgets.webcam import camera_script
 
 MOST_BYTES = 4 << 20  # of one picture; mirror.js sends a hundredth of that
@@ -32,7 +31,7 @@ class LiveDriver:
         if avatar.descriptor != "blendshapes":
             raise ValueError(f"this avatar is driven by '{avatar.descriptor}', and a camera gives blendshapes; train it on those")
         self.avatar, self.camera = avatar, frontal_camera(avatar, size)
-        self.own = np.asarray(avatar.notes.get("neutral_descriptor", avatar.descriptor_mean.cpu().numpy()), np.float32)
+        self.own = resting_descriptor(avatar)
         self.resting: np.ndarray | None = None  # the driver's descriptor at rest, [52]
         self._descriptor, self._rotation = self.own, np.eye(3)  # shown where no face is found: the last ones
         self._encoder: MediaPipeEncoder | None = None

@@ -9,6 +9,7 @@ import numpy as np
 import traitlets
 
 from raf_lite.avatar import GaussianAvatar
+from raf_lite.export.player import player_content, player_style, spark_bytes, widget_script
 
 
 class Player(anywidget.AnyWidget):
@@ -38,7 +39,5 @@ def player(avatars: Mapping[str, GaussianAvatar], *, sequences: Mapping[str, np.
     Raises ValueError: no avatar, one without a learned basis, different descriptors, a sequence of another kind or with NaN, or
     an fps that is not above 0.
     """
-    from raf_lite.export.player import player_content, player_style, spark_bytes, widget_script  # which imports this package
-
     return Player(_esm=widget_script(), _css=player_style(), spark=spark_bytes(),
                   content=player_content(avatars, sequences or {}, fps, size))
