@@ -112,7 +112,8 @@ def write_small_avatar(root: Path) -> Path:
     generator = torch.Generator().manual_seed(0)
     GaussianAvatar(torch.randn(8, 3, generator=generator) * 0.3, torch.rand(8, 3, generator=generator), 0.1,
                    Similarity(np.zeros(3), 1.0), descriptor="blendshapes", descriptor_mean=torch.zeros(4), descriptor_scale=0.5,
-                   field_settings={"bases": 2, "hidden": 4}).save(path, {"seed": 1})
+                   field_settings={"bases": 2, "hidden": 4}, neutral_descriptor=np.linspace(0, 1, 4),
+                   front=tiny_scene().cameras[0], provenance={"seed": 1}).save(path)
     return path
 
 
