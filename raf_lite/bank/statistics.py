@@ -43,7 +43,7 @@ def bank_statistics(bank: ExpressionBank) -> dict:
         other = np.empty(len(queries))
         for donor in np.unique(bank.donors[queries]):
             mine = bank.donors[queries] == donor
-            other[mine] = bank.search(bank.descriptors[queries[mine]], 1, [donor])[0][:, 0]
+            other[mine] = bank.search(bank.descriptors[queries[mine]], 1, [donor]).distances[:, 0]
     return {
         "donors": len(sizes),
         "rows": rows,
