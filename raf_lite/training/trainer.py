@@ -24,7 +24,7 @@ from raf_lite._files import atomic_path
 from raf_lite.avatar import GaussianAvatar
 from raf_lite.bank import ExpressionBank
 from raf_lite.captures import Camera
-from raf_lite.retrieval import RetrievalAugmentation
+from raf_lite.retrieval import Augmentation, RetrievalAugmentation
 from raf_lite.training.config import TrainConfig
 from raf_lite.training.losses import reconstruction_loss
 from raf_lite.training.training_set import TrainingSet
@@ -67,16 +67,25 @@ def _first_views(data: TrainingSet) -> tuple[np.ndarray, np.ndarray, list[Camera
 class Trainer:
     """Trains one avatar on one capture, writing to `folder`: avatar.safetensors, log.jsonl and a checkpoint.
 
-    bank: needed when `config.retrieval` names a setting. device: where it runs (default: CUDA if usable, else CPU).
+    bank: needed when `config.retrieval` names a setting. augmentation: any other object that changes descriptors, fitted where it
+    has to be; instead of `config.retrieval`, never beside it. It is asked on the CPU, and one run is told from another by its
+    `repr`, so let that say its settings, as a dataclass's does. device: where it runs (default: CUDA if usable, else CPU).
+
+    Raises ValueError for retrieval without a bank or beside an augmentation, and for an augmentation that has no `augment`.
     """
 
     def __init__(self, data: TrainingSet, config: TrainConfig, folder: str | Path, *, bank: ExpressionBank | None = None,
-                 device: str | None = None, progress: bool = True):
+                 augmentation: Augmentation | None = None, device: str | None = None, progress: bool = True):
         self.data, self.config, self.folder, self.progress = data, config, Path(folder), progress
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.augmentation = None
+        if augmentation is not None and not isinstance(augmentation, Augmentation):
+            raise ValueError(f"the augmentation is {augmentation!r}, which has no augment(descriptors, generator, index); name a "
+                             "setting in TrainConfig.retrieval, or pass an object that has it")
+        self.augmentation = augmentation
         if config.retrieval is not None:
+            if augmentation is not None:
+                raise ValueError(f"retrieval '{config.retrieval}' and an augmentation were both asked for; give one of them")
             if bank is None:
                 raise ValueError(f"retrieval '{config.retrieval}' needs an expression bank; pass bank=ExpressionBank.load(...)")
             self.augmentation = RetrievalAugmentation.named(bank, config.retrieval, p=config.retrieval_p).fit(data.descriptors)
@@ -130,7 +139,8 @@ class Trainer:
             (self.folder / LOG).unlink(missing_ok=True)
         clock = time.perf_counter()
         # Two draws a step before anything else happens, so the order of frames is independent of what training does.
-        with tqdm(total=self.config.steps, initial=self.step, desc=self.config.retrieval or "baseline",
+        kind = "baseline" if self.augmentation is None else self.config.retrieval or type(self.augmentation).__name__
+        with tqdm(total=self.config.steps, initial=self.step, desc=kind,
                   disable=not self.progress) as bar, open(self.folder / LOG, "a", encoding="utf-8", newline="\n") as log:
             while self.step < self.config.steps:
                 row = int(torch.randint(len(self.descriptors), (1,), generator=self.generator))
@@ -177,15 +187,24 @@ class Trainer:
     def provenance(self) -> dict:
         """What decides the result (settings, checksums of training frames and bank), and what driving wants to know: the
         neutral frame's descriptor, and the frontal camera as it stands to the neutral head."""
-        d, bank = self.data, self.augmentation.bank if self.augmentation is not None else None
+        d, bank = self.data, self.augmentation.bank if isinstance(self.augmentation, RetrievalAugmentation) else None
         pictures = [np.frombuffer(d.fingerprint.encode(), np.uint8)] if d.fingerprint else [d.images, d.masks]
         arrays = [*pictures, d.descriptors, d.head_poses] + ([bank.descriptors] if bank is not None else [])
         checksum = functools.reduce(lambda crc, array: zlib.crc32(np.ascontiguousarray(array), crc), arrays, 0)
         camera = d.cameras[d.front]
         front = {"viewmat": self.avatar.view(camera, d.head_poses[d.neutral]).tolist(), "K": camera.K.tolist(),
                  "width": camera.width, "height": camera.height}
-        return {"config": self.config.as_dict(), "raf_lite": raf_lite.__version__, "training_frames": len(d.names),
+        return {**self._settings(), "raf_lite": raf_lite.__version__, "training_frames": len(d.names),
                 "checksum": checksum, "neutral_descriptor": d.descriptors[d.neutral].tolist(), "front": front}
+
+    def _settings(self) -> dict:
+        """What runs on the same data differ in: `config`, and `augmentation` where it is not the config that names it."""
+        settings: dict = {"config": self.config.as_dict()}
+        if self.augmentation is not None and self.config.retrieval is None:
+            kind = type(self.augmentation)
+            plain = kind.__repr__ is object.__repr__  # it says an address, which is another each time
+            settings["augmentation"] = f"{kind.__module__}.{kind.__qualname__}" if plain else repr(self.augmentation)
+        return settings
 
     def _is_finished(self) -> bool:
         """Whether the folder holds the avatar of this very run; if so it becomes `self.avatar`."""
@@ -215,7 +234,7 @@ class Trainer:
             tensors |= {f"adam.{i}.{k}": v for k, v in state.items()}
         tensors["generator"] = self.generator.get_state()
         tensors["augmentation_generator"] = self.augmentation_generator.get_state()
-        header = {"step": self.step, "config": self.config.as_dict(), "schedule": self.schedule.state_dict(),
+        header = {"step": self.step, **self._settings(), "schedule": self.schedule.state_dict(),
                   "learning_rates": [group["lr"] for group in self.optimizer.param_groups]}
         with atomic_path(self.folder / CHECKPOINT) as tmp:
             save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, tmp,
@@ -230,7 +249,7 @@ class Trainer:
                 tensors = {name: f.get_tensor(name).clone() for name in f.keys()}
         except (SafetensorError, KeyError, ValueError) as error:
             raise ValueError(f"{path} is damaged ({type(error).__name__}); delete it and train from the start") from error
-        if header["config"] != self.config.as_dict():
+        if {key: header[key] for key in ("config", "augmentation") if key in header} != self._settings():
             raise ValueError(f"{path} belongs to a run with other settings; use its settings or another folder")
         self.step = header["step"]
         self.avatar.load_state_dict({k.removeprefix("avatar."): v for k, v in tensors.items() if k.startswith("avatar.")})
