@@ -104,11 +104,15 @@ def _mathml(self, node, displaystyle):
 
 
 def _plain_docstring(app, what, name, obj, options, lines):
-    """Our docstrings are plain text with `code` in it, where indented lines keep their places; escape the rest."""
-    parts = re.split(r"(`[^`]+`)", "\n".join(lines))
-    text = "".join(f"`{part}`" if k % 2 else re.sub(r"([\\*_|`])", r"\\\1", part) for k, part in enumerate(parts))
-    paragraphs = [re.sub("^", "| ", p, flags=re.M) if re.search(r"\n +", p) else p for p in re.split(r"\n\n+", text.strip())]
-    lines[:] = "\n\n".join(paragraphs).split("\n")
+    """Our docstrings are plain text with `code` in it, where indented lines keep their places; escape the rest but examples."""
+
+    def plain(paragraph):
+        parts = re.split(r"(`[^`]+`)", paragraph)
+        text = "".join(f"`{part}`" if k % 2 else re.sub(r"([\\*_|`])", r"\\\1", part) for k, part in enumerate(parts))
+        return re.sub("^", "| ", text, flags=re.M) if re.search(r"\n +", text) else text
+
+    paragraphs = re.split(r"\n\n+", "\n".join(lines).strip())
+    lines[:] = "\n\n".join(p if p.startswith(">>>") else plain(p) for p in paragraphs).split("\n")
 
 
 def setup(app):

@@ -36,6 +36,8 @@ def test_search_gives_the_distances_of_a_hand_worked_case():
     np.testing.assert_allclose(distances, [[0, 5], [3, 4]])
     distances, rows = bank.search(np.array([[0.0, 0.0]]), 1, exclude_donors=["a"])
     assert rows.tolist() == [[1]] and distances.tolist() == [[5.0]]
+    found = bank.search(np.array([[0.0, 0.0]]), 1, exclude_donors=["a"])
+    assert found.rows.tolist() == [[1]] and found.distances.tolist() == [[5.0]]
 
 
 @settings(max_examples=60, deadline=None)

@@ -115,7 +115,7 @@ def test_names_in_the_guide_for_contributors_stand_in_files_that_it_names():
     text = "\n".join(path.read_text(encoding="utf-8") for path in files)
     names = {code.split(".")[-1] for code in codes if re.fullmatch(r"[A-Za-z_]+(\._?\w+)?", code) and
              "NAME" not in code and not code.endswith((".py", ".md", ".toml", ".yml", ".json", ".cff"))}
-    assert {"Parsed", "Source", "PARSERS", "PLANS", "STUDY_VARIANTS", "_replace", "may_skip"} <= names
+    assert {"Parsed", "Source", "PARSERS", "PLANS", "STUDY_VARIANTS", "CONTROLS", "Augmentation", "may_skip"} <= names
     missing = [name for name in sorted(names) if not re.search(rf"\b{name}\b", text)]
     assert missing == []
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raf_lite.bank import ExpressionBank
-from raf_lite.retrieval import CONTROLS, SETTINGS, STRATEGIES, RetrievalAugmentation
+from raf_lite.bank import bank as bank_module
+from raf_lite.retrieval import CONTROLS, SETTINGS, STRATEGIES, RetrievalAugmentation, Setting, augmentation
+from raf_lite.retrieval import settings as settings_module
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
@@ -159,16 +163,43 @@ def test_the_subject_is_never_retrieved(bank):
 
 
 def test_every_setting_has_all_its_controls_with_its_own_key_and_k():
-    assert SETTINGS["paper"] == {"key": "raw", "k": 1, "strategy": "nearest"}
-    assert SETTINGS["paper-k16"] == {"key": "raw", "k": 16, "strategy": "nearest"}
-    assert SETTINGS["centred"] == {"key": "centred", "k": 16, "strategy": "nearest"}
-    assert SETTINGS["weighted"] == {"key": "weighted", "k": 16, "strategy": "nearest"}
-    assert SETTINGS["blended"] == {"key": "centred", "k": 16, "strategy": "nearest", "blend": True}
-    names = [name for name, setting in SETTINGS.items() if setting["strategy"] == "nearest"]
+    assert SETTINGS["paper"] == Setting("raw", 1, "nearest", False)
+    assert SETTINGS["paper-k16"] == Setting("raw", 16, "nearest", False)
+    assert SETTINGS["centred"] == Setting("centred", 16, "nearest", False)
+    assert SETTINGS["weighted"] == Setting("weighted", 16, "nearest", False)
+    assert SETTINGS["blended"] == Setting("centred", 16, "nearest", True)
+    names = [name for name, setting in SETTINGS.items() if setting.strategy == "nearest"]
     assert len(SETTINGS) == len(names) * len(STRATEGIES)
     for name in names:
         for control in CONTROLS:
-            assert SETTINGS[f"{name}-{control}"] == {**SETTINGS[name], "strategy": control}
+            made = SETTINGS[name].control(control)
+            assert (made.key, made.k, made.blend) == (SETTINGS[name].key, SETTINGS[name].k, SETTINGS[name].blend)
+            assert made.strategy == control and made == SETTINGS[f"{name}-{control}"]
+
+
+def test_a_setting_and_its_name_lead_to_each_other(bank):
+    for name, setting in SETTINGS.items():
+        assert setting.name == name and Setting.named(name) == setting
+        assert RetrievalAugmentation.named(bank, name).setting == setting
+        assert RetrievalAugmentation.of(bank, setting, 0.3, subject=2).setting == setting
+    # The control of a control is that of the setting that both control.
+    assert Setting.named("blended-residual").control("gaussian").name == "blended-gaussian"
+    with pytest.raises(ValueError, match=r"^Setting\(key='raw', k=3, .*\) has no name; settings with one are paper, paper-k16, "):
+        Setting("raw", k=3).name  # noqa: B018
+    with pytest.raises(ValueError, match=r"^unknown setting 'paper-k17'; choose one of paper, paper-k16, centred, [^.]*$"):
+        Setting.named("paper-k17")
+    with pytest.raises(ValueError, match="^unknown control 'nearest'; choose one of random, gaussian, residual, mean_shift$"):
+        Setting.named("paper").control("nearest")
+    with pytest.raises(ValueError, match="^unknown key 'cosine'; choose one of raw, centred, weighted$"):
+        Setting("cosine")
+    with pytest.raises(ValueError, match="^unknown strategy 'furthest'; choose one of nearest, random, "):
+        Setting(strategy="furthest")
+
+
+@pytest.mark.parametrize("module", [augmentation, settings_module, bank_module])
+def test_the_examples_in_docstrings_run(module):
+    result = doctest.testmod(module)
+    assert result.failed == 0 < result.attempted
 
 
 def test_a_weighted_key_looks_past_what_differs_from_person_to_person(train):
@@ -265,6 +296,18 @@ def test_runs_that_differ_in_setting_or_p_replace_paired_frames(bank, train):
     assert chosen[0.4].sum() > chosen[0.1].sum() > 0 and (chosen[0.4] | ~chosen[0.1]).all()
 
 
+def test_every_setting_draws_as_much_from_the_callers_generator(bank, train):
+    states = set()
+    for p in (0.0, 0.7):
+        for name, raf in every_setting(bank, train, p=p):
+            for index in (None, np.arange(50)):
+                rng, generator = np.random.default_rng(4), torch.Generator().manual_seed(4)
+                raf.augment(train, rng, index=index)
+                raf.augment(torch.from_numpy(train), generator, index=index)
+                states.add((str(rng.bit_generator.state), generator.get_state().numpy().tobytes()))
+                assert len(states) == 1, name
+
+
 # --- torch --------------------------------------------------------------------------------------------------------------------
 
 
@@ -281,7 +324,7 @@ def test_torch_keeps_type_and_device(bank, train, dtype, device):
         taken = info["rows"] >= 0
         if taken.any():
             expected = torch.from_numpy(bank.descriptors[info["rows"][taken].cpu().numpy()]).to(batch)
-            if not raf.blend:
+            if not raf.setting.blend:
                 assert torch.equal(out[taken], expected), name
         assert torch.equal(out[~info["replaced"]], before[~info["replaced"]])
         assert torch.equal(batch, before)
@@ -383,7 +426,7 @@ def test_settings_that_make_no_sense(bank):
 
 def test_all_but_raw_nearest_must_be_fitted(bank, train):
     for name, setting in SETTINGS.items():
-        raf = RetrievalAugmentation(bank, **setting)
+        raf = RetrievalAugmentation.of(bank, setting)
         if name in ("paper", "paper-k16"):
             raf.augment(train, np.random.default_rng(0))
             with pytest.raises(ValueError, match="and index needs the subject's training descriptors"):

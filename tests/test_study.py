@@ -14,16 +14,17 @@ from scipy import stats
 
 from raf_lite.bank import ExpressionBank
 from raf_lite.cli import main
-from raf_lite.retrieval import SETTINGS
+from raf_lite.retrieval import SETTINGS, Setting
 from raf_lite.rig.build import SETTINGS as BUILD
 from raf_lite.study import codes, execute, grading, people, plans, runs, selecting, tables
 from raf_lite.study.augmentations import PairAugmentation, PoseAugmentation
 from raf_lite.study.drawing import curves, forest, shown
 from raf_lite.study.people import Training
-from raf_lite.study.report import Study, write_study_report
+from raf_lite.study.report import Study, runs_in, write_study_report
 from raf_lite.study.retrieval_quality import linear_probe
 from raf_lite.study.runs import RunSpec
 from raf_lite.study.statistics import holm, paired_effect
+from raf_lite.study.variants import matched_noise, setting_of, strategy_of
 
 COMMITTED = ROOT / "benchmarks" / "results" / "study"
 
@@ -154,7 +155,7 @@ def test_the_choice_follows_the_rule(tmp_path):
         specs = plans.plan(name, tmp_path)
         assert specs and len({s.key for s in specs}) == len(specs)
         for spec in specs:
-            assert spec.variant in SETTINGS or spec.variant in runs.STUDY_VARIANTS
+            setting_of(spec.variant)
 
 
 def test_every_choice_has_its_matched_noise():
@@ -163,6 +164,28 @@ def test_every_choice_has_its_matched_noise():
         variants = plans.confirmed_variants(choice, "blendshapes")
         assert (f"{best.removesuffix('-residual')}-gaussian", 0.3) in variants
         assert len(variants) == len(set(variants))
+
+
+def test_variants_and_their_matched_noise():
+    assert setting_of("weighted-blended") == Setting("weighted", 16, blend=True)
+    for name in ("none", "pairs", "pose", "centred+pose"):
+        assert setting_of(name) is strategy_of(name) is matched_noise(name) is None
+    for name, setting in SETTINGS.items():
+        assert setting_of(name) == setting and strategy_of(name) == setting.strategy
+        noise = matched_noise(name)
+        assert (noise is None) == (setting.strategy in ("random", "gaussian"))
+        assert noise is None or SETTINGS[noise] == setting.control("gaussian")
+    assert matched_noise("centred-residual") == matched_noise("centred") == "centred-gaussian"
+    assert matched_noise("weighted-blended") == "weighted-blended-gaussian"
+    with pytest.raises(ValueError, match="^unknown variant 'gaussian'; choose one of none, pairs, pose, "):
+        matched_noise("gaussian")
+
+
+def test_retrieval_is_read_before_its_controls():
+    names = ["paper-random", "paper", "centred-gaussian", "centred-residual", "pairs", "blended-mean_shift", "none"]
+    table = tables.long_table([line(6001, name, 1.0) for name in names])
+    assert [name for name, _ in runs_in(table, "blendshapes")] == [
+        "centred-residual", "pairs", "paper", "blended-mean_shift", "centred-gaussian", "paper-random"]
 
 
 def test_bad_runs_are_refused():
@@ -284,10 +307,9 @@ def test_relative_codes_of_a_bank_share_no_constant():
 
 
 def test_true_pairs_replace_whole_codes():
-    bank = ExpressionBank.from_arrays(np.zeros((3, 2), np.float32), [0, 1, 2])
     partners = np.arange(12, dtype=np.float32).reshape(3, 2, 2)
     partners[1, 1] = np.nan
-    pairs = PairAugmentation(bank, partners, p=1.0)
+    pairs = PairAugmentation(partners, p=1.0)
     generator = torch.Generator().manual_seed(0)
     own = torch.full((3, 2), -1.0)
     for _ in range(20):
@@ -297,7 +319,9 @@ def test_true_pairs_replace_whole_codes():
             options += [own[row].numpy()] * (row == 1)
             assert any(np.array_equal(out[row].numpy(), o) for o in options)
         assert bool(torch.isfinite(out).all())
-    assert torch.equal(PairAugmentation(bank, partners, p=0.0).augment(own, generator, index=torch.arange(3))[0], own)
+    with pytest.raises(ValueError, match="pass index, the frame of each descriptor"):
+        pairs.augment(own, generator)
+    assert torch.equal(PairAugmentation(partners, p=0.0).augment(own, generator, index=torch.arange(3))[0], own)
 
 
 def test_pose_augmentation_finds_the_effect_of_a_turn():

@@ -1,7 +1,7 @@
 """Training: losses against a library, resume to the same bytes, retrieval by the named setting, and loud failures."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from raf_lite.avatar import GaussianAvatar, driving_descriptors, frontal_camera
 from raf_lite.bank import ExpressionBank
 from raf_lite.export import write_basis, write_ply
+from raf_lite.retrieval import RetrievalAugmentation
 from raf_lite.training import PRESETS, TrainConfig, Trainer, TrainingSet, reconstruction_loss, ssim
 from raf_lite.training.ssim import ssim_torch
 from raf_lite.training.trainer import _halve
@@ -231,6 +232,69 @@ def test_a_resumed_run_does_not_look_into_its_checkpoint(tmp_path):
         assert torch.equal(there[number]["exp_avg"], state["exp_avg"]) and state["exp_avg"].any()
 
 
+@dataclass(frozen=True)
+class Pushed:
+    """An augmentation of somebody else's: some descriptors are moved. Notes what it was asked."""
+
+    by: float
+    asked: list = field(default_factory=list, repr=False)
+
+    def augment(self, descriptors, generator, index=None):
+        moved = torch.rand(len(descriptors), generator=generator) < 0.5
+        self.asked.append((index.tolist(), descriptors.clone()))
+        return descriptors + self.by * moved[:, None], {"moved": moved}
+
+
+def test_any_object_that_augments_is_used(tmp_path):
+    def avatar(name, augmentation, **changes):
+        return Trainer(toy_set(), CONFIG.with_(**changes), tmp_path / name, augmentation=augmentation, bank=toy_bank(),
+                       progress=False).train()
+
+    def log(name):
+        return [json.loads(line)["total"] for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+
+    pushed = Pushed(2.0)
+    moved, still, plain = avatar("moved", pushed), avatar("still", Pushed(0.0)), avatar("plain", None)
+    # One call a step, of the frame that the step compares with, whose own descriptor comes in.
+    assert len(pushed.asked) == CONFIG.steps and len({row for (row,), _ in pushed.asked}) > 6
+    assert all(np.array_equal(given[0], toy_set().descriptors[row]) for (row,), given in pushed.asked)
+    # What comes out of it is what is trained on; frames and cameras are those of the baseline.
+    assert all(torch.equal(a, b) for a, b in zip(still.parameters(), plain.parameters(), strict=True))
+    assert not torch.equal(moved.field.basis, plain.field.basis)
+    assert log("moved") != log("still") == log("plain")
+    # A retrieval that is passed does what a retrieval that is named does.
+    raf = RetrievalAugmentation.named(toy_bank(), "centred", p=0.2).fit(toy_set().descriptors)
+    passed, named = avatar("passed", raf), avatar("named", None, retrieval="centred", retrieval_p=0.2)
+    assert all(torch.equal(a, b) for a, b in zip(passed.parameters(), named.parameters(), strict=True))
+
+
+def test_provenance_tells_augmentations_apart(tmp_path, capsys):
+    def trainer(augmentation):
+        return Trainer(toy_set(), CONFIG.with_(steps=3), tmp_path, augmentation=augmentation, progress=False)
+
+    trainer(Pushed(1.0)).train()
+    assert trainer(Pushed(1.0)).avatar.provenance["augmentation"] == "Pushed(by=1.0)"
+    assert "augmentation" not in trainer(None).avatar.provenance
+    trainer(Pushed(1.0)).train(resume=True)
+    assert "trained already" in capsys.readouterr().out
+    trainer(Pushed(2.0)).train(resume=True)
+    assert "trained already" not in capsys.readouterr().out
+    trainer(Pushed(2.0))._save_checkpoint()
+    for other in (Pushed(1.0), None):
+        with pytest.raises(ValueError, match="other settings"):
+            trainer(other).train(resume=True)
+    trainer(Pushed(2.0)).train(resume=True)
+
+    class Nameless:
+        augment = Pushed.augment
+
+    assert trainer(Nameless()).avatar.provenance["augmentation"].endswith("Nameless")  # no address, which no other run has
+    bank = toy_bank()
+    raf = RetrievalAugmentation.named(bank, "centred").fit(toy_set().descriptors)
+    told = trainer(raf).avatar.provenance
+    assert "k=16" in told["augmentation"] and told["checksum"] != trainer(None).avatar.provenance["checksum"]
+
+
 def test_baseline_and_retrieval_see_the_same_frames_and_cameras(tmp_path, monkeypatch):
     seen = {}
     original = GaussianAvatar.splat
@@ -258,6 +322,12 @@ def test_a_nan_is_named_with_step_sequence_frame_and_camera(tmp_path):
 def test_wrong_uses_are_named(tmp_path):
     with pytest.raises(ValueError, match="needs an expression bank"):
         Trainer(toy_set(), CONFIG.with_(retrieval="paper"), tmp_path, progress=False)
+    with pytest.raises(ValueError, match="^retrieval 'paper' and an augmentation were both asked for; give one of them$"):
+        Trainer(toy_set(), CONFIG.with_(retrieval="paper"), tmp_path, bank=toy_bank(), augmentation=Pushed(1.0), progress=False)
+    with pytest.raises(ValueError, match="^the augmentation is 'paper', which has no augment"):
+        Trainer(toy_set(), CONFIG, tmp_path, bank=toy_bank(), augmentation="paper", progress=False)
+    with pytest.raises(ValueError, match="^unknown setting 'papr'; choose one of paper, paper-k16, "):
+        Trainer(toy_set(), CONFIG.with_(retrieval="papr"), tmp_path, bank=toy_bank(), progress=False)
     trainer = Trainer(toy_set(), CONFIG, tmp_path, progress=False)
     trainer._save_checkpoint()
     with pytest.raises(ValueError, match="other settings"):

@@ -4,8 +4,8 @@ A *descriptor* is what the avatar's encoder makes of one frame; a *donor* is one
 it knows who a frame is of (an anonymous id), never which expression it shows.
 """
 
-from raf_lite.bank.bank import ExpressionBank
+from raf_lite.bank.bank import ExpressionBank, SearchResult
 from raf_lite.bank.growing import add_donor
 from raf_lite.bank.storage import encode_thumbnail, load_truth, write_bank
 
-__all__ = ["ExpressionBank", "add_donor", "encode_thumbnail", "load_truth", "write_bank"]
+__all__ = ["ExpressionBank", "SearchResult", "add_donor", "encode_thumbnail", "load_truth", "write_bank"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import faiss
 import numpy as np
@@ -15,6 +16,15 @@ from raf_lite.bank.checks import donor_array, neutral_array, pose_array, thumbna
 from raf_lite.bank.statistics import bank_statistics, donor_means
 
 _BLOCK = 4096  # queries searched at a time: bounds the memory of the exact distances to BLOCK * k * D floats
+
+
+class SearchResult(NamedTuple):
+    """What `ExpressionBank.search` finds for Q queries, nearest first."""
+
+    distances: np.ndarray
+    """float32 [Q, k], Euclidean."""
+    rows: np.ndarray
+    """int64 [Q, k], rows of the bank."""
 
 
 class ExpressionBank:
@@ -150,8 +160,15 @@ class ExpressionBank:
         exclude_donors: Iterable = (),
         *,
         encoder: str | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The k nearest rows of each query, nearest first: (Euclidean distances float32 [Q, k], rows int64 [Q, k]).
+    ) -> SearchResult:
+        """The k nearest rows of each query, nearest first.
+
+        >>> bank = ExpressionBank.from_arrays([[0.0, 1.0], [4.0, 4.0], [3.0, 0.0]], donors=["ann", "bo", "ann"])
+        >>> bank.search([[3.0, 3.0]], k=2).rows
+        array([[1, 2]])
+        >>> distances, rows = bank.search([[3.0, 3.0]], k=1, exclude_donors=["bo"])
+        >>> distances
+        array([[3.]], dtype=float32)
 
         exclude_donors: donors none of whose rows may be returned, whatever the index. encoder: what made the queries, where
         known. Exact with "Flat". With an approximate index the rows are approximate and their distances exact; queries for
@@ -173,7 +190,7 @@ class ExpressionBank:
         for start in range(0, len(queries), _BLOCK):
             block = slice(start, start + _BLOCK)
             distances[block], rows[block] = self._search_block(queries[block], k, allowed, params)
-        return distances, rows
+        return SearchResult(distances, rows)
 
     def _search_block(self, queries, k, allowed, params):
         try:

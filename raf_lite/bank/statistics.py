@@ -57,7 +57,7 @@ def bank_statistics(
         other = np.empty(len(queries))
         for donor in np.unique(donors[queries]):
             mine = donors[queries] == donor
-            other[mine] = search(descriptors[queries[mine]], 1, [donor])[0][:, 0]
+            other[mine] = search(descriptors[queries[mine]], 1, [donor]).distances[:, 0]
     return {
         "donors": len(sizes),
         "rows": rows,

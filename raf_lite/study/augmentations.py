@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 
 from raf_lite.bank import ExpressionBank
 from raf_lite.bank.statistics import donor_means
-from raf_lite.retrieval import RetrievalAugmentation
+from raf_lite.retrieval import Augmentation
 
 
 class PairAugmentation:
@@ -16,13 +18,16 @@ class PairAugmentation:
     partners: [F, P, D], for each training frame its P true partners. What retrieval would give if it never erred.
     """
 
-    def __init__(self, bank: ExpressionBank, partners: np.ndarray, p: float):
-        self.bank, self.p = bank, p
+    def __init__(self, partners: np.ndarray, p: float):
+        self.p = p
         self.partners = torch.from_numpy(partners)
         self.usable = torch.from_numpy(np.isfinite(partners).all(-1))
 
-    def augment(self, descriptors: torch.Tensor, generator: torch.Generator, index: torch.Tensor):
-        """As `RetrievalAugmentation.augment`; a partner in whom the encoder found no face replaces nothing."""
+    def augment(self, descriptors: torch.Tensor, generator: torch.Generator,
+                index: torch.Tensor | None = None) -> tuple[torch.Tensor, dict]:
+        """As `Augmentation.augment`; a partner in whom the encoder found no face replaces nothing. ValueError without `index`."""
+        if index is None:
+            raise ValueError("true pairs belong to training frames; pass index, the frame of each descriptor")
         chances = torch.rand(len(descriptors), dtype=torch.float64, generator=generator)
         which = torch.randint(self.partners.shape[1], (len(descriptors),), generator=generator)
         replaced = (chances < self.p) & self.usable[index, which]
@@ -35,7 +40,7 @@ class PoseAugmentation:
     """Adds, with probability p, what a turn of the head would do to a descriptor; retrieval may come first.
 
     The effect of a turn is the linear regression, within each donor of the bank, of descriptors on the rotation vector that the
-    encoder itself reports: no label. Turns are normal with `degrees` about each axis. inner: a retrieval augmentation or None.
+    encoder itself reports: no label. Turns are normal with `degrees` about each axis. inner: what comes before, or None.
     """
 
     def __init__(
@@ -44,9 +49,9 @@ class PoseAugmentation:
         rotations: np.ndarray,
         p: float,
         degrees: float = 12.0,
-        inner: RetrievalAugmentation | None = None,
+        inner: Augmentation | None = None,
     ):
-        self.bank, self.p, self.inner = bank, p, inner
+        self.p, self.inner = p, inner
         centred = []
         for values in (rotations, bank.descriptors):
             _, means, member = donor_means(values, bank.donors)
@@ -54,9 +59,10 @@ class PoseAugmentation:
         effect, *_ = np.linalg.lstsq(*centred, rcond=None)  # [3, D] per radian
         self.effect = torch.from_numpy(effect * np.deg2rad(degrees)).float()
 
-    def augment(self, descriptors: torch.Tensor, generator: torch.Generator, index: torch.Tensor):
-        """As `RetrievalAugmentation.augment`."""
-        info: dict = {}
+    def augment(self, descriptors: torch.Tensor, generator: torch.Generator,
+                index: torch.Tensor | None = None) -> tuple[torch.Tensor, Mapping]:
+        """As `Augmentation.augment`; what is said of them is what `inner` says."""
+        info: Mapping = {}
         if self.inner is not None:
             descriptors, info = self.inner.augment(descriptors, generator, index=index)
         turned = torch.rand(len(descriptors), generator=generator) < self.p

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from raf_lite.study.people import SUBJECTS
 from raf_lite.study.runs import RunSpec
+from raf_lite.study.variants import matched_noise
 
 SELECTION_FILE = "selection.json"
 RAW, RELATIVE = "blendshapes", "landmarks-neutral"
@@ -46,15 +47,20 @@ def read_selection(folder: Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def _with_noise(run: tuple[str, float]) -> list[tuple[str, float]]:
+    """A run (variant, p) and its matched noise."""
+    noise = matched_noise(run[0])
+    return [run] if noise is None else [run, (noise, run[1])]
+
+
 def confirmed_variants(choice: dict, descriptor: str) -> list[tuple[str, float]]:
     """(variant, p) that the confirmation subjects get, each retrieval with its matched noise.
 
     On blendshapes that includes the best candidate of another kind than the chosen one: blending, which cost nothing.
     """
     best = choice[descriptor]["variant"], choice[descriptor]["p"]
-    family = best[0] if not best[0].endswith(("-residual", "-mean_shift")) else best[0].rsplit("-", 1)[0]
     p = choice["p"]
-    out = [("paper", p), ("paper-k16", p), ("centred", p), best, (f"{family}-gaussian", best[1]), ("paper-k16-gaussian", p),
+    out = [("paper", p), ("paper-k16", p), ("centred", p), *_with_noise(best), ("paper-k16-gaussian", p),
            ("centred-gaussian", p), ("paper-gaussian", p), ("paper-random", p)]
     if descriptor == RAW:
         out += [("blended", 0.3), ("blended-gaussian", 0.3)]
@@ -129,8 +135,7 @@ def relative(choice: dict) -> list[RunSpec]:
     """Does retrieval still help once the driver's neutral is taken out? Asked after the confirmation runs were seen, as the
     report says."""
     best = choice[RAW]["variant"], choice[RAW]["p"]
-    noise = f"{best[0].removesuffix('-residual')}-gaussian", best[1]
-    variants = [("paper-k16", choice["p"]), ("centred", choice["p"]), best, noise]
+    variants = [("paper-k16", choice["p"]), ("centred", choice["p"]), *_with_noise(best)]
     return [RunSpec(s, RAW, v, p, tolerance=True) for s in CONFIRM for v, p in dict.fromkeys(variants)]
 
 

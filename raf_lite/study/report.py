@@ -17,6 +17,7 @@ from raf_lite.study.execute import read_lines
 from raf_lite.study.plans import CONFIRM, LABEL_FREE, RAW, RELATIVE, SELECT, SELECTION_FILE
 from raf_lite.study.statistics import holm
 from raf_lite.study.tables import BASELINE, effects, long_table, values_of
+from raf_lite.study.variants import matched_noise, strategy_of
 from raf_lite.viewing.report import STYLE
 
 # (heading, group, measure, region)
@@ -47,13 +48,13 @@ def name_of(run: tuple[str, float]) -> str:
 def runs_in(table: pd.DataFrame, descriptor: str) -> list[tuple[str, float]]:
     """(variant, p) in a table, in a fixed order of reading: retrieval first, controls after it."""
     found = {(v, float(p)) for v, p in table[table["descriptor"] == descriptor][["variant", "p"]].drop_duplicates().to_numpy()}
-    return sorted(found - {BASELINE}, key=lambda r: (r[0].endswith(("-random", "-gaussian", "-mean_shift")), r[0], r[1]))
+    return sorted(found - {BASELINE}, key=lambda r: (strategy_of(r[0]) not in (None, "nearest", "residual"), *r))
 
 
-def _matched(run: tuple[str, float]) -> tuple[str, float]:
-    """The noise control of a retrieval setting: same key, k, p and covariance."""
-    family = run[0].rsplit("-", 1)[0] if run[0].endswith(("-residual", "-mean_shift")) else run[0]
-    return f"{family}-gaussian", run[1]
+def _matched(run: tuple[str, float]) -> tuple[str, float] | None:
+    """The noise control of a retrieval setting: same key, k, p and covariance; None where there is none."""
+    noise = matched_noise(run[0])
+    return None if noise is None else (noise, run[1])
 
 
 class Study:
@@ -73,11 +74,11 @@ class Study:
         """The chosen run."""
         return self.choice[descriptor]["variant"], self.choice[descriptor]["p"]
 
-    def overview(self, table: pd.DataFrame, descriptor: str, **conditions) -> pd.DataFrame:
-        """Every run against the baseline of its descriptor, over all OUTCOMES."""
+    def overview(self, table: pd.DataFrame, descriptor: str, runs: list[tuple[str, float]]) -> pd.DataFrame:
+        """These runs against the baseline of their descriptor, over all OUTCOMES."""
         rows = {}
-        for run in runs_in(table, descriptor):
-            cells = {heading: shown(effects(table, descriptor, run, group=g, measure=m, region=r, **conditions))
+        for run in runs:
+            cells = {heading: shown(effects(table, descriptor, run, group=g, measure=m, region=r))
                      for heading, g, m, r in OUTCOMES}
             if any(cell != "–" for cell in cells.values()):
                 rows[name_of(run)] = cells
@@ -102,7 +103,7 @@ class Study:
             "Percent change of an error against the same subject's avatar without retrieval, same seed, frames and budget: mean "
             "over subjects [95 % t-interval], and in how many subjects it got better. Negative is better."])
         for descriptor in (RAW, RELATIVE, LABEL_FREE):
-            overview = self.overview(self.confirmed, descriptor)
+            overview = self.overview(self.confirmed, descriptor, runs_in(self.confirmed, descriptor))
             if overview.empty:
                 continue
             n = self.confirmed[self.confirmed["descriptor"] == descriptor]["subject"].nunique()
@@ -123,9 +124,10 @@ class Study:
         for descriptor in (RAW, RELATIVE, LABEL_FREE):
             rows, found = [], runs_in(self.confirmed, descriptor)
             for run in found:
-                if _matched(run) in found and run != _matched(run) and not run[0].endswith("-random"):
+                noise = _matched(run)
+                if noise in found:
                     for heading, g, m, r in MAIN:
-                        e = effects(self.confirmed, descriptor, run, _matched(run), group=g, measure=m, region=r)
+                        e = effects(self.confirmed, descriptor, run, noise, group=g, measure=m, region=r)
                         if e is not None:
                             rows.append((run, heading, e))
             if rows:
@@ -160,6 +162,7 @@ class Study:
         if self.choice is None:
             return section
         best, rows = self.best(RAW), {}
+        noise = _matched(best)
 
         def row(name, effect, bar, below_zero):
             if effect is not None:
@@ -171,7 +174,8 @@ class Study:
             at = {"group": g, "measure": m, "region": r}
             row(f"paper-k16, blendshapes: {heading}", effects(self.confirmed, RAW, ("paper-k16", 0.2), **at), -8, True)
             row(f"best ({name_of(best)}), blendshapes: {heading}", effects(self.confirmed, RAW, best, **at), -20, True)
-            row(f"best against its matched noise: {heading}", effects(self.confirmed, RAW, best, _matched(best), **at), 0, True)
+            if noise is not None:
+                row(f"best against its matched noise: {heading}", effects(self.confirmed, RAW, best, noise, **at), 0, True)
             row(f"best on {RELATIVE} ({name_of(self.best(RELATIVE))}) against {RELATIVE} without retrieval: {heading}",
                 effects(self.confirmed, RELATIVE, self.best(RELATIVE), **at), -3, True)
         row("best, blendshapes: self-seen, face",
@@ -292,8 +296,7 @@ class Study:
                     rows[f"{label}: {v}"] = cells
         if rows:
             section.blocks += ["How much the person's own recording covers:", pd.DataFrame.from_dict(rows, orient="index")]
-        overview = self.overview(table, RAW)
-        overview = overview[[not n.endswith(("gaussian, p = 0.2",)) for n in overview.index]] if len(overview) else overview
+        overview = self.overview(table, RAW, [run for run in runs_in(table, RAW) if strategy_of(run[0]) != "gaussian"])
         section.blocks += ["All runs on blendshapes, selection subjects (with true pairs, the upper bound of retrieval, and pose "
                            "augmentation where they were run):", overview]
         asked = (("landmarks", "landmarks", "face"), ("mouth + eyes", "mae", "mouth+eyes"), ("face", "mae", "face"))

@@ -14,12 +14,13 @@ from scipy.spatial.transform import Rotation
 
 import raf_lite
 from raf_lite.captures import Camera
-from raf_lite.retrieval import SETTINGS, RetrievalAugmentation
+from raf_lite.retrieval import Augmentation, RetrievalAugmentation
 from raf_lite.rig.studio import CAMERA_ANGLES, camera
 from raf_lite.study.augmentations import PairAugmentation, PoseAugmentation
 from raf_lite.study.codes import BANKS, driving_codes, in_form, parts, study_bank
 from raf_lite.study.grading import REGIONS, code_errors, group_members, picture_errors, pooled
 from raf_lite.study.people import GRADED_SIZE, PANEL, REGION_BITS, TRAIN_CAMERAS, TRAIN_SIZE, Training, load_person, role_of
+from raf_lite.study.variants import POSE_VARIANTS, setting_of
 from raf_lite.training import TrainConfig, Trainer, TrainingSet
 
 PRESET = TrainConfig(
@@ -35,18 +36,14 @@ PRESET = TrainConfig(
 """A study run, the same for all variants: the `cpu` preset with fewer pixels and Gaussians and one camera a step. One camera buys
 twice the steps in the same time, and it is expressions, not views, that the study asks about."""
 
-POSE_VARIANTS = ("pose", "centred+pose")
-TRIED = {"weighted-blended": {"key": "weighted", "k": 16, "blend": True}}
-"""Settings that were tried and did not earn a name in `raf_lite.retrieval`."""
-STUDY_VARIANTS = ("none", "pairs", *POSE_VARIANTS, *TRIED)
 
 
 @dataclass(frozen=True)
 class RunSpec:
     """What one run is. Two runs that differ in `variant`, `p` and bank alone see the same frames and cameras in the same order.
 
-    variant: "none", a named setting of `raf_lite.retrieval`, one of TRIED, "pairs", "pose" or "centred+pose". tolerance:
-    also grade with coarse and noisy driving codes, and (as the baseline always is) driven relative to the neutral.
+    variant: the name of a setting, or one of STUDY_VARIANTS (`raf_lite.study.variants`). tolerance: also grade with coarse and
+    noisy driving codes, and (as the baseline always is) driven relative to the neutral.
     """
 
     subject: int
@@ -63,8 +60,7 @@ class RunSpec:
     def __post_init__(self):
         role_of(self.subject)
         parts(self.descriptor)
-        if self.variant not in SETTINGS and self.variant not in STUDY_VARIANTS:
-            raise ValueError(f"unknown variant '{self.variant}'; choose one of {', '.join((*STUDY_VARIANTS, *SETTINGS))}")
+        setting_of(self.variant)  # or says that there is none of that name
         if self.bank not in BANKS:
             raise ValueError(f"unknown bank '{self.bank}'; choose one of {', '.join(BANKS)}")
 
@@ -110,7 +106,7 @@ def training_set(spec: RunSpec) -> tuple[TrainingSet, np.ndarray, np.ndarray]:
     return data, neutral, video
 
 
-def make_augmentation(spec: RunSpec, codes: np.ndarray):
+def make_augmentation(spec: RunSpec, codes: np.ndarray) -> Augmentation | None:
     """What changes the training descriptors in this run, fitted; None for the baseline."""
     if spec.variant == "none":
         return None
@@ -120,13 +116,10 @@ def make_augmentation(spec: RunSpec, codes: np.ndarray):
         if form != "raw":
             raise ValueError(f"true pairs are rendered for raw descriptors only, not for '{spec.descriptor}'; drop its ending")
         rows = Training(spec.scripts, spec.frames).rows(_recording("training", spec.subject))
-        return PairAugmentation(bank, load_person("pairs", spec.subject)[encoded][rows], spec.p)
-    if spec.variant in POSE_VARIANTS:
-        inner = None if spec.variant == "pose" else RetrievalAugmentation.named(bank, "centred", p=spec.p).fit(codes)
-        return PoseAugmentation(bank, _bank_rotations(), p=0.5, inner=inner)
-    if spec.variant in TRIED:
-        return RetrievalAugmentation(bank, p=spec.p, **TRIED[spec.variant]).fit(codes)
-    return RetrievalAugmentation.named(bank, spec.variant, p=spec.p).fit(codes)
+        return PairAugmentation(load_person("pairs", spec.subject)[encoded][rows], spec.p)
+    setting = POSE_VARIANTS[spec.variant] if spec.variant in POSE_VARIANTS else setting_of(spec.variant)
+    retrieval = None if setting is None else RetrievalAugmentation.of(bank, setting, p=spec.p).fit(codes)
+    return PoseAugmentation(bank, _bank_rotations(), p=0.5, inner=retrieval) if spec.variant in POSE_VARIANTS else retrieval
 
 
 @cache
@@ -143,7 +136,7 @@ def _front(size: int) -> Camera:
     return camera(0, 0, size)
 
 
-def _milliseconds_per_call(augmentation, codes: np.ndarray, calls: int = 200) -> float:
+def _milliseconds_per_call(augmentation: Augmentation, codes: np.ndarray, calls: int = 200) -> float:
     generator = torch.Generator().manual_seed(0)
     rows = torch.from_numpy(codes)
     started = time.perf_counter()
@@ -153,7 +146,7 @@ def _milliseconds_per_call(augmentation, codes: np.ndarray, calls: int = 200) ->
     return (time.perf_counter() - started) / calls * 1e3
 
 
-def _reach(codes: np.ndarray, augmentation, asked: np.ndarray, draws: int = 8) -> float:
+def _reach(codes: np.ndarray, augmentation: Augmentation | None, asked: np.ndarray, draws: int = 8) -> float:
     """Mean distance from what drives to the nearest descriptor seen in training, with its replacements."""
     shown = [torch.from_numpy(codes)]
     if augmentation is not None:
@@ -232,8 +225,7 @@ def run(spec: RunSpec, encoder) -> dict:
     augmentation = make_augmentation(spec, data.descriptors)
     config = PRESET.with_(seed=spec.seed, descriptor=spec.descriptor)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(data, config, Path(folder), device="cpu", progress=False)
-        trainer.augmentation = augmentation
+        trainer = Trainer(data, config, Path(folder), augmentation=augmentation, device="cpu", progress=False)
         started = time.perf_counter()
         avatar = trainer.train()
         trained = time.perf_counter() - started

@@ -24,7 +24,7 @@ from raf_lite._files import atomic_path
 from raf_lite.avatar import GaussianAvatar
 from raf_lite.bank import ExpressionBank
 from raf_lite.captures import Camera
-from raf_lite.retrieval import RetrievalAugmentation
+from raf_lite.retrieval import Augmentation, RetrievalAugmentation
 from raf_lite.training.config import TrainConfig
 from raf_lite.training.losses import reconstruction_loss
 from raf_lite.training.training_set import TrainingSet
@@ -65,29 +65,48 @@ def _first_views(data: TrainingSet) -> tuple[np.ndarray, np.ndarray, list[Camera
     return data.images[rows, 0] / np.float32(255), data.masks[rows, 0] / np.float32(255), cameras, np.eye(4)
 
 
-def _provenance(data: TrainingSet, config: TrainConfig, augmentation: RetrievalAugmentation | None) -> dict:
+def _settings(config: TrainConfig, augmentation: Augmentation | None) -> dict:
+    """What runs on the same data differ in: `config`, and `augmentation` where it is not the config that names it."""
+    settings: dict = {"config": config.as_dict()}
+    if augmentation is not None and config.retrieval is None:
+        kind = type(augmentation)
+        plain = kind.__repr__ is object.__repr__  # it says an address, which is another each time
+        settings["augmentation"] = f"{kind.__module__}.{kind.__qualname__}" if plain else repr(augmentation)
+    return settings
+
+
+def _provenance(data: TrainingSet, config: TrainConfig, augmentation: Augmentation | None) -> dict:
     """What decides the result: settings, version, and a checksum of training frames and bank."""
     pictures = [np.frombuffer(data.fingerprint.encode(), np.uint8)] if data.fingerprint else [data.images, data.masks]
-    bank = [augmentation.bank.descriptors] if augmentation is not None else []
+    bank = [augmentation.bank.descriptors] if isinstance(augmentation, RetrievalAugmentation) else []
     arrays = [*pictures, data.descriptors, data.head_poses, *bank]
     checksum = functools.reduce(lambda crc, array: zlib.crc32(np.ascontiguousarray(array), crc), arrays, 0)
-    return {"config": config.as_dict(), "raf_lite": raf_lite.__version__, "training_frames": len(data.names),
+    return {**_settings(config, augmentation), "raf_lite": raf_lite.__version__, "training_frames": len(data.names),
             "checksum": checksum}
 
 
 class Trainer:
     """Trains one avatar on one capture, writing to `folder`: avatar.safetensors, log.jsonl and a checkpoint.
 
-    bank: needed when `config.retrieval` names a setting. device: where it runs (default: CUDA if usable, else CPU).
+    bank: needed when `config.retrieval` names a setting. augmentation: any other object that changes descriptors, fitted where it
+    has to be; instead of `config.retrieval`, never beside it. It is asked on the CPU, and one run is told from another by its
+    `repr`, so let that say its settings, as a dataclass's does. device: where it runs (default: CUDA if usable, else CPU).
+
+    Raises ValueError for retrieval without a bank or beside an augmentation, and for an augmentation that has no `augment`.
     """
 
     def __init__(self, data: TrainingSet, config: TrainConfig, folder: str | Path, *, bank: ExpressionBank | None = None,
-                 device: str | None = None, progress: bool = True):
+                 augmentation: Augmentation | None = None, device: str | None = None, progress: bool = True):
         self.data, self.config, self.folder, self.progress = data, config, Path(folder), progress
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.augmentation = None
+        if augmentation is not None and not isinstance(augmentation, Augmentation):
+            raise ValueError(f"the augmentation is {augmentation!r}, which has no augment(descriptors, generator, index); name a "
+                             "setting in TrainConfig.retrieval, or pass an object that has it")
+        self.augmentation = augmentation
         if config.retrieval is not None:
+            if augmentation is not None:
+                raise ValueError(f"retrieval '{config.retrieval}' and an augmentation were both asked for; give one of them")
             if bank is None:
                 raise ValueError(f"retrieval '{config.retrieval}' needs an expression bank; pass bank=ExpressionBank.load(...)")
             self.augmentation = RetrievalAugmentation.named(bank, config.retrieval, p=config.retrieval_p).fit(data.descriptors)
@@ -142,7 +161,8 @@ class Trainer:
             (self.folder / LOG).unlink(missing_ok=True)
         clock = time.perf_counter()
         # Two draws a step before anything else happens, so the order of frames is independent of what training does.
-        with tqdm(total=self.config.steps, initial=self.step, desc=self.config.retrieval or "baseline",
+        kind = "baseline" if self.augmentation is None else self.config.retrieval or type(self.augmentation).__name__
+        with tqdm(total=self.config.steps, initial=self.step, desc=kind,
                   disable=not self.progress) as bar, open(self.folder / LOG, "a", encoding="utf-8", newline="\n") as log:
             while self.step < self.config.steps:
                 row = int(torch.randint(len(self.descriptors), (1,), generator=self.generator))
@@ -214,7 +234,7 @@ class Trainer:
             tensors |= {f"adam.{i}.{k}": v for k, v in state.items()}
         tensors["generator"] = self.generator.get_state()
         tensors["augmentation_generator"] = self.augmentation_generator.get_state()
-        header = {"step": self.step, "config": self.config.as_dict(), "schedule": self.schedule.state_dict(),
+        header = {"step": self.step, **_settings(self.config, self.augmentation), "schedule": self.schedule.state_dict(),
                   "learning_rates": [group["lr"] for group in self.optimizer.param_groups]}
         with atomic_path(self.folder / CHECKPOINT) as tmp:
             save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, tmp,
@@ -229,7 +249,7 @@ class Trainer:
                 tensors = {name: f.get_tensor(name).clone() for name in f.keys()}
         except (SafetensorError, KeyError, ValueError) as error:
             raise ValueError(f"{path} is damaged ({type(error).__name__}); delete it and train from the start") from error
-        if header["config"] != self.config.as_dict():
+        if {key: header[key] for key in ("config", "augmentation") if key in header} != _settings(self.config, self.augmentation):
             raise ValueError(f"{path} belongs to a run with other settings; use its settings or another folder")
         self.step = header["step"]
         self.avatar.load_state_dict({k.removeprefix("avatar."): v for k, v in tensors.items() if k.startswith("avatar.")})

@@ -60,7 +60,7 @@ def draw_trials(bank: ExpressionBank, count: int, rng: np.random.Generator, *, c
     trials = []
     for k in rng.choice(asked, count, replace=False):
         own = searched.donors[k]
-        near = int(searched.search(searched.descriptors[k][None], 1, (own,))[1][0, 0])
+        near = int(searched.search(searched.descriptors[k][None], 1, (own,)).rows[0, 0])
         others = np.flatnonzero(~np.isin(searched.donors, (own, searched.donors[near])))
         rows = pictured[[k, near, rng.choice(others)]]
         trials.append(Trial(*map(int, rows), SIDES[int(rng.integers(2))]))
