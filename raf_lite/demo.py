@@ -13,6 +13,7 @@ import raf_lite
 from raf_lite._install import needs
 from raf_lite.bank import ExpressionBank
 from raf_lite.captures import open_capture
+from raf_lite.descriptors.mediapipe import encoder_if_possible
 from raf_lite.evaluation import change_from_baseline, evaluate
 from raf_lite.manifest import find_data
 from raf_lite.training import PRESETS, Trainer, TrainingSet
@@ -24,17 +25,6 @@ with needs("captures"):
 # name -> setting of raf_lite.retrieval (None: no retrieval)
 RUNS = {"baseline": None, "RAF (paper-k16)": "paper-k16", "RAF (centred)": "centred"}
 SUBJECT = "001"
-
-
-def _encoder():
-    """MediaPipe, or None with the reason where it cannot be loaded: the landmark columns then say so and the rest runs."""
-    from raf_lite.descriptors import MediaPipeEncoder
-
-    try:
-        return MediaPipeEncoder()
-    except (ImportError, FileNotFoundError, ValueError) as error:
-        print(f"landmark errors are left out: {error}")
-        return None
 
 
 def run(out: str | Path = "out/demo", data: str | Path | None = None) -> Path:
@@ -63,7 +53,7 @@ def run(out: str | Path = "out/demo", data: str | Path | None = None) -> Path:
         trainer = Trainer(training_set, config.with_(retrieval=retrieval), folder, bank=bank, device=device)
         avatars[name] = trainer.train(resume=True)
         seconds[name] = time.perf_counter() - clock
-    encoder = _encoder()
+    encoder = encoder_if_possible()
     drivers = {name.split("-")[1] for name in capture.cross_sequences}
     drivers = {driver: open_capture(data / "mini_nersemble" / driver) for driver in sorted(drivers)}
     settings = {"raf_lite": raf_lite.__version__, "torch": torch.__version__, "python": platform.python_version(),

@@ -13,12 +13,13 @@ import torch
 
 from raf_lite.avatar import GaussianAvatar, driving_descriptors, frontal_camera, turned
 from raf_lite.bank import ExpressionBank, add_donor, write_bank
+from raf_lite.bank.videos import add_video
 from raf_lite.captures import open_capture, read_video, write_video
 from raf_lite.captures.video import probe_video, quarter_turns
 from raf_lite.cli import main
 from raf_lite.descriptors import MediaPipeEncoder, VideoEncoding, encode_video
 from raf_lite.descriptors import encode_video as function
-from raf_lite.descriptors.encode_video import report
+from raf_lite.descriptors.encode_video import find_encoding, report
 from raf_lite.training import PRESETS, Trainer, TrainingSet
 from raf_lite.viewing import drive_video
 
@@ -55,6 +56,25 @@ def test_every_frame_is_encoded_and_the_empty_ones_are_listed(clip, people):
     again = VideoEncoding.load(path.parent / "clip.encoding.npz")
     np.testing.assert_array_equal(again.landmarks, encoding.landmarks)
     assert (again.size, again.fps, again.encoder) == (encoding.size, FPS, encoding.encoder)
+
+
+def test_an_encoding_that_is_there_is_read_and_another_is_made_and_told(clip, people, tmp_path, monkeypatch, capsys):
+    path, encoding = clip
+    (tmp_path / "new.mp4").write_bytes(path.read_bytes())
+    made = find_encoding(tmp_path / "new.mp4")
+    np.testing.assert_array_equal(made.blendshapes, encoding.blendshapes)
+    assert "no face in frames 4, 5" in capsys.readouterr().out
+    monkeypatch.setattr(MediaPipeEncoder, "faces", None)  # nothing is encoded again
+    np.testing.assert_array_equal(find_encoding(tmp_path / "new.mp4").blendshapes, encoding.blendshapes)
+    assert capsys.readouterr().out == ""
+
+
+def test_the_command_encodes_several_videos_each_beside_itself(clip, tmp_path, capsys):
+    for name in ("a", "b"):
+        shutil.copy(clip[0], tmp_path / f"{name}.mp4")
+    assert main(["encode", str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4")]) == 0
+    assert sorted(path.name for path in tmp_path.glob("*.npz")) == ["a.encoding.npz", "b.encoding.npz"]
+    assert capsys.readouterr().out.count("12 frames, face found in 10") == 2
 
 
 def test_the_capture_of_a_video_finds_its_encoding(clip):
@@ -274,6 +294,18 @@ def test_what_does_not_fit_a_bank_is_refused_and_nothing_changes(bank, data_dir)
     assert (bank / "descriptors.npz").read_bytes() == before
     with pytest.raises(ValueError, match="write the grown bank to a folder of its own"):
         add_donor(data_dir / "bank", {"blendshapes": rows}, encoder="e", poses=poses)
+
+
+def test_a_video_begins_a_bank_and_a_column_that_it_cannot_give_is_named(clip, bank, tmp_path):
+    path, encoding = clip
+    assert add_video(tmp_path / "own", path, donor="7") == ("7", 10, 0, 2)
+    begun = ExpressionBank.load(tmp_path / "own")
+    np.testing.assert_array_equal(begun.descriptors, encoding.blendshapes[encoding.face_found])
+    assert begun.donors.tolist() == [7] * 10 and begun.thumbnail_rows.tolist() == [0, 5]
+    assert add_video(tmp_path / "own", path, donor="7", out=tmp_path / "again") == ("7", 0, 10, 2)  # nothing new
+    write_bank(bank, columns={"flame_expr": np.ones((2, 10))}, donors=[0, 1], encoder="FLAME")
+    with pytest.raises(ValueError, match="has a column 'flame_expr', which a video does not give"):
+        add_video(bank, path)
 
 
 def test_the_command_grows_the_shipped_bank(clip, data_dir, tmp_path, capsys):

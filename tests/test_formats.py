@@ -11,7 +11,7 @@ from conftest import posix
 from PIL import Image
 
 from raf_lite.captures import Camera, detect_format, open_capture, write_video
-from raf_lite.captures.check import camera_problem, check_capture, common_target, contact_sheet
+from raf_lite.captures.check import camera_problem, check_capture, common_target, contact_sheet, report
 from raf_lite.captures.formats import plain
 
 
@@ -198,7 +198,10 @@ def test_gha(scene, tmp_path):
         assert reprojection_error(capture, "all", f"2222{c}", scene, range(writers.FRAMES), c) < 1e-3  # poses are kept as float32
         assert np.abs(capture.images("all", f"2222{c}") - scene.images[:, c] / 255).mean() < 0.02
     np.testing.assert_array_equal(capture.descriptors("all", "bfm_exp"), writers.codes(64))
-    problems = check_capture(capture).problems
+    found = check_capture(capture)
+    problems = found.problems
+    assert report(capture, found).splitlines()[-len(problems):] == [f"problem: {problem}" for problem in problems]
+    assert "landmarks on mask" not in found.table()
     assert len(problems) == 1 and "nothing is held out" in problems[0]
 
 
@@ -340,5 +343,13 @@ def test_the_shipped_capture_passes(data_dir, tmp_path):
     found = check_capture(capture)
     assert not found.problems and len(found.rows) == len(capture.sequences) + len(capture.cross_sequences)
     assert min(found.reprojection.values()) > 0.95
+    table = found.table()
+    assert table["sequence"].tolist() == [*capture.sequences, *capture.cross_sequences]
+    assert table["landmarks on mask"].tolist() == [f"{100 * found.reprojection[s]:.0f} %" for s in table["sequence"]]
+    head, names, *rows = report(capture, found).splitlines()
+    assert head == "6 camera(s), 12 frames a second, head poses from rig"
+    assert names.split()[:3] == ["sequence", "frames", "cameras"] and len(rows) == len(table)
+    first = capture.sequences[0]
+    assert rows[0].split()[:3] == [first, str(capture.n_frames(first)), "6"]
     sheet = np.asarray(Image.open(contact_sheet(capture, tmp_path / "sheet.png", height=100)))
     assert sheet.shape == (100, 600, 3) and len(np.unique(sheet.reshape(-1, 3), axis=0)) > 1000

@@ -16,7 +16,7 @@ import raf_lite
 from raf_lite.bank import ExpressionBank
 from raf_lite.captures import open_capture
 from raf_lite.captures.formats import _files
-from raf_lite.cli import parser
+from raf_lite.cli.commands import COMMANDS
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 PYTHONS = [f"3.{minor}" for minor in range(30) if f"3.{minor}" in SpecifierSet(PROJECT["requires-python"])]
@@ -45,14 +45,13 @@ def make_targets():
 
 def wrong_command(words):
     """What is wrong with the words behind `raf-lite`, or None: each that chooses a command must be one."""
-    here = parser()
-    for word in words:
-        choices = next((action.choices for action in here._actions if isinstance(action.choices, dict)), None)
-        if choices is None:
+    known = [name.split() for name in COMMANDS]
+    for number, word in enumerate(words):
+        here = [name for name in known if name[:number] == words[:number]]
+        if any(len(name) == number for name in here):
             return None
-        if word not in choices:
+        if word not in (choices := {name[number]: None for name in here}):
             return f"no command '{word}' among {', '.join(choices)}"
-        here = choices[word]
     return None
 
 

@@ -1,11 +1,14 @@
 """Training: losses against a library, resume to the same bytes, retrieval by the named setting, and loud failures."""
 
 import json
+import subprocess
+import sys
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from test_avatar import ball_masks, ring_of_cameras
 from torchmetrics.functional.image import structural_similarity_index_measure
 
@@ -14,7 +17,7 @@ from raf_lite.bank import ExpressionBank
 from raf_lite.export import write_basis, write_ply
 from raf_lite.retrieval import RetrievalAugmentation
 from raf_lite.training import PRESETS, TrainConfig, Trainer, TrainingSet, reconstruction_loss, ssim
-from raf_lite.training.ssim import ssim_torch
+from raf_lite.training.structural_similarity import ssim_torch
 from raf_lite.training.trainer import _halve
 
 
@@ -340,4 +343,21 @@ def test_wrong_uses_are_named(tmp_path):
 
 def test_presets_are_complete():
     assert set(PRESETS) == {"fast", "cpu", "gpu"}
-    assert PRESETS["fast"].steps < PRESETS["cpu"].steps < PRESETS["gpu"].steps
+
+
+@pytest.mark.parametrize("change, wrong", [({"steps": 0}, "steps = 0"), ({"views": -1}, "views = -1"), ({"size": 0}, "size = 0"),
+                                           ({"gaussians": 0}, "gaussians = 0"), ({"checkpoint_every": 0}, "checkpoint_every = 0"),
+                                           ({"lr_final": 0.0}, "lr_final in"), ({"lr_final": float("nan")}, "lr_final in")])
+def test_numbers_that_train_nothing_are_refused(change, wrong):
+    with pytest.raises(ValueError, match=wrong):
+        TrainConfig(**change)
+    with pytest.raises(ValueError, match=wrong):
+        PRESETS["cpu"].with_(**change)
+
+
+def test_what_the_room_offers_stays_what_it_is_however_its_modules_were_imported():
+    code = ("import raf_lite.training as room, sys; assert 'torch' not in sys.modules; "
+            "from raf_lite.training import losses, structural_similarity, trainer, training_set; "
+            "assert all(getattr(room, name).__name__ == name for name in room.__all__ if name != 'PRESETS'); "
+            "assert set(room.__all__) <= set(dir(room)) and not hasattr(room, 'nothing')")
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

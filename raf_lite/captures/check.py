@@ -10,9 +10,14 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from raf_lite._files import atomic_path
+from raf_lite._install import needs
 from raf_lite.captures.cameras import OPENGL_AXES, Camera, nearest_to_axes, project
 from raf_lite.captures.capture import Capture
 
+with needs("captures"):
+    import pandas as pd
+
+COLUMNS = ("sequence", "frames", "cameras", "with masks", "codes", "split", "head poses")  # of Check.rows
 # What people confuse, as a repair of a world-to-camera (or head-to-camera) matrix: what the file seems to hold -> how to undo it.
 CONVENTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "OpenGL axes (y up, looking along -z)": lambda m: OPENGL_AXES @ m,
@@ -28,7 +33,7 @@ _FAR = 4.0
 
 @dataclass(frozen=True)
 class Check:
-    """rows: (sequence, frames, cameras, cameras with masks, codes, part of the split, head poses). problems: a sentence each.
+    """rows: a tuple for each sequence, of COLUMNS. problems: a sentence each.
 
     target: the point in the world that all cameras look at, [3], or None. reprojection: by sequence, where a capture has both,
     the share of the first frame's 3-D landmarks that fall on the mask.
@@ -38,6 +43,21 @@ class Check:
     problems: list[str]
     target: np.ndarray | None
     reprojection: dict[str, float]
+
+    def table(self) -> pd.DataFrame:
+        """A row for each sequence: COLUMNS and, where landmarks could be tested, their share on the mask in percent."""
+        table = pd.DataFrame(self.rows, columns=list(COLUMNS))
+        if self.reprojection:
+            table["landmarks on mask"] = [f"{100 * self.reprojection[sequence]:.0f} %" if sequence in self.reprojection else ""
+                                          for sequence in table["sequence"]]
+        return table
+
+
+def report(capture: Capture, found: Check) -> str:
+    """What `raf-lite check` prints of a capture and what was found in it: cameras, the table, a line for each problem."""
+    return "\n".join([f"{len(capture.cameras)} camera(s), {capture.fps:g} frames a second, head poses from "
+                      f"{capture.head_pose_source or 'nobody'}", found.table().to_string(index=False),
+                      *(f"problem: {problem}" for problem in found.problems)])
 
 
 def common_target(cameras: list[Camera]) -> np.ndarray | None:

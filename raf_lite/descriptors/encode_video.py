@@ -160,6 +160,16 @@ def encode_video(video: str | os.PathLike, out: str | os.PathLike | None = None,
     return encoding
 
 
+def find_encoding(video: str | os.PathLike, *, progress: bool = True) -> VideoEncoding:
+    """The encoding beside a video; made now, and reported with `progress`, where there is none. Raises as `encode_video`."""
+    if encoding_file(Path(video)).is_file():
+        return VideoEncoding.load(encoding_file(Path(video)))
+    encoding = encode_video(video, progress=progress)
+    if progress:
+        print(report(encoding, video))
+    return encoding
+
+
 def _write_part(folder: Path, first: int, frames: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
     """Every face of some frames, a row each, kept on disk: frame [R], blendshapes, landmarks, pose; `frames`: how many."""
     part = {"frame": np.repeat(np.arange(first, first + len(frames)), [len(f[0]) for f in frames]),

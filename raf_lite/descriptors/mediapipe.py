@@ -175,6 +175,15 @@ class MediaPipeEncoder:
         return blendshapes[largest], landmarks[largest], poses[largest]
 
 
+def encoder_if_possible() -> MediaPipeEncoder | None:
+    """An encoder to grade pictures with; where MediaPipe cannot be loaded, None, and the reason is printed."""
+    try:
+        return MediaPipeEncoder()
+    except (ImportError, FileNotFoundError, ValueError) as error:
+        print(f"landmark errors are left out: {error}")
+        return None
+
+
 def _make_landmarker(num_faces: int) -> tuple[Any, Any]:
     """A Face Landmarker in IMAGE mode, and a function from a uint8 image to MediaPipe's image type."""
     missing = f"MediaPipe cannot be loaded ({{}}); {how_to_install('encode')} and, on a bare Debian or Ubuntu, " \

@@ -7,6 +7,7 @@ from raf_lite.export.placing import PlacedGaussians, place
 from raf_lite.export.player import player_script, write_player
 from raf_lite.export.ply import write_ply
 from raf_lite.export.sequence import write_sequence
+from raf_lite.export.targets import Driver, export_avatars
 
-__all__ = ["PackedAvatar", "PlacedGaussians", "pack_avatar", "place", "player_script", "write_basis", "write_glb", "write_player",
-           "write_ply", "write_sequence"]
+__all__ = ["Driver", "PackedAvatar", "PlacedGaussians", "export_avatars", "pack_avatar", "place", "player_script", "write_basis",
+           "write_glb", "write_player", "write_ply", "write_sequence"]

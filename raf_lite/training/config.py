@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -18,9 +19,11 @@ class TrainConfig:
     views: int = 2
     """Cameras a step."""
     gaussians: int = 10000
-    field: str = "basis"
-    """Deformation field: 'basis' (LearnedBasis) or 'mlp' (FieldMLP). In the same minutes on a CPU the basis is the better one on
-    expressions (self and cross), the MLP from cameras that training never saw; the basis can be played in a browser too."""
+    """How many Gaussians the head is made of."""
+    # In the same minutes on a CPU the basis is the better one on expressions (self and cross), the MLP from cameras that training
+    # never saw; the basis can be played in a browser too.
+    field: Literal["basis", "mlp"] = "basis"
+    """Deformation field: 'basis' (LearnedBasis: better on expressions, plays in a browser) or 'mlp' (FieldMLP: on new views)."""
     descriptor: str = "blendshapes"
     """Which stored descriptor drives the avatar."""
     retrieval: str | None = None
@@ -28,23 +31,39 @@ class TrainConfig:
     retrieval_p: float = 0.2
     """Probability that a frame's descriptor is replaced."""
     seed: int = 0
+    """Of everything random: where Gaussians start, which frames and cameras a step sees, what is retrieved."""
     lr_means: float = 1.5e-3
-    """Learning rates of Adam; lengths in head radii."""
+    """Adam's learning rate of the Gaussians' positions, in head radii."""
     lr_quats: float = 2e-3
+    """Learning rate of their rotations (quaternions)."""
     lr_scales: float = 8e-3
+    """Learning rate of their extents, as logarithms of head radii."""
     lr_opacities: float = 3e-2
+    """Learning rate of their opacities, as logits."""
     lr_colors: float = 2e-2
+    """Learning rate of their colours, as logits."""
     lr_basis: float = 6e-3
-    """The learned basis, or the output layer of the MLP field."""
+    """Learning rate of the learned basis, or of the output layer of the MLP field."""
     lr_network: float = 1e-3
-    """All other layers of the field."""
+    """Learning rate of all other layers of the field."""
     lr_final: float = 0.05
     """Every rate falls exponentially to this fraction of its start."""
     ssim_weight: float = 0.2
+    """Share of structural similarity in the loss of the picture; the rest is the mean absolute difference."""
     mask_weight: float = 0.2
+    """Weight of the mask's mean absolute difference, added to that."""
     offset_weight: float = 1e-3
+    """Weight of the mean squared offset from the canonical Gaussians, added to that."""
     checkpoint_every: int = 500
     """Steps between checkpoints, from which a killed run resumes."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a number with which nothing can be trained."""
+        for name in ("steps", "size", "views", "gaussians", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"nothing can be trained with {name} = {getattr(self, name)}; give a whole number of at least 1")
+        if not 0 < self.lr_final <= 1:
+            raise ValueError(f"learning rates cannot fall to {self.lr_final} of their start; give lr_final in (0, 1]")
 
     def with_(self, **changes) -> TrainConfig:
         """A copy with some fields changed."""

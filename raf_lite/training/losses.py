@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from raf_lite.training.ssim import ssim
+from raf_lite.training.structural_similarity import ssim
 
 
 def reconstruction_loss(image: Tensor, alpha: Tensor, offsets: Tensor, target: Tensor, mask: Tensor, *, ssim_weight: float,

@@ -1,0 +1,73 @@
+"""What everything else stands on: the shipped data, the rig, this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tyro.conf import Positional
+
+
+def fetch() -> int:
+    """Download the shipped data (33 MB, once) where raf_lite was installed without its repository."""
+    from raf_lite.data_release import fetch_data
+
+    print(f"the data are {fetch_data()}")
+    return 0
+
+
+def rig() -> int:
+    """Download and pack the ICT-FaceKit rig (about 400 MB, once)."""
+    from raf_lite.rig.pack import download_rig
+
+    print(f"the rig's pack is {download_rig()}")
+    return 0
+
+
+def build(*, out: Path = Path("data"), jobs: int = 2) -> int:
+    """Render and encode everything under data/; goes on where it was stopped.
+
+    Args:
+        out: Folder to build.
+        jobs: Processes.
+    """
+    from raf_lite.rig.build import build_data
+
+    build_data(out, jobs=jobs)
+    return checkpoints(out=out)
+
+
+def checkpoints(*, out: Path = Path("data")) -> int:
+    """Train the two avatars that ship with the lessons; the last part of build.
+
+    Args:
+        out: Folder with the capture and the bank.
+    """
+    from raf_lite._files import cache_dir
+    from raf_lite.course import build_checkpoints
+
+    build_checkpoints(out, cache_dir("checkpoints"))
+    return 0
+
+
+def verify(data: Positional[Path | None] = None) -> int:
+    """Compare a data folder with its manifest.
+
+    Args:
+        data: The folder; without it the one that the lessons use.
+    """
+    from raf_lite.manifest import broken, find_data, how_to_mend, verify_manifest
+
+    folder = data or find_data()
+    problems = verify_manifest(folder)
+    for problem in problems:
+        print(problem)
+    mend = how_to_mend(folder) if broken(problems) else "remove what is not listed"
+    print(f"{folder}: {f'{len(problems)} problem(s); {mend}' if problems else 'as built'}")
+    return 1 if problems else 0
+
+
+def doctor() -> int:
+    """Say whether the course runs here, and give a mend for what is amiss."""
+    from raf_lite.doctor import doctor
+
+    return 0 if doctor() else 1
