@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-
 import numpy as np
 import pytest
 import torch
@@ -11,9 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raf_lite.bank import ExpressionBank
-from raf_lite.bank import bank as bank_module
-from raf_lite.retrieval import CONTROLS, SETTINGS, STRATEGIES, RetrievalAugmentation, Setting, augmentation
-from raf_lite.retrieval import settings as settings_module
+from raf_lite.retrieval import CONTROLS, SETTINGS, STRATEGIES, RetrievalAugmentation, Setting
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
@@ -194,12 +190,6 @@ def test_a_setting_and_its_name_lead_to_each_other(bank):
         Setting("cosine")
     with pytest.raises(ValueError, match="^unknown strategy 'furthest'; choose one of nearest, random, "):
         Setting(strategy="furthest")
-
-
-@pytest.mark.parametrize("module", [augmentation, settings_module, bank_module])
-def test_the_examples_in_docstrings_run(module):
-    result = doctest.testmod(module)
-    assert result.failed == 0 < result.attempted
 
 
 def test_a_weighted_key_looks_past_what_differs_from_person_to_person(train):
