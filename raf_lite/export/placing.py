@@ -31,7 +31,8 @@ class PlacedGaussians:
 def _turn(quats: np.ndarray, rotation: np.ndarray) -> np.ndarray:
     """Rotations wxyz [N, 4] of any length, followed by `rotation`, as unit quaternions. Zero ones mean no rotation."""
     whole = np.where(np.linalg.norm(quats, axis=1, keepdims=True) > 0, quats, [1.0, 0, 0, 0])
-    turned = Rotation.from_matrix(rotation) * Rotation.from_quat(whole[:, [1, 2, 3, 0]])
+    # A copy, since SciPy 1.11 takes no matrix that is read-only.
+    turned = Rotation.from_matrix(np.array(rotation)) * Rotation.from_quat(whole[:, [1, 2, 3, 0]])
     return np.float32(turned.as_quat()[:, [3, 0, 1, 2]])
 
 
