@@ -39,7 +39,7 @@ split = capture.split()
 own = np.concatenate([capture.descriptors(s, "blendshapes") for s in split.train_sequences])
 settings = {name: RetrievalAugmentation.named(bank, name, p=0.2).fit(own) for name in ("paper", "paper-k16", "centred")}
 print("own descriptors:", own.shape, "bank:", bank.descriptors.shape)
-print("one neighbour, or one of:", [s.k for s in settings.values()])
+print("one neighbour, or one of:", [s.setting.k for s in settings.values()])
 
 # %%
 for name, setting in settings.items():
