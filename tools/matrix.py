@@ -33,7 +33,7 @@ VENVS = ROOT / ".venvs"
 # What tools/setup.sh, too, installs without the half gigabyte that they ask for: see pyproject.toml.
 WITHOUT_DEPENDENCIES = ("dreifus==0.1.28", "gsplat==1.5.3", "nersemble_benchmark==0.2.0")
 TESTS = ("test_environment", "test_doctor", "test_files", "test_video", "test_colours", "test_any_video", "test_captures",
-         "test_formats", "test_bank", "test_retrieval", "test_splatting", "test_avatar", "test_training", "test_export",
+         "test_formats", "test_bank", "test_retrieval", "test_splatting", "test_avatar", "test_export",
          "test_explorer", "test_viewing", "test_cli", "test_demo")
 LESSONS = ("00_start_here", "03_the_expression_bank")
 SHOWN = ("torch", "numpy", "numba", "faiss-cpu", "av", "mediapipe", "plotly", "ipywidgets", "jupyterlab")
