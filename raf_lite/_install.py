@@ -35,11 +35,15 @@ def how_to_install(*extras: str) -> str:
     return f"run `{Path(sys.executable).name} -m pip install {what}`"
 
 
-def check_installation() -> None:
-    """Raise ImportError, in one sentence, where the Python is too old or a package has a version that does not work with ours."""
+def check_python() -> None:
+    """Raise ImportError, in one sentence, where the Python is too old."""
     if sys.version_info[:2] < OLDEST_PYTHON:
         raise ImportError(f"raf_lite needs Python 3.11, 3.12 or 3.13, and {sys.executable} is "
                           f"{'.'.join(map(str, sys.version_info[:3]))}; use another one")
+
+
+def check_installation() -> None:
+    """Raise ImportError, in one sentence, where a package has a version that does not work with ours."""
     try:
         wrong = unmet("captures", "lessons", "encode", missing=False)
     except importlib.metadata.PackageNotFoundError:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from raf_lite._install import check_installation, how_to_install
+from raf_lite._install import check_installation, check_python, how_to_install
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; an error of ours is one line on stderr and exit status 2."""
     try:
+        check_python()  # before what an old one does not have
         from raf_lite.cli.commands import COMMANDS, parse
     except ModuleNotFoundError as error:  # a clone that was brought up to date and not installed again
         print(f"raf-lite: {error.name} is not installed; {how_to_install()}", file=sys.stderr)
+        return 2
+    except ImportError as error:
+        print(f"raf-lite: {error}", file=sys.stderr)
         return 2
     command = parse(sys.argv[1:] if argv is None else argv)
     try:
