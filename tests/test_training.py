@@ -282,9 +282,10 @@ def test_provenance_tells_augmentations_apart(tmp_path, capsys):
     assert "trained already" in capsys.readouterr().out
     trainer(Pushed(2.0)).train(resume=True)
     assert "trained already" not in capsys.readouterr().out
-    trainer(Pushed(2.0))._save_checkpoint()
+    with pytest.raises(ZeroDivisionError):
+        trainer(Pushed(2.0)).train(watch=lambda trainer, line: 1 / 0)
     for other in (Pushed(1.0), None):
-        with pytest.raises(ValueError, match="other settings"):
+        with pytest.raises(ValueError, match="another augmentation"):
             trainer(other).train(resume=True)
     trainer(Pushed(2.0)).train(resume=True)
 
@@ -331,14 +332,6 @@ def test_wrong_uses_are_named(tmp_path):
         Trainer(toy_set(), CONFIG, tmp_path, bank=toy_bank(), augmentation="paper", progress=False)
     with pytest.raises(ValueError, match="^unknown setting 'papr'; choose one of paper, paper-k16, "):
         Trainer(toy_set(), CONFIG.with_(retrieval="papr"), tmp_path, bank=toy_bank(), progress=False)
-    trainer = Trainer(toy_set(), CONFIG, tmp_path, progress=False)
-    trainer._save_checkpoint()
-    with pytest.raises(ValueError, match="other settings"):
-        Trainer(toy_set(), CONFIG.with_(seed=1), tmp_path, progress=False).train(resume=True)
-    path = tmp_path / "checkpoint.safetensors"
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(ValueError, match="damaged"):
-        Trainer(toy_set(), CONFIG, tmp_path, progress=False).train(resume=True)
 
 
 def test_presets_are_complete():

@@ -9,7 +9,7 @@ from raf_lite._install import check_installation, check_python, how_to_install
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; an error of ours is one line on stderr and exit status 2."""
+    """Run a command; an error of ours is one line on stderr and exit status 2, an interrupt one line and 130."""
     try:
         check_python()  # before what an old one does not have
         from raf_lite.cli.commands import COMMANDS, parse
@@ -24,6 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if command.func is not COMMANDS["doctor"]:  # which says more of it
             check_installation()
         return command()
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:
         print(f"raf-lite: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("raf-lite: interrupted", file=sys.stderr)
+        return 130

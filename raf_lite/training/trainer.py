@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import math
@@ -14,17 +15,17 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from scipy.spatial.transform import Rotation
 from tqdm.auto import tqdm
 
 import raf_lite
 from raf_lite._files import atomic_path
+from raf_lite._interrupts import held_back
 from raf_lite.avatar import GaussianAvatar
 from raf_lite.bank import ExpressionBank
 from raf_lite.captures import Camera
 from raf_lite.retrieval import Augmentation, RetrievalAugmentation
+from raf_lite.training.checkpoint import MEND, read_checkpoint, write_checkpoint
 from raf_lite.training.config import TrainConfig
 from raf_lite.training.losses import reconstruction_loss
 from raf_lite.training.training_set import TrainingSet
@@ -76,10 +77,14 @@ def _settings(config: TrainConfig, augmentation: Augmentation | None) -> dict:
 
 
 def _provenance(data: TrainingSet, config: TrainConfig, augmentation: Augmentation | None) -> dict:
-    """What decides the result: settings, version, and a checksum of training frames and bank."""
+    """What decides the result: settings, version, and a checksum of training frames, cameras and bank."""
     pictures = [np.frombuffer(data.fingerprint.encode(), np.uint8)] if data.fingerprint else [data.images, data.masks]
-    bank = [augmentation.bank.descriptors] if isinstance(augmentation, RetrievalAugmentation) else []
-    arrays = [*pictures, data.descriptors, data.head_poses, *bank]
+    cameras = repr([(c.serial, c.width, c.height, c.K.tolist(), c.world_to_camera.tolist()) for c in data.cameras])
+    rest = repr((cameras, data.names, data.neutral, data.front))
+    arrays = [*pictures, data.descriptors, data.head_poses, np.frombuffer(rest.encode(), np.uint8)]
+    if isinstance(augmentation, RetrievalAugmentation):
+        bank = augmentation.bank
+        arrays += [bank.descriptors, bank.donors, np.frombuffer(f"{bank.encoder} {bank.descriptor}".encode(), np.uint8)]
     checksum = functools.reduce(lambda crc, array: zlib.crc32(np.ascontiguousarray(array), crc), arrays, 0)
     return {**_settings(config, augmentation), "raf_lite": raf_lite.__version__, "training_frames": len(data.names),
             "checksum": checksum}
@@ -143,68 +148,106 @@ class Trainer:
                 {"params": network, "lr": c.lr_network}]
 
     def train(self, resume: bool = False, watch: Callable[[Trainer, dict], None] | None = None) -> GaussianAvatar:
-        """Run all steps and write the avatar. With resume=True go on from the last checkpoint, to the same result; an avatar that
-        the same settings and data have already given is read instead of trained again.
+        """Run all steps and write the avatar.
 
+        resume: go on from the folder's checkpoint, to the same result; an avatar that the same settings and data have already
+        given is read instead of trained again. A trainer that was interrupted goes on where it stopped either way.
         watch: called with this trainer and each line of the log (every 50 steps and at the end: step, seconds, psnr and the
         terms of the loss); it may look, and must not change anything.
 
-        Raises FloatingPointError naming step, frame and camera when the loss or a gradient is not finite; the last
-        checkpoint stays.
+        Ctrl-C, a notebook's interrupt and SIGTERM let the step end and write a checkpoint before they stop it.
+
+        Raises ValueError for a checkpoint of another run, and FloatingPointError naming step, frame and camera when the loss
+        or a gradient is not finite; the last checkpoint stays.
         """
-        if resume and (self.folder / CHECKPOINT).exists():
+        if self.step == 0 and resume and (self.folder / CHECKPOINT).exists():
             self._load_checkpoint()
-        elif resume and self._is_finished():
+        elif self.step == 0 and resume and self._is_finished():
             print(f"{self.folder / AVATAR} is trained already; delete it to train again")
             return self.avatar
-        else:
-            (self.folder / LOG).unlink(missing_ok=True)
+        with held_back() as stopped:
+            self._run(watch, stopped)
+            if self.step == self.config.steps:
+                self.avatar.save(self.folder / AVATAR)
+                (self.folder / CHECKPOINT).unlink(missing_ok=True)
+        return self.avatar
+
+    def _run(self, watch: Callable[[Trainer, dict], None] | None, stopped: Callable[[], bool]) -> None:
+        """The steps that are left, logged and checkpointed, until they are done or `stopped`."""
+        before = self._keep_log()
         clock = time.perf_counter()
-        # Two draws a step before anything else happens, so the order of frames is independent of what training does.
         kind = "baseline" if self.augmentation is None else self.config.retrieval or type(self.augmentation).__name__
         with tqdm(total=self.config.steps, initial=self.step, desc=kind,
                   disable=not self.progress) as bar, open(self.folder / LOG, "a", encoding="utf-8", newline="\n") as log:
             while self.step < self.config.steps:
-                row = int(torch.randint(len(self.descriptors), (1,), generator=self.generator))
-                cameras = torch.randperm(len(self.data.cameras), generator=self.generator)[:self.config.views]
-                descriptor = self.descriptors[row:row + 1]
-                if self.augmentation is not None:
-                    descriptor, _ = self.augmentation.augment(descriptor, self.augmentation_generator, index=torch.tensor([row]))
-                target = self.images[row, cameras].to(self.device).float() / 255
-                mask = self.masks[row, cameras].to(self.device).float() / 255
-                Ks = self.Ks[cameras]
-                if self.step < self.config.coarse_steps:
-                    target, mask, Ks = _halve(target, mask, Ks)
-                try:
-                    image, alpha, offsets = self.avatar.splat(
-                        descriptor[0].to(self.device), self.views[row, cameras].to(self.device), Ks, *mask.shape[:0:-1])
-                except ValueError as error:  # the rasteriser refuses Gaussians that are not finite
-                    raise self._broken(row, cameras) from error
-                c = self.config
-                terms = reconstruction_loss(image, alpha, offsets, target, mask, ssim_weight=c.ssim_weight,
-                                            mask_weight=c.mask_weight, offset_weight=c.offset_weight)
-                self.optimizer.zero_grad(set_to_none=True)
-                terms["total"].backward()
-                self._guard(terms["total"], row, cameras)
-                self.optimizer.step()
-                self.schedule.step()
-                self.step += 1
+                mse, terms = self._take_step()
                 bar.update()
-                if self.step % 50 == 0 or self.step == c.steps:
-                    mse = float((image.detach() - target).square().mean())
-                    psnr = -10 * math.log10(max(mse, 1e-12))
+                if self.step % 50 == 0 or self.step == self.config.steps:
+                    psnr = -10 * math.log10(max(float(mse), 1e-12))
                     bar.set_postfix(psnr=f"{psnr:.1f} dB")
-                    line = {"step": self.step, "seconds": round(time.perf_counter() - clock, 2), "psnr": round(psnr, 3)}
+                    line = {"step": self.step, "seconds": round(before + time.perf_counter() - clock, 2), "psnr": round(psnr, 3)}
                     line |= {k: round(float(v.detach()), 6) for k, v in terms.items()}
                     log.write(json.dumps(line) + "\n")
                     log.flush()
                     if watch is not None:
-                        watch(self, line)
-                if self.step % c.checkpoint_every == 0 and self.step < c.steps:
+                        self._show(watch, line)
+                if stopped() and self.step < self.config.steps:
                     self._save_checkpoint()
-        self.avatar.save(self.folder / AVATAR)
-        (self.folder / CHECKPOINT).unlink(missing_ok=True)
-        return self.avatar
+                    bar.write(f"stopped at step {self.step} of {self.config.steps}; training with the same settings and data "
+                              f"goes on from {self.folder / CHECKPOINT}")
+                    return
+                if self.step % self.config.checkpoint_every == 0 and self.step < self.config.steps:
+                    self._save_checkpoint()
+
+    def _show(self, watch: Callable[[Trainer, dict], None], line: dict) -> None:
+        """Let `watch` look; whatever it raises, the steps so far are kept."""
+        try:
+            watch(self, line)
+        except BaseException:
+            self._save_checkpoint()
+            raise
+
+    def _take_step(self) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """One optimiser step on one frame: the mean squared error of its pictures, and the terms of its loss."""
+        # Two draws a step before anything else happens, so the order of frames is independent of what training does.
+        row = int(torch.randint(len(self.descriptors), (1,), generator=self.generator))
+        cameras = torch.randperm(len(self.data.cameras), generator=self.generator)[:self.config.views]
+        descriptor = self.descriptors[row:row + 1]
+        if self.augmentation is not None:
+            descriptor, _ = self.augmentation.augment(descriptor, self.augmentation_generator, index=torch.tensor([row]))
+        target = self.images[row, cameras].to(self.device).float() / 255
+        mask = self.masks[row, cameras].to(self.device).float() / 255
+        Ks = self.Ks[cameras]
+        if self.step < self.config.coarse_steps:
+            target, mask, Ks = _halve(target, mask, Ks)
+        try:
+            image, alpha, offsets = self.avatar.splat(
+                descriptor[0].to(self.device), self.views[row, cameras].to(self.device), Ks, *mask.shape[:0:-1])
+        except ValueError as error:  # the rasteriser refuses Gaussians that are not finite
+            raise self._broken(row, cameras) from error
+        c = self.config
+        terms = reconstruction_loss(image, alpha, offsets, target, mask, ssim_weight=c.ssim_weight, mask_weight=c.mask_weight,
+                                    offset_weight=c.offset_weight)
+        self.optimizer.zero_grad(set_to_none=True)
+        terms["total"].backward()
+        self._guard(terms["total"], row, cameras)
+        self.optimizer.step()
+        self.schedule.step()
+        self.step += 1
+        return (image.detach() - target).square().mean(), terms
+
+    def _keep_log(self) -> float:
+        """Cut the log to the steps that are done, each once; the seconds that they took."""
+        path, kept = self.folder / LOG, []
+        if self.step > 0 and path.exists():
+            for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+                with contextlib.suppress(ValueError, KeyError, TypeError):  # a line that a kill cut short
+                    line = json.loads(text)
+                    if (kept[-1]["step"] if kept else 0) < line["step"] <= self.step and math.isfinite(line["seconds"]):
+                        kept.append(line)
+        with atomic_path(path) as tmp:
+            tmp.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8", newline="\n")
+        return kept[-1]["seconds"] if kept else 0.0
 
     def _is_finished(self) -> bool:
         """Whether the folder holds the avatar of this very run; if so it becomes `self.avatar`."""
@@ -234,33 +277,60 @@ class Trainer:
             tensors |= {f"adam.{i}.{k}": v for k, v in state.items()}
         tensors["generator"] = self.generator.get_state()
         tensors["augmentation_generator"] = self.augmentation_generator.get_state()
-        header = {"step": self.step, **_settings(self.config, self.augmentation), "schedule": self.schedule.state_dict(),
-                  "learning_rates": [group["lr"] for group in self.optimizer.param_groups]}
-        with atomic_path(self.folder / CHECKPOINT) as tmp:
-            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, tmp,
-                      metadata={"raf_lite": json.dumps(header)})
+        write_checkpoint(self.folder / CHECKPOINT, {"step": self.step, "provenance": dict(self.avatar.provenance)}, tensors)
 
     def _load_checkpoint(self) -> None:
+        """Become what the checkpoint holds, or raise ValueError and stay as it is."""
         path = self.folder / CHECKPOINT
-        try:
-            with safe_open(path, "pt") as f:
-                header = json.loads((f.metadata() or {})["raf_lite"])
-                # Copies: Windows neither replaces nor deletes a file that tensors still look into.
-                tensors = {name: f.get_tensor(name).clone() for name in f.keys()}
-        except (SafetensorError, KeyError, ValueError) as error:
-            raise ValueError(f"{path} is damaged ({type(error).__name__}); delete it and train from the start") from error
-        if {key: header[key] for key in ("config", "augmentation") if key in header} != _settings(self.config, self.augmentation):
-            raise ValueError(f"{path} belongs to a run with other settings; use its settings or another folder")
-        self.step = header["step"]
-        self.avatar.load_state_dict({k.removeprefix("avatar."): v for k, v in tensors.items() if k.startswith("avatar.")})
-        state: dict[int, dict] = {}
-        for name, value in tensors.items():
+        header, tensors = read_checkpoint(path)
+        self._check_provenance(path, header.get("provenance"))
+        step = header.get("step")
+        if type(step) is not int or not 0 < step <= self.config.steps:
+            raise ValueError(f"{path} is damaged (it says step {step!r} of {self.config.steps}); {MEND}")
+        adam: dict[int, dict] = {}
+        for name in tensors:
             if name.startswith("adam."):
-                _, index, key = name.split(".")
-                state.setdefault(int(index), {})[key] = value
-        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
-        for group, lr in zip(self.optimizer.param_groups, header["learning_rates"], strict=True):
-            group["lr"] = lr
-        self.schedule.load_state_dict(header["schedule"])
+                _, index, key = name.split(".", 2)
+                if not index.isdigit():
+                    raise ValueError(f"{path} is damaged (it holds '{name}'); {MEND}")
+                adam.setdefault(int(index), {})[key] = tensors[name]
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        state = {k.removeprefix("avatar."): v for k, v in tensors.items() if k.startswith("avatar.")}
+        shapes = {k: v.shape for k, v in self.avatar.state_dict().items()}
+        if {k: v.shape for k, v in state.items()} != shapes or set(adam) != set(range(len(parameters))) or any(
+                set(moments) != {"step", "exp_avg", "exp_avg_sq"} or moments["step"].numel() != 1
+                or not moments["exp_avg"].shape == moments["exp_avg_sq"].shape == p.shape
+                for moments, p in zip((adam[i] for i in sorted(adam)), parameters, strict=True)):
+            raise ValueError(f"{path} is damaged (its tensors are not those of this avatar); {MEND}")
+        try:
+            for name in ("generator", "augmentation_generator"):
+                torch.Generator().set_state(tensors[name])
+        except (KeyError, RuntimeError, TypeError) as error:
+            raise ValueError(f"{path} is damaged (its random state is none); {MEND}") from error
+        self.avatar.load_state_dict(state)
+        self.optimizer.load_state_dict({"state": adam, "param_groups": self.optimizer.state_dict()["param_groups"]})
         self.generator.set_state(tensors["generator"])
         self.augmentation_generator.set_state(tensors["augmentation_generator"])
+        self.step = step
+        for group in self.optimizer.param_groups:  # multiplied as often as the schedule did: a power is another last bit
+            for _ in range(step):
+                group["lr"] *= self.schedule.gamma
+        self.schedule.last_epoch = step
+
+    def _check_provenance(self, path: Path, theirs: object) -> None:
+        """ValueError that says in what a checkpoint's run differs from this one, unless in nothing."""
+        mine = json.loads(json.dumps(dict(self.avatar.provenance)))
+        if not isinstance(theirs, dict):
+            raise ValueError(f"{path} does not say what it was made from; {MEND}")
+        if theirs == mine:
+            return
+        other = sorted(name for name in {*theirs, *mine} if theirs.get(name) != mine.get(name))
+        mend = "use them, another folder, or delete it"
+        if "config" in other and isinstance(theirs.get("config"), dict):
+            fields = [name for name, value in mine["config"].items() if theirs["config"].get(name, value) != value]
+            raise ValueError(f"{path} belongs to a run with other settings ({', '.join(fields) or 'of another version'}); {mend}")
+        if "augmentation" in other:
+            raise ValueError(f"{path} belongs to a run with another augmentation; use it, another folder, or delete it")
+        if "raf_lite" in other:
+            raise ValueError(f"{path} was written by raf_lite {theirs.get('raf_lite')}; go on with that version, or delete it")
+        raise ValueError(f"{path} belongs to a run on other frames, masks, cameras or another bank; {mend}")

@@ -1,0 +1,40 @@
+"""A run that was stopped, in one file: JSON in the header of a safetensors file, and every tensor that changes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from raf_lite._files import atomic_path
+
+MEND = "delete it and train from the start"
+
+
+def write_checkpoint(path: Path, header: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write `header` (plain values) and `tensors`, atomically."""
+    with atomic_path(path) as tmp:
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, tmp,
+                  metadata={"raf_lite": json.dumps(dict(header))})
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Header and tensors of a checkpoint. Raises ValueError for a damaged one, and for numbers that are not finite."""
+    try:
+        with safe_open(path, "pt") as f:
+            header = json.loads((f.metadata() or {})["raf_lite"])
+            # Copies: Windows neither replaces nor deletes a file that tensors still look into.
+            tensors = {name: f.get_tensor(name).clone() for name in f.keys()}
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError, RuntimeError, MemoryError) as error:
+        raise ValueError(f"{path} is damaged ({type(error).__name__}); {MEND}") from error
+    if not isinstance(header, dict):
+        raise ValueError(f"{path} is damaged (its header is no table); {MEND}")
+    broken = next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), None)
+    if broken is not None:
+        raise ValueError(f"{path} is damaged ('{broken}' holds values that are not finite); {MEND}")
+    return header, tensors
