@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from raf_lite._lazy import attach
 from raf_lite.captures.cameras import Camera
 from raf_lite.captures.capture import Capture, Split, composite_white
 from raf_lite.captures.formats.gha import is_gha, parse_gha
@@ -18,8 +20,16 @@ from raf_lite.captures.nersemble import is_nersemble, open_nersemble
 from raf_lite.captures.scaling import block_mean, shrink_factor
 from raf_lite.captures.video import iter_video, read_video, write_video
 
-__all__ = ["FORMATS", "Camera", "Capture", "Split", "block_mean", "composite_white", "detect_format", "fit_head_poses",
-           "iter_video", "open_capture", "read_video", "shrink_factor", "triangulate", "write_video"]
+if TYPE_CHECKING:
+    from raf_lite.captures.check import camera_problem, check_capture, common_target, contact_sheet
+
+__all__ = ["FORMATS", "Camera", "Capture", "Split", "block_mean", "camera_problem", "check_capture", "common_target",
+           "composite_white", "contact_sheet", "detect_format", "fit_head_poses", "iter_video", "open_capture", "read_video",
+           "shrink_factor", "triangulate", "write_video"]
+
+# Asked for later: its tables need pandas.
+__getattr__, __dir__ = attach(__name__, {"camera_problem": "check", "check_capture": "check", "common_target": "check",
+                                         "contact_sheet": "check"})
 
 # name -> (is a folder in it, reader). The order of asking: a folder of images comes last, since most formats hold images.
 _FOLDERS = {"vhap": (is_vhap, parse_vhap), "insta": (is_insta, parse_insta), "gha": (is_gha, parse_gha),
