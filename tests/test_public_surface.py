@@ -1,4 +1,4 @@
-"""What `import raf_lite` and the faces of its rooms offer: light, the same for editors, and all that lessons and examples need."""
+"""What `import raf_lite` and its rooms' faces offer: light, the same for editors, and all that lessons and examples need."""
 
 import ast
 import doctest
@@ -12,8 +12,8 @@ from conftest import ROOT
 
 import raf_lite
 
-TEXTS = sorted(path.relative_to(ROOT).as_posix() for pattern in ("notebooks/sources/*.py", "examples/*.py", "examples/*.md", "*.md",
-                                                                 "docs/*.md") for path in ROOT.glob(pattern))
+PATTERNS = ("notebooks/sources/*.py", "examples/*.py", "examples/*.md", "*.md", "docs/*.md")
+TEXTS = sorted(path.relative_to(ROOT).as_posix() for pattern in PATTERNS for path in ROOT.glob(pattern))
 ROOMS = sorted(path.parent.name for path in (ROOT / "raf_lite").glob("*/__init__.py"))
 
 
@@ -77,8 +77,8 @@ def test_a_face_has_what_it_lists(room):
     assert not [name for name in listed if type(getattr(face, name)) is type(sys)]  # a module in the place of what it holds
 
 
-@pytest.mark.parametrize("room, heavy", [("captures", "pandas"), ("descriptors", "pandas"), ("bank", "torch"), ("training", "torch"),
-                                         ("viewing", "pandas"), ("widgets", "pandas"), ("rig", "numpy")])
+@pytest.mark.parametrize("room, heavy", [("captures", "pandas"), ("descriptors", "pandas"), ("bank", "torch"),
+                                         ("training", "torch"), ("viewing", "pandas"), ("widgets", "pandas"), ("rig", "numpy")])
 def test_a_face_is_light(room, heavy):
     done = run(f"import sys, raf_lite.{room}; print({heavy!r} in sys.modules)")
     assert done.stdout.strip() == "False", done.stdout + done.stderr
