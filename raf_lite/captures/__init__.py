@@ -40,7 +40,12 @@ _SIGNS = ("a NeRSemble participant has calibration/camera_params.json, VHAP and 
 
 
 def detect_format(path: str | os.PathLike) -> str:
-    """Which of FORMATS a capture is in. FileNotFoundError for a path that is not there, ValueError for one that is in none."""
+    """Which of FORMATS a capture is in. FileNotFoundError for a path that is not there, ValueError for one that is in none.
+
+    >>> from raf_lite.manifest import find_data
+    >>> detect_format(find_data() / "mini_nersemble" / "001")
+    'nersemble'
+    """
     path = Path(path)
     if path.is_file():
         if path.suffix.lower() in VIDEOS:
@@ -70,6 +75,13 @@ def open_capture(path: str | os.PathLike, *, format: str | None = None, downscal
 
     Raises FileNotFoundError (no such folder, missing files) or ValueError (unknown format; faulty calibration or codes: which
     file, which frame, which camera, which field; crop or downscale that leave no picture).
+
+    Conventions: docs/conventions.md#axes-and-cameras, docs/conventions.md#descriptors.
+
+    >>> from raf_lite.manifest import find_data
+    >>> capture = open_capture(find_data() / "mini_nersemble" / "001", downscale=2)
+    >>> capture.frames("FREE", capture.encoder_camera).shape
+    (105, 128, 128, 3)
     """
     path = Path(path)
     if downscale < 1:
