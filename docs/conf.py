@@ -104,11 +104,16 @@ def _mathml(self, node, displaystyle):
 
 
 def _plain_docstring(app, what, name, obj, options, lines):
-    """Our docstrings are plain text with `code` in it, where indented lines keep their places; escape the rest but examples."""
+    """Our docstrings are plain text with `code` in it, where indented lines keep their places; escape the rest but examples, and
+    link to sections of the page of conventions."""
+
+    def link(section):
+        return f"`{section[1].replace('-', ' ')} <conventions.html#{section[1]}>`__"
 
     def plain(paragraph):
         parts = re.split(r"(`[^`]+`)", paragraph)
         text = "".join(f"`{part}`" if k % 2 else re.sub(r"([\\*_|`])", r"\\\1", part) for k, part in enumerate(parts))
+        text = re.sub(r"docs/conventions\.md#([\w-]+)", link, text)
         return re.sub("^", "| ", text, flags=re.M) if re.search(r"\n +", text) else text
 
     paragraphs = re.split(r"\n\n+", "\n".join(lines).strip())

@@ -27,6 +27,13 @@ def setup(*, minutes_cpu: float, minutes_gpu: float | None = None, needs_gpu: bo
 
     Raises ImportError in a kernel that is too old or lacks what raf_lite needs, FileNotFoundError without the shipped data,
     ValueError where their list is damaged.
+
+    >>> session = setup(minutes_cpu=4)
+    Python ...
+    device: ...
+    mode: ...
+    >>> session
+    Session(device=..., fast=...)
     """
     _check_kernel()
     import torch

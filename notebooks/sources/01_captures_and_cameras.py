@@ -111,7 +111,7 @@ show_strip([dotted(capture.frames(sequence, serial)[frame], pixels) for serial, 
 # %%
 # NBVAL_CHECK_OUTPUT
 from dataclasses import replace
-from raf_lite.captures.check import camera_problem, common_target
+from raf_lite.captures import camera_problem, common_target
 opengl = np.diag([1.0, -1.0, -1.0, 1.0])
 readings = {"right": lambda m: m, "OpenGL axes": lambda m: opengl @ m, "inverted": np.linalg.inv,
             "inverted, OpenGL axes": lambda m: np.linalg.inv(m) @ opengl}
@@ -232,7 +232,7 @@ for name, chosen in (("all six", list(range(6))), ("widest pair", list(pairs[-1]
 
 # %%
 # NBVAL_CHECK_OUTPUT
-from raf_lite.avatar.hull import visual_hull
+from raf_lite.avatar import visual_hull
 split = capture.split()
 sequence0, frame0 = capture.neutral
 masks = np.stack([capture.masks(sequence0, serial)[frame0] for serial in split.train_cameras])

@@ -197,7 +197,7 @@ print(f"rows farther from our person's frames than these are from each other: {1
 
 # %%
 from raf_lite.viewing import show_strip
-from raf_lite.widgets.explorer import Search
+from raf_lite.widgets import Search
 pictured = bank.thumbnail_rows
 hole = int(pictured[away[pictured].argmax()])
 found = Search(bank, weights=truth, k=5).neighbours(hole)
@@ -219,7 +219,7 @@ show_strip([bank.thumbnail(hole)] + [bank.thumbnail(int(r)) for r in found.rows]
 # **Predict:** how many of twelve will you answer with the nearest? Guessing gives six.
 
 # %%
-from raf_lite.widgets.blinded import BlindTest, analyse, draw_trials, simulate
+from raf_lite.widgets import BlindTest, analyse, draw_trials, simulate
 trials = draw_trials(bank, 12, np.random.default_rng(0), centred=True)
 answers = "out/03_the_expression_bank/answers.csv"
 BlindTest(bank, trials, rater="me", path=answers)

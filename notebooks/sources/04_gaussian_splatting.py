@@ -160,7 +160,7 @@ print("autograd and differences agree to four digits:", torch.allclose(means.gra
 # that only painted its training pictures would not mind.
 
 # %%
-from raf_lite.avatar.hull import surface_points, visual_hull
+from raf_lite.avatar import surface_points, visual_hull
 from raf_lite.captures import open_capture
 from raf_lite.manifest import find_data
 capture = open_capture(find_data() / "mini_nersemble" / "001")

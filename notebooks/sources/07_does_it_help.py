@@ -27,7 +27,7 @@ session = raf_lite.setup(minutes_cpu=1)
 # %%
 # NBVAL_CHECK_OUTPUT
 from raf_lite.manifest import find_data
-from raf_lite.study.report import Study
+from raf_lite.study import Study
 lines = find_data().parent / "benchmarks" / "results" / "study"
 if not lines.is_dir():
     raise FileNotFoundError(f"the stored runs are not at {lines}; open this lesson in a clone of the repository, or run `raf-lite data fetch`")
@@ -38,7 +38,7 @@ print("people:", table["subject"].nunique(), "- chosen beforehand:", *study.choi
 
 # %%
 # NBVAL_CHECK_OUTPUT
-from raf_lite.study.tables import values_of
+from raf_lite.study import values_of
 cross = {"group": "cross", "measure": "mae", "region": "mouth+eyes"}
 without = values_of(table, "blendshapes", ("none", 0.0), **cross)
 paper = values_of(table, "blendshapes", ("paper-k16", 0.2), **cross)
@@ -72,7 +72,7 @@ def interval(new, old):  # one number a person each -> (mean change in percent, 
 
 # %%
 # NBVAL_CHECK_OUTPUT
-from raf_lite.study.statistics import holm, paired_effect
+from raf_lite.study import holm, paired_effect
 with raf_lite.exercise(1):
     expected = paired_effect(chosen.to_numpy(), without.to_numpy())
     assert np.allclose(interval(chosen, without), (expected.mean, expected.low, expected.high)), "the library finds another interval"
@@ -93,7 +93,7 @@ with raf_lite.exercise(1):
 
 # %%
 # NBVAL_CHECK_OUTPUT
-from raf_lite.study.drawing import shown
+from raf_lite.study import shown
 for name, values in (("paper-k16", paper), ("weighted", chosen)):
     print(f"{name:10} {shown(paired_effect(values.to_numpy(), without.to_numpy()))} people better")
 
@@ -107,8 +107,7 @@ for name, values in (("paper-k16", paper), ("weighted", chosen)):
 
 # %%
 from IPython.display import HTML, display
-from raf_lite.study.drawing import forest
-from raf_lite.study.tables import effects
+from raf_lite.study import effects, forest
 runs = [("paper", 0.2), ("paper-gaussian", 0.2), ("paper-k16", 0.2), ("paper-k16-gaussian", 0.2), ("centred", 0.2), ("centred-gaussian", 0.2),
         ("blended", 0.3), ("blended-gaussian", 0.3), ("weighted", 0.2), ("weighted-gaussian", 0.2), ("paper-random", 0.2)]
 label = {name: name.replace("-gaussian", ": its noise").replace("paper-random", "random row (negative control)") for name, _ in runs}

@@ -34,8 +34,7 @@ session = raf_lite.setup(minutes_cpu=2)
 # %%
 # NBVAL_CHECK_OUTPUT
 from pathlib import Path
-from raf_lite.descriptors import encode_video
-from raf_lite.descriptors.encode_video import report
+from raf_lite.descriptors import encode_video, report
 from raf_lite.manifest import find_data
 OUT, DATA = Path("out") / "09_your_own_capture", find_data() / "mini_nersemble"
 def film(who, sequence="FREE"):
@@ -386,7 +385,7 @@ print(f"the kernel answers {1 / np.median(took):.0f} pictures a second, in {1000
 
 # %%
 # NBVAL_CHECK_OUTPUT
-from raf_lite.captures.check import check_capture
+from raf_lite.captures import check_capture
 import json
 import shutil
 serial, number = capture.encoder_camera, 10
@@ -448,7 +447,7 @@ exact = camera.world_to_camera @ capture.head_poses("FREE")[:number]
 print("the good folder gives back the poses that it was written from:", np.allclose(good_poses, exact, atol=1e-4))
 
 # %%
-from raf_lite.captures.check import contact_sheet
+from raf_lite.captures import contact_sheet
 for kind in checks:
     contact_sheet(open_capture(OUT / kind), OUT / f"{kind}.png")
 show_strip([np.asarray(Image.open(OUT / f"{kind}.png")) for kind in checks], list(checks),

@@ -18,6 +18,14 @@ def frontal_camera(avatar: GaussianAvatar, size: int) -> Camera:
 
     It is the training camera that the descriptors come from, as it stood to the neutral head. An avatar that does not know it
     is seen along the z axis, y being up: so are the head spaces of FLAME, BFM and ICT.
+
+    Conventions: docs/conventions.md#axes-and-cameras.
+
+    >>> from raf_lite.manifest import find_data
+    >>> avatar = GaussianAvatar.load(find_data() / "checkpoints" / "001-centred.safetensors")
+    >>> camera = frontal_camera(avatar, 64)
+    >>> camera.width, camera.height
+    (64, 64)
     """
     front = avatar.front
     if front is None:
@@ -32,7 +40,17 @@ def frontal_camera(avatar: GaussianAvatar, size: int) -> Camera:
 
 def turned(avatar: GaussianAvatar, camera: Camera, rotations: np.ndarray) -> np.ndarray:
     """Head poses [T, 4, 4] that turn the avatar about its middle as a driver turns: rotations [T, 3, 3] away from facing the
-    camera, in OpenCV's axes."""
+    camera, in OpenCV's axes.
+
+    Conventions: docs/conventions.md#axes-and-cameras, docs/conventions.md#head-pose.
+
+    >>> from raf_lite.manifest import find_data
+    >>> avatar = GaussianAvatar.load(find_data() / "checkpoints" / "001-centred.safetensors")
+    >>> quarter = np.array([[[0.0, 0, 1], [0, 1, 0], [-1, 0, 0]]])
+    >>> poses = turned(avatar, frontal_camera(avatar, 64), quarter)
+    >>> bool(np.allclose(poses[0, :3, :3] @ avatar.similarity.centre + poses[0, :3, 3], avatar.similarity.centre))
+    True
+    """
     c, view = avatar.similarity.centre, camera.world_to_camera[:3, :3]
     poses = np.tile(np.eye(4), (len(rotations), 1, 1))
     poses[:, :3, :3] = view.T @ rotations @ view
@@ -41,7 +59,15 @@ def turned(avatar: GaussianAvatar, camera: Camera, rotations: np.ndarray) -> np.
 
 
 def resting_descriptor(avatar: GaussianAvatar) -> np.ndarray:
-    """What shows the avatar at rest, float32 [D]: its neutral descriptor; the mean of its training frames where it knows none."""
+    """What shows the avatar at rest, float32 [D]: its neutral descriptor; the mean of its training frames where it knows none.
+
+    Conventions: docs/conventions.md#descriptors.
+
+    >>> from raf_lite.manifest import find_data
+    >>> avatar = GaussianAvatar.load(find_data() / "checkpoints" / "001-centred.safetensors")
+    >>> resting_descriptor(avatar).shape
+    (52,)
+    """
     return avatar.descriptor_mean.cpu().numpy() if avatar.neutral_descriptor is None else avatar.neutral_descriptor
 
 
@@ -54,6 +80,16 @@ def driving_descriptors(avatar: GaussianAvatar, descriptors: np.ndarray, relativ
 
     Raises ValueError for another dimension, no face at all, no face in the neutral frame, and an avatar that does not know its
     neutral.
+
+    Conventions: docs/conventions.md#descriptors.
+
+    >>> from raf_lite import open_capture
+    >>> from raf_lite.manifest import find_data
+    >>> avatar = GaussianAvatar.load(find_data() / "checkpoints" / "001-centred.safetensors")
+    >>> driver = open_capture(find_data() / "mini_nersemble" / "101").descriptors("FREE", "blendshapes")
+    >>> given = driving_descriptors(avatar, driver, relative="mean")
+    >>> bool(np.allclose(given.mean(0), avatar.descriptor_mean, atol=1e-3))
+    True
     """
     descriptors = avatar.check_descriptors(descriptors, gaps=True)
     own = avatar.descriptor_mean.cpu().numpy()

@@ -21,6 +21,10 @@ class LearnedBasis(nn.Module):
     """A small MLP turns the descriptor into K coefficients of learned per-Gaussian offsets (the idea of RGBAvatar).
 
     At run time an expression is a linear blend of K offsets: fast on a CPU, and it can be played in a browser.
+
+    >>> field = LearnedBasis(descriptor_dim=52, gaussians=100)
+    >>> field(torch.zeros(2, 52), torch.zeros(100, 3)).shape
+    torch.Size([2, 100, 13])
     """
 
     def __init__(self, descriptor_dim: int, gaussians: int, bases: int = 24, hidden: int = 128):
@@ -37,7 +41,12 @@ class LearnedBasis(nn.Module):
 
 
 class FieldMLP(nn.Module):
-    """An MLP of canonical position and descriptor: the family of fields that RAF was proposed for (Gaussian Head Avatar)."""
+    """An MLP of canonical position and descriptor: the family of fields that RAF was proposed for (Gaussian Head Avatar).
+
+    >>> field = FieldMLP(descriptor_dim=52, gaussians=100)
+    >>> field(torch.zeros(2, 52), torch.zeros(100, 3)).shape
+    torch.Size([2, 100, 13])
+    """
 
     def __init__(self, descriptor_dim: int, gaussians: int, hidden: int = 64, frequencies: int = 4):
         super().__init__()

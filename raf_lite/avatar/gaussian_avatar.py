@@ -50,6 +50,15 @@ class GaussianAvatar(nn.Module):
     provenance: what it was made from and how, as JSON (a trained one: config, raf_lite, training_frames, checksum).
 
     Raises ValueError for a neutral descriptor of another shape or with NaN.
+
+    Conventions: docs/conventions.md#units, docs/conventions.md#gaussians, docs/conventions.md#descriptors.
+
+    >>> from raf_lite.manifest import find_data
+    >>> avatar = GaussianAvatar.load(find_data() / "checkpoints" / "001-centred.safetensors")
+    >>> len(avatar.means), avatar.descriptor, avatar.descriptor_mean.shape
+    (5000, 'blendshapes', torch.Size([52]))
+    >>> avatar.gaussians(avatar.descriptor_mean[None])[0]["means"].shape
+    torch.Size([1, 5000, 3])
     """
 
     def __init__(self, means: Tensor, colors: Tensor, spacing: float, similarity: Similarity, *, descriptor: str,
@@ -143,6 +152,14 @@ class GaussianAvatar(nn.Module):
         """Pictures for T moments from C cameras of one size: float32 [T, C, H, W, 3] in [0, 1].
 
         descriptors: [T, D]. head_poses: [T, 4, 4] head to world. Raises ValueError on a wrong dimension or NaN.
+
+        Conventions: docs/conventions.md#pictures-colours-and-masks.
+
+        >>> from raf_lite.manifest import find_data
+        >>> avatar = GaussianAvatar.load(find_data() / "checkpoints" / "001-centred.safetensors")
+        >>> from raf_lite.avatar import frontal_camera, resting_descriptor
+        >>> avatar.render(resting_descriptor(avatar)[None], np.eye(4)[None], [frontal_camera(avatar, 64)]).shape
+        (1, 1, 64, 64, 3)
         """
         descriptors = self.check_descriptors(descriptors)
         device = self.means.device

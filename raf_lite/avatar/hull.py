@@ -12,7 +12,13 @@ from raf_lite.captures.cameras import nearest_to_axes, project
 
 @dataclass(frozen=True)
 class Similarity:
-    """The move and scale that bring a capture's head to centre 0 and radius 1: x_normal = (x - centre) / radius."""
+    """The move and scale that bring a capture's head to centre 0 and radius 1: x_normal = (x - centre) / radius.
+
+    Conventions: docs/conventions.md#units.
+
+    >>> Similarity(centre=np.array([0.0, 0.0, 5.0]), radius=2.0).viewmat(np.eye(4), np.eye(4))[:3, 3]
+    array([0. , 0. , 2.5])
+    """
 
     centre: np.ndarray  # [3] in the capture's units, head space
     radius: float
@@ -36,6 +42,18 @@ def visual_hull(masks: np.ndarray, cameras: list[Camera], head_pose: np.ndarray,
 
     Raises ValueError when no point is inside all masks (cameras and masks do not belong together), and for one camera or parallel
     ones.
+
+    Conventions: docs/conventions.md#axes-and-cameras, docs/conventions.md#pictures-colours-and-masks.
+
+    >>> from raf_lite import open_capture
+    >>> from raf_lite.manifest import find_data
+    >>> capture = open_capture(find_data() / "mini_nersemble" / "001", downscale=8)
+    >>> sequence, frame = capture.neutral
+    >>> cameras = list(capture.cameras.values())
+    >>> masks = np.stack([capture.masks(sequence, camera.serial, [frame])[0] for camera in cameras])
+    >>> hull = visual_hull(masks, cameras, capture.head_poses(sequence)[frame], resolution=32)
+    >>> np.ptp(hull, axis=0).round()
+    array([22., 35., 34.])
     """
     head_from_world = np.linalg.inv(head_pose)
     centres = np.array([head_from_world[:3, :3] @ c.center + head_from_world[:3, 3] for c in cameras])
@@ -72,6 +90,20 @@ def surface_points(points: np.ndarray, images: np.ndarray, cameras: list[Camera]
 
     points: [M, 3] from `visual_hull`. images: float [C, H, W, 3]. Returns [count, 3] head space and [count, 3] colours.
     Points are drawn with replacement where the hull's surface has fewer, then jittered within a grid cell.
+
+    Conventions: docs/conventions.md#axes-and-cameras, docs/conventions.md#pictures-colours-and-masks.
+
+    >>> from raf_lite import open_capture
+    >>> from raf_lite.manifest import find_data
+    >>> capture = open_capture(find_data() / "mini_nersemble" / "001", downscale=8)
+    >>> sequence, frame = capture.neutral
+    >>> cameras = list(capture.cameras.values())
+    >>> masks = np.stack([capture.masks(sequence, camera.serial, [frame])[0] for camera in cameras])
+    >>> images = np.stack([capture.images(sequence, camera.serial, [frame])[0] for camera in cameras])
+    >>> pose, rng = capture.head_poses(sequence)[frame], np.random.default_rng(0)
+    >>> points, colours = surface_points(visual_hull(masks, cameras, pose, resolution=32), images, cameras, pose, 500, rng)
+    >>> points.shape, colours.shape
+    ((500, 3), (500, 3))
     """
     spacing = np.median(np.diff(np.unique(points[:, 0])))
     visible, colour, weight = np.zeros(len(points), bool), np.zeros((len(points), 3)), np.zeros(len(points))

@@ -41,6 +41,12 @@ class ExpressionBank:
     encoder : str, what made the descriptors ("unknown" is compatible with all)
     descriptor : str, the name of the descriptor column
     index : faiss.Index over `descriptors`; its search-time settings (`nprobe`, `efSearch`) may be changed, its rows may not
+
+    Conventions: docs/conventions.md#descriptors.
+
+    >>> from raf_lite.manifest import find_data
+    >>> ExpressionBank.load(find_data() / "bank")
+    ExpressionBank(18480 rows of 'blendshapes' [52] from 220 donors, encoder 'mediapipe-face_landmarker-float16-1', index 'Flat')
     """
 
     def __init__(self, descriptors, donors, *, encoder: str, descriptor: str, factory: str = "Flat",
@@ -77,6 +83,10 @@ class ExpressionBank:
         exactness for speed in banks of millions. neutral, head_pose: see the class. thumbnails: `{row: WebP bytes}`.
 
         Raises ValueError for NaN (naming the row), an empty bank, arrays of differing lengths, or an unusable index string.
+
+        >>> rng = np.random.default_rng(0)
+        >>> ExpressionBank.from_arrays(rng.normal(size=(300, 52)), np.repeat(np.arange(10), 30), encoder="mine")
+        ExpressionBank(300 rows of 'descriptors' [52] from 10 donors, encoder 'mine', index 'Flat')
         """
         return cls(descriptors, donors, encoder=encoder, descriptor=descriptor, factory=index, neutral=neutral,
                    head_pose=head_pose, thumbnails=thumbnails)
@@ -117,6 +127,11 @@ class ExpressionBank:
 
         An index that was trained (IVF, PQ) keeps the training of the first rows, as FAISS does. Raises ValueError as
         `from_arrays` does, also when only one side has head poses; the bank is then unchanged.
+
+        >>> bank = ExpressionBank.from_arrays([[0.0, 1.0], [4.0, 4.0]], donors=["ann", "bo"])
+        >>> bank.add([[2.0, 2.0]], donors=["cy"])
+        >>> len(bank), bank.search([[2.0, 2.5]], k=1).rows.tolist()
+        (3, [[2]])
         """
         new = self.check_descriptors(descriptors, encoder=encoder, what="added descriptors")
         donors, neutral = donor_array(donors, len(new)), neutral_array(neutral, len(new))

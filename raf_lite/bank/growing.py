@@ -33,6 +33,12 @@ def add_donor(
 
     Raises ValueError: other columns, another encoder, an id of another kind than the bank's, poses given to a bank without (or
     the reverse), and in-place growth of a bank with ground truth, which new frames don't have.
+
+    >>> rng = np.random.default_rng(0)
+    >>> add_donor("grown", {"expression": rng.normal(size=(20, 52))}, encoder="mine", donor="ann")
+    ('ann', 20, 0)
+    >>> add_donor("grown", {"expression": rng.normal(size=(20, 52))}, encoder="mine", donor="bo")
+    ('bo', 20, 0)
     """
     folder, out = Path(folder), Path(out or folder)
     new = {name: descriptor_array(array, f"column '{name}'") for name, array in columns.items()}

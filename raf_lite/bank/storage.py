@@ -54,6 +54,10 @@ def write_bank(
 
     Raises ValueError for arrays that don't fit together, and OSError when the disk does not take them; what stood in the
     folder before is then untouched.
+
+    >>> folder = write_bank("mine", columns={"expression": np.eye(3, 8)}, donors=["ann", "bo", "cy"], encoder="mine")
+    >>> sorted(path.name for path in folder.iterdir())
+    ['bank.json', 'descriptors.npz']
     """
     folder = Path(folder)
     if not columns:
@@ -172,7 +176,12 @@ def read_bank(folder: str | os.PathLike, descriptor: str | None = None) -> dict:
 
 
 def load_truth(folder: str | os.PathLike) -> dict[str, np.ndarray]:
-    """What the bank's frames really show (a renderer's weights, `[N, ...]` by name): to grade retrieval, not to train."""
+    """What the bank's frames really show (a renderer's weights, `[N, ...]` by name): to grade retrieval, not to train.
+
+    >>> from raf_lite.manifest import find_data
+    >>> {name: values.shape for name, values in load_truth(find_data() / "bank").items()}
+    {'weights': (18480, 57), 'archetype': (18480,), 'head_rotation': (18480, 3)}
+    """
     folder = Path(folder)
     manifest = read_manifest(folder)
     if "truth.npz" not in manifest["files"]:
@@ -184,7 +193,11 @@ def encode_thumbnail(
     image: np.ndarray,  # [h, w, 3]
     quality: int = 60,
 ) -> bytes:
-    """WebP bytes of a uint8 RGB image. quality: WebP's own scale, 0 to 100."""
+    """WebP bytes of a uint8 RGB image. quality: WebP's own scale, 0 to 100.
+
+    >>> decode_thumbnail(encode_thumbnail(np.full((8, 8, 3), 200, np.uint8))).shape
+    (8, 8, 3)
+    """
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"a thumbnail must be uint8 [h, w, 3], not {image.dtype} {list(image.shape)}; convert the image first")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from raf_lite._lazy import attach
 from raf_lite.captures.cameras import Camera
 from raf_lite.captures.capture import Capture, Split, composite_white
 from raf_lite.captures.formats.gha import is_gha, parse_gha
@@ -18,8 +20,16 @@ from raf_lite.captures.nersemble import is_nersemble, open_nersemble
 from raf_lite.captures.scaling import block_mean, shrink_factor
 from raf_lite.captures.video import iter_video, read_video, write_video
 
-__all__ = ["FORMATS", "Camera", "Capture", "Split", "block_mean", "composite_white", "detect_format", "fit_head_poses",
-           "iter_video", "open_capture", "read_video", "shrink_factor", "triangulate", "write_video"]
+if TYPE_CHECKING:
+    from raf_lite.captures.check import camera_problem, check_capture, common_target, contact_sheet
+
+__all__ = ["FORMATS", "Camera", "Capture", "Split", "block_mean", "camera_problem", "check_capture", "common_target",
+           "composite_white", "contact_sheet", "detect_format", "fit_head_poses", "iter_video", "open_capture", "read_video",
+           "shrink_factor", "triangulate", "write_video"]
+
+# Asked for later: its tables need pandas.
+__getattr__, __dir__ = attach(__name__, {"camera_problem": "check", "check_capture": "check", "common_target": "check",
+                                         "contact_sheet": "check"})
 
 # name -> (is a folder in it, reader). The order of asking: a folder of images comes last, since most formats hold images.
 _FOLDERS = {"vhap": (is_vhap, parse_vhap), "insta": (is_insta, parse_insta), "gha": (is_gha, parse_gha),
@@ -30,7 +40,12 @@ _SIGNS = ("a NeRSemble participant has calibration/camera_params.json, VHAP and 
 
 
 def detect_format(path: str | os.PathLike) -> str:
-    """Which of FORMATS a capture is in. FileNotFoundError for a path that is not there, ValueError for one that is in none."""
+    """Which of FORMATS a capture is in. FileNotFoundError for a path that is not there, ValueError for one that is in none.
+
+    >>> from raf_lite.manifest import find_data
+    >>> detect_format(find_data() / "mini_nersemble" / "001")
+    'nersemble'
+    """
     path = Path(path)
     if path.is_file():
         if path.suffix.lower() in VIDEOS:
@@ -60,6 +75,13 @@ def open_capture(path: str | os.PathLike, *, format: str | None = None, downscal
 
     Raises FileNotFoundError (no such folder, missing files) or ValueError (unknown format; faulty calibration or codes: which
     file, which frame, which camera, which field; crop or downscale that leave no picture).
+
+    Conventions: docs/conventions.md#axes-and-cameras, docs/conventions.md#descriptors.
+
+    >>> from raf_lite.manifest import find_data
+    >>> capture = open_capture(find_data() / "mini_nersemble" / "001", downscale=2)
+    >>> capture.frames("FREE", capture.encoder_camera).shape
+    (105, 128, 128, 3)
     """
     path = Path(path)
     if downscale < 1:

@@ -24,6 +24,14 @@ class Camera:
     width, height: image size in pixels. A point on the centre of the top left pixel projects to (0.5, 0.5).
 
     Raises ValueError that names the camera and the field: wrong shape, not finite, no rotation, wrong intrinsics or size.
+
+    Conventions: docs/conventions.md#axes-and-cameras.
+
+    >>> K = np.array([[100.0, 0, 32], [0, 100, 24], [0, 0, 1]])
+    >>> camera = Camera("front", np.eye(4), K, width=64, height=48)
+    >>> pixels, depth = camera.project(np.array([0.1, 0.1, 2.0]))
+    >>> pixels.tolist(), float(depth)
+    ([37.0, 29.0], 2.0)
     """
 
     serial: str

@@ -20,7 +20,14 @@ _ROTATION_TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Split:
-    """What an avatar may be trained on, and what it is then tested on. A name is never on both sides."""
+    """What an avatar may be trained on, and what it is then tested on. A name is never on both sides.
+
+    >>> from raf_lite import open_capture
+    >>> from raf_lite.manifest import find_data
+    >>> split = open_capture(find_data() / "mini_nersemble" / "001").split()
+    >>> split.holdout_sequences[0], split.holdout_cameras
+    ('FREE', ('222200046', '222200039'))
+    """
 
     name: str
     train_sequences: tuple[str, ...]
@@ -45,7 +52,13 @@ class SplitRule:
 
 
 def composite_white(frames: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Frames uint8 [..., H, W, 3] laid over white by masks in [0, 1] [..., H, W]: uint8."""
+    """Frames uint8 [..., H, W, 3] laid over white by masks in [0, 1] [..., H, W]: uint8.
+
+    Conventions: docs/conventions.md#pictures-colours-and-masks.
+
+    >>> composite_white(np.zeros((1, 2, 3), np.uint8), np.array([[1.0, 0.5]]))[0].tolist()
+    [[0, 0, 0], [128, 128, 128]]
+    """
     alpha = masks[..., None]
     return (frames * alpha + 255 * (1 - alpha) + 0.5).astype(np.uint8)
 
@@ -66,6 +79,18 @@ class Capture:
     serial whose frames the stored descriptors come from. head_pose_source: who made the head poses (for example "rig"), or
     None. neutral: (sequence, frame) of a frame without expression, or None.
     Lengths are in the calibration's own unit (`rig` writes centimetres, NeRSemble metres).
+
+    Conventions: docs/conventions.md#units, docs/conventions.md#head-pose.
+
+    >>> from raf_lite import open_capture
+    >>> from raf_lite.manifest import find_data
+    >>> capture = open_capture(find_data() / "mini_nersemble" / "001")
+    >>> capture.subject, len(capture.cameras), capture.neutral
+    ('001', 6, ('EXP-1-head', 0))
+    >>> capture.frames("FREE", capture.encoder_camera).shape
+    (105, 256, 256, 3)
+    >>> capture.descriptors("FREE", "blendshapes").shape, capture.head_poses("FREE").shape
+    ((105, 52), (105, 4, 4))
     """
 
     subject: str

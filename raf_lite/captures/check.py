@@ -61,7 +61,16 @@ def report(capture: Capture, found: Check) -> str:
 
 
 def common_target(cameras: list[Camera]) -> np.ndarray | None:
-    """The point nearest to all optical axes, [3], by least squares; None for one camera or parallel axes."""
+    """The point nearest to all optical axes, [3], by least squares; None for one camera or parallel axes.
+
+    Conventions: docs/conventions.md#axes-and-cameras.
+
+    >>> from raf_lite import open_capture
+    >>> from raf_lite.manifest import find_data
+    >>> cameras = open_capture(find_data() / "mini_nersemble" / "001").cameras
+    >>> common_target(list(cameras.values())).round(1)
+    array([0. , 0.5, 2. ])
+    """
     return nearest_to_axes([c.center for c in cameras], [c.world_to_camera[2, :3] for c in cameras])
 
 
@@ -88,6 +97,17 @@ def camera_problem(cameras: list[Camera]) -> str | None:
 
     A small miss is no fault by itself (cameras are aimed by hand), but it is one where another reading of the same numbers makes
     the axes meet far better, or meet near the origin instead of far from it. One camera alone can't be judged.
+
+    Conventions: docs/conventions.md#axes-and-cameras.
+
+    >>> from raf_lite import open_capture
+    >>> from raf_lite.manifest import find_data
+    >>> cameras = list(open_capture(find_data() / "mini_nersemble" / "001").cameras.values())
+    >>> camera_problem(cameras) is None
+    True
+    >>> inverted = [replace(camera, world_to_camera=np.linalg.inv(camera.world_to_camera)) for camera in cameras]
+    >>> camera_problem(inverted).split("; ")[1]
+    "the file seems to hold camera-to-world matrices: convert them to OpenCV's world-to-camera"
     """
     misses = _misses(cameras)
     if misses is None:
@@ -141,7 +161,14 @@ def pose_problem(capture: Capture, sequence: str) -> str | None:
 
 
 def check_capture(capture: Capture) -> Check:
-    """Look at every sequence without decoding it; where landmarks can be tested, one mask a sequence is decoded."""
+    """Look at every sequence without decoding it; where landmarks can be tested, one mask a sequence is decoded.
+
+    >>> from raf_lite import open_capture
+    >>> from raf_lite.manifest import find_data
+    >>> found = check_capture(open_capture(find_data() / "mini_nersemble" / "001"))
+    >>> found.problems, found.reprojection["FREE"]
+    ([], 1.0)
+    """
     split = capture.split()
     rows, problems, reprojection = [], [], {}
     trouble = camera_problem(list(capture.cameras.values()))
@@ -180,6 +207,12 @@ def contact_sheet(capture: Capture, path: str | Path, *, height: int = 200, most
     """A picture for every camera of the first sequence: its first frame, with axes at the head (or at what all cameras look at).
 
     Red x, green y and blue z lines bear their letters.
+
+    >>> from raf_lite import open_capture
+    >>> from raf_lite.manifest import find_data
+    >>> sheet = contact_sheet(open_capture(find_data() / "mini_nersemble" / "001"), "sheet.png", height=100)
+    >>> Image.open(sheet).height
+    100
     """
     sequence = capture.first_filmed
     poses = capture.head_poses(sequence)

@@ -30,6 +30,15 @@ def triangulate(
     then refined with Geman-McClure weights. To outvote a wrong view takes at least three right ones.
 
     A landmark seen by fewer than two cameras comes out NaN. Raises ValueError if the shapes do not agree.
+
+    Conventions: docs/conventions.md#axes-and-cameras.
+
+    >>> K, aside = np.array([[100.0, 0, 32], [0, 100, 24], [0, 0, 1]]), np.eye(4)
+    >>> aside[0, 3] = 0.5
+    >>> cameras = [Camera("left", np.eye(4), K, 64, 48), Camera("right", aside, K, 64, 48)]
+    >>> seen = np.stack([camera.project(np.array([[0.2, 0.1, 2.0]]))[0] for camera in cameras])
+    >>> triangulate(seen[None], cameras).round(3)
+    array([[[0.2, 0.1, 2. ]]])
     """
     points_2d = np.asarray(points_2d, np.float64)
     if points_2d.ndim != 4 or points_2d.shape[1] != len(cameras) or points_2d.shape[3] != 2:
@@ -58,6 +67,12 @@ def fit_head_poses(
 
     A frame without three finite landmarks off a line comes out NaN. Raises ValueError if shapes do not agree, or the neutral
     landmarks are fewer than three or lie on a line, which leaves the rotation open.
+
+    Conventions: docs/conventions.md#head-pose.
+
+    >>> neutral = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
+    >>> fit_head_poses(neutral[None] + [1.0, 2.0, 5.0], neutral)[0, :3, 3].round(3)
+    array([1., 2., 5.])
     """
     points, neutral = np.asarray(points, np.float64), np.asarray(neutral, np.float64)
     if points.ndim != 3 or neutral.shape != points.shape[1:] or neutral.shape[1] != 3:

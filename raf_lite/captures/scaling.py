@@ -8,12 +8,21 @@ from raf_lite.captures.cameras import Camera
 
 
 def shrink_factor(camera: Camera, size: int) -> int:
-    """Whole factor by which a camera's pictures shrink so that their longest side is at least `size` pixels; never below 1."""
+    """Whole factor by which a camera's pictures shrink so that their longest side is at least `size` pixels; never below 1.
+
+    >>> shrink_factor(Camera("front", np.eye(4), np.diag([500.0, 500, 1]), width=1604, height=2200), size=512)
+    4
+    """
     return max(1, max(camera.width, camera.height) // size)
 
 
 def block_mean(frames: np.ndarray, factor: int) -> np.ndarray:
-    """Mean of each factor x factor block of [T, H, W] or [T, H, W, 3], in floating point; rows and columns left over are cut."""
+    """Mean of each factor x factor block of [T, H, W] or [T, H, W, 3], in floating point; rows and columns left over are cut.
+
+    >>> block_mean(np.arange(16).reshape(1, 4, 4), 2)
+    array([[[ 2.5,  4.5],
+            [10.5, 12.5]]])
+    """
     t, height, width = frames.shape[:3]
     height, width = height // factor, width // factor
     blocks = np.asarray(frames)[:, :height * factor, :width * factor]

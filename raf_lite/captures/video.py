@@ -43,6 +43,12 @@ def write_video(path: str | os.PathLike, frames: Iterable[np.ndarray], fps: floa
     Colours are stored as BT.601 limited range and tagged so: players that obey tags and decoders that assume the default
     (OpenCV, hence `nersemble_data`) then show the same picture. One encoder thread, since x264's output varies with them.
     Raises ValueError that names the file and frame: no frames, wrong shape or dtype, odd size, size that changes.
+
+    Conventions: docs/conventions.md#pictures-colours-and-masks.
+
+    >>> write_video("grey.mp4", np.full((3, 48, 64, 3), 128, np.uint8), fps=25)
+    >>> read_video("grey.mp4").shape
+    (3, 48, 64, 3)
     """
     path, reformatter = Path(path), av.video.reformatter
     channels = "[H, W]" if gray else "[H, W, 3]"
@@ -140,6 +146,13 @@ def iter_video(path: str | os.PathLike, *, crop: tuple[int, int, int, int] | Non
 
     Raises FileNotFoundError (no such file) or ValueError (not a video, crop outside; truncated or damaged: once the frames before
     the damage are out).
+
+    Conventions: docs/conventions.md#pictures-colours-and-masks.
+
+    >>> from raf_lite.manifest import find_data
+    >>> video = find_data() / "mini_nersemble" / "101" / "sequences" / "FREE" / "images" / "cam_222200037.mp4"
+    >>> [frame.shape for frame in iter_video(video, downscale=2)][:2]
+    [(128, 128, 3), (128, 128, 3)]
     """
     path = Path(path)
     with _open_video(path) as (container, stream):
@@ -181,6 +194,11 @@ def read_video(path: str | os.PathLike, *, crop: tuple[int, int, int, int] | Non
 
     Arguments and errors as `iter_video`. Frames are cropped and reduced as they are decoded, so that memory holds the result and
     one full frame.
+
+    >>> from raf_lite.manifest import find_data
+    >>> video = find_data() / "mini_nersemble" / "101" / "sequences" / "FREE" / "images" / "cam_222200037.mp4"
+    >>> read_video(video, crop=(0, 0, 64, 32)).shape
+    (105, 32, 64, 3)
     """
     frames = iter_video(path, crop=crop, downscale=downscale, gray=gray, turns=turns)
     first = next(frames)

@@ -121,6 +121,17 @@ def encode_video(video: str | os.PathLike, out: str | os.PathLike | None = None,
     average over time; 0 for none. A run that was stopped goes on where it was.
 
     Raises FileNotFoundError, or ValueError: a damaged video, no face in any frame, or no person of that number.
+
+    Conventions: docs/conventions.md#descriptors.
+
+    >>> from raf_lite import open_capture
+    >>> from raf_lite.manifest import find_data
+    >>> capture = open_capture(find_data() / "mini_nersemble" / "001")
+    >>> from raf_lite.captures import write_video
+    >>> write_video("me.mp4", capture.frames("FREE", capture.encoder_camera)[:3], fps=24)
+    >>> encoding = encode_video("me.mp4", progress=False)
+    >>> encoding.blendshapes.shape, len(encoding.missing)
+    ((3, 52), 0)
     """
     from tqdm.auto import tqdm
 

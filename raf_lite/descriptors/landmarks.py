@@ -28,6 +28,12 @@ def align_landmarks(landmarks: np.ndarray, template: np.ndarray | None = None) -
     the least-squares sense (Umeyama, "Least-squares estimation of transformation parameters between two point patterns",
     PAMI 1991). Rows that are NaN (no face) stay NaN.
     Raises ValueError for other shapes and for a frame whose rigid points all coincide.
+
+    >>> rng = np.random.default_rng(0)
+    >>> face = rng.normal(size=(478, 3))
+    >>> aligned = align_landmarks(np.stack([face, 3 * face + 7]))
+    >>> bool(np.allclose(aligned[0], aligned[1], atol=1e-4))
+    True
     """
     landmarks = _check(landmarks)
     if template is None:
@@ -48,6 +54,11 @@ def mean_template(landmarks: np.ndarray, iterations: int = 10) -> np.ndarray:
     times; two or three suffice). The result stands in a frame of its own, so that it does not depend on where the
     heads were: origin at the middle of the rigid points, x from the right to the left outer eye corner, y down the face,
     z away from the camera, the distance between the outer eye corners 1. NaN rows are left out.
+
+    >>> rng = np.random.default_rng(0)
+    >>> template = mean_template(rng.normal(size=(478, 3)) + 0.1 * rng.normal(size=(5, 478, 3)))
+    >>> bool(np.isclose(np.linalg.norm(template[33] - template[263]), 1))
+    True
     """
     landmarks = _check(landmarks)
     rows = np.flatnonzero(np.isfinite(landmarks).all((1, 2)))
@@ -109,6 +120,13 @@ class LandmarkPCA:
     [n, 1434], orthonormal to 1e-3, since its numbers are float16's (so that a saved PCA gives the same descriptors as the
     fitted one). explained: float32 [n], each component's share of the variance, descending. encoder: name of what found the
     landmarks. Units: the distance between the template's outer eye corners is 1.
+
+    Conventions: docs/conventions.md#descriptors.
+
+    >>> from raf_lite.manifest import find_data
+    >>> pca = LandmarkPCA.load(find_data() / "bank" / "landmark_pca.npz")
+    >>> pca.dim, pca.encode_landmarks(3 * pca.mean[None] + 7).shape
+    (64, (1, 64))
     """
 
     template: np.ndarray  # [478, 3]

@@ -66,6 +66,16 @@ class MediaPipeEncoder:
     About 20 ms a frame on one core. Use it as a context manager, or call `close()`: MediaPipe complains when its objects
     outlive the interpreter, so one that was forgotten is closed at exit.
     Raises ImportError where mediapipe or the system's EGL library is missing, FileNotFoundError where the model is.
+
+    Conventions: docs/conventions.md#descriptors, docs/conventions.md#head-pose.
+
+    >>> from raf_lite import open_capture
+    >>> from raf_lite.manifest import find_data
+    >>> capture = open_capture(find_data() / "mini_nersemble" / "001")
+    >>> with MediaPipeEncoder() as encoder:
+    ...     encoding = encoder.encode(capture.frames("FREE", capture.encoder_camera)[:2])
+    >>> encoding.descriptors.shape, encoding.found.tolist()
+    ((2, 52), [True, True])
     """
 
     def __init__(self, num_faces: int = 1, kind: str = "blendshapes", landmark_pca: LandmarkPCA | None = None) -> None:

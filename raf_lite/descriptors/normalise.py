@@ -14,6 +14,11 @@ def relative_to(descriptors: np.ndarray, reference: np.ndarray) -> np.ndarray:
     frames, or the whole video when no frame is known to be neutral). What is left is mostly expression: identity's share of
     the variance fell from about 0.2 to 0.05 on rendered heads encoded by MediaPipe.
     Raises ValueError for another dimension and for a reference that is not finite.
+
+    Conventions: docs/conventions.md#descriptors.
+
+    >>> relative_to(np.array([[0.5, 0.25], [0.0, 1.0]]), np.array([0.5, 0.0])).tolist()
+    [[0.0, 0.25], [-0.5, 1.0]]
     """
     reference = np.atleast_2d(reference)
     dim = descriptor_array(reference, "the reference").shape[1]

@@ -52,6 +52,15 @@ def driving_cases(capture: Capture, drivers: Mapping[str, Capture], descriptor: 
 
     Frames in which the encoder found no face cannot drive and are left out. Raises ValueError for a CROSS sequence whose
     driver is not given, and for a sequence without head poses.
+
+    Conventions: docs/conventions.md#descriptors, docs/conventions.md#head-pose.
+
+    >>> from raf_lite import open_capture
+    >>> from raf_lite.manifest import find_data
+    >>> people = {name: open_capture(find_data() / "mini_nersemble" / name) for name in ("001", "101", "102", "103")}
+    >>> cases = list(driving_cases(people.pop("001"), people, "blendshapes"))
+    >>> cases[-1].protocol, cases[-1].sequence, cases[-1].descriptors.shape
+    ('cross', 'CROSS-103-SEN-09-frown_events_bad', (21, 52))
     """
     split = capture.split("default")
 
@@ -123,6 +132,15 @@ def frame_errors(avatar, capture: Capture, sequence: str, descriptors: np.ndarra
 
     The avatar gets the frames' own head poses. size: pixels a side at which pictures are compared. Returns the mean absolute
     error in grey levels of 255 for each of REGIONS, [T]. Raises ValueError for a capture that has no landmarks or head poses.
+
+    >>> from raf_lite import GaussianAvatar, open_capture
+    >>> from raf_lite.manifest import find_data
+    >>> avatar = GaussianAvatar.load(find_data() / "checkpoints" / "001-centred.safetensors")
+    >>> capture = open_capture(find_data() / "mini_nersemble" / "001")
+    >>> frames = np.array([10, 20])
+    >>> errors = frame_errors(avatar, capture, "FREE", capture.descriptors("FREE", "blendshapes")[frames], frames, size=64)
+    >>> {region: values.shape for region, values in errors.items()}
+    {'face': (2,), 'mouth': (2,), 'eyes': (2,), 'cheeks+nose': (2,)}
     """
     landmarks = capture.landmarks68(sequence)
     if landmarks is None:
@@ -148,6 +166,16 @@ def evaluate(avatars: Mapping[str, object], capture: Capture, drivers: Mapping[s
     Returns a table with a row for each (group, avatar), and a "noise floor" row a group for what depends on the encoder: ground
     truth against itself shifted by half a pixel. Columns: views, psnr and psnr_face (dB), ssim, flip (face), mae_* (grey levels
     of 255, by region), landmarks (pixels at `size`), aed. The slow ones, ssim and flip, are taken from the first camera only.
+
+    >>> from dataclasses import replace
+    >>> from raf_lite import GaussianAvatar, open_capture
+    >>> from raf_lite.manifest import find_data
+    >>> avatar = GaussianAvatar.load(find_data() / "checkpoints" / "001-centred.safetensors")
+    >>> capture = open_capture(find_data() / "mini_nersemble" / "001")
+    >>> capture = replace(capture, sequences=("EXP-1-head", "FREE"), cross_sequences=())
+    >>> table = evaluate({"centred": avatar}, capture, {}, size=64, frame_step=50, progress=False)
+    >>> int(table.loc[("self", "centred"), "views"])
+    9
     """
     labels = _labels(capture)
     descriptor = next(iter(avatars.values())).descriptor
@@ -215,7 +243,13 @@ def _records(table: pd.DataFrame) -> list[dict]:
 
 
 def change_from_baseline(table: pd.DataFrame) -> pd.DataFrame:
-    """Percent change of every error column against the group's first avatar (negative = better); PSNR as a difference in dB."""
+    """Percent change of every error column against the group's first avatar (negative = better); PSNR as a difference in dB.
+
+    >>> rows = pd.MultiIndex.from_product([["self"], ["plain", "raf"]])
+    >>> table = pd.DataFrame({"psnr": [30.0, 31.0], "psnr_face": [28.0, 28.0], "mae_mouth": [4.0, 3.0]}, index=rows)
+    >>> change_from_baseline(table).loc[("self", "raf")].to_dict()
+    {'psnr dB': 1.0, 'psnr_face dB': 0.0, 'mae_mouth %': -25.0}
+    """
     errors = [c for c in table.columns if c not in ("views", "psnr", "psnr_face", "ssim")]
     out = []
     for (group, name), row in table.iterrows():

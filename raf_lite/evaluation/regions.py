@@ -25,6 +25,17 @@ def face_regions(landmarks: np.ndarray, height: int, width: int) -> dict[str, np
     face: hull of all landmarks, grown by 0.08 s. mouth: hull of the lips, grown by 0.10 s. eyes: hulls of each eye with its brow,
     grown by 0.04 s. cheeks+nose: hull of nose, jaw line and lower lids down to the mouth's height, without mouth and eyes.
     A landmark that is not finite makes all masks empty.
+
+    Conventions: docs/conventions.md#axes-and-cameras.
+
+    >>> from raf_lite import open_capture
+    >>> from raf_lite.manifest import find_data
+    >>> capture = open_capture(find_data() / "mini_nersemble" / "001")
+    >>> camera = capture.cameras[capture.encoder_camera]
+    >>> landmarks, _ = camera.project(capture.landmarks68("FREE")[0])
+    >>> masks = face_regions(landmarks, camera.height, camera.width)
+    >>> masks["mouth"].shape, bool(masks["mouth"].sum() < masks["face"].sum())
+    ((256, 256), True)
     """
     if not np.isfinite(landmarks).all():
         return {name: np.zeros((height, width), np.float32) for name in REGIONS}

@@ -61,6 +61,12 @@ def write_basis(avatar: GaussianAvatar, path_stem: str | os.PathLike) -> tuple[P
     quantised: the Gaussians are those of `GaussianAvatar.gaussians` up to float32's rounding.
 
     Raises ValueError for an avatar without a learned basis.
+
+    >>> from raf_lite import GaussianAvatar
+    >>> from raf_lite.manifest import find_data
+    >>> avatar = GaussianAvatar.load(find_data() / "checkpoints" / "001-centred.safetensors")
+    >>> [path.name for path in write_basis(avatar, "basis")]
+    ['basis.safetensors', 'basis.json']
     """
     need_basis(avatar, "write_basis")
     stem = Path(path_stem)

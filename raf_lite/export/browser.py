@@ -99,6 +99,12 @@ def pack_avatar(avatar: GaussianAvatar, descriptors: np.ndarray | None = None, *
     become 16-bit numbers, the components 8-bit ones of one common step, the network stays float32.
 
     Raises ValueError for an avatar without a learned basis, and for descriptors of another kind or not finite.
+
+    >>> from raf_lite import GaussianAvatar
+    >>> from raf_lite.manifest import find_data
+    >>> avatar = GaussianAvatar.load(find_data() / "checkpoints" / "001-centred.safetensors")
+    >>> pack_avatar(avatar).header["descriptor"]
+    'blendshapes'
     """
     need_basis(avatar, "the player")
     if descriptors is not None:

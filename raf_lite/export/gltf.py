@@ -32,6 +32,13 @@ def write_glb(avatar: GaussianAvatar, descriptor: np.ndarray, path: str | os.Pat
     radius in the capture's units. What `write_ply` says of antialiased splatting holds here too.
 
     Raises ValueError as `place` does.
+
+    >>> from raf_lite import GaussianAvatar
+    >>> from raf_lite.manifest import find_data
+    >>> avatar = GaussianAvatar.load(find_data() / "checkpoints" / "001-centred.safetensors")
+    >>> from raf_lite.avatar import resting_descriptor
+    >>> write_glb(avatar, resting_descriptor(avatar), "head.glb").read_bytes()[:4]
+    b'glTF'
     """
     g = place(avatar, descriptor, head_pose, what="write_glb").turned(_AXES)
     opacities = 1 / (1 + np.exp(-g.opacity_logits.astype(np.float64)))

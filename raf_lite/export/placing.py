@@ -70,6 +70,16 @@ def place(avatar: GaussianAvatar, descriptor: np.ndarray, head_pose: np.ndarray 
     its own space, in the capture's units, as for `GaussianAvatar.render`; identity if None.
 
     Raises ValueError that names `what`: wrong dimension, NaN, no rigid pose.
+
+    Conventions: docs/conventions.md#units, docs/conventions.md#rotations, docs/conventions.md#gaussians.
+
+    >>> from raf_lite import GaussianAvatar
+    >>> from raf_lite.manifest import find_data
+    >>> avatar = GaussianAvatar.load(find_data() / "checkpoints" / "001-centred.safetensors")
+    >>> from raf_lite.avatar import resting_descriptor
+    >>> placed = place(avatar, resting_descriptor(avatar))
+    >>> placed.means.shape, placed.quats.shape
+    ((5000, 3), (5000, 4))
     """
     values = checked_descriptors(avatar, np.asarray(descriptor)[None], what)
     pose = checked_pose(head_pose, what)

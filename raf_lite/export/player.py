@@ -86,6 +86,12 @@ def write_player(avatars: Mapping[str, GaussianAvatar], path: str | os.PathLike,
 
     Raises ValueError: no avatar, one without a learned basis, different descriptors, a sequence of another kind or with NaN,
     an fps that is not above 0, or a page over 10 MB.
+
+    >>> from raf_lite import GaussianAvatar
+    >>> from raf_lite.manifest import find_data
+    >>> avatar = GaussianAvatar.load(find_data() / "checkpoints" / "001-centred.safetensors")
+    >>> write_player({"centred": avatar}, "head.html", sequences={}).stat().st_size < 10_000_000
+    True
     """
     content = player_content(avatars, sequences, fps, size)
 

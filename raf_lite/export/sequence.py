@@ -39,6 +39,14 @@ def write_sequence(avatar: GaussianAvatar, descriptors: np.ndarray, folder: str 
 
     Raises ValueError for what `place` refuses, naming the frame, for numbers of poses and frames that differ, and where the
     folder holds the frames of something else.
+
+    >>> from raf_lite import GaussianAvatar
+    >>> from raf_lite.manifest import find_data
+    >>> avatar = GaussianAvatar.load(find_data() / "checkpoints" / "001-centred.safetensors")
+    >>> from raf_lite.avatar import resting_descriptor
+    >>> index = write_sequence(avatar, np.tile(resting_descriptor(avatar), (2, 1)), "frames")
+    >>> sorted(path.name for path in index.parent.iterdir())
+    ['frame_00000.ply', 'frame_00001.ply', 'sequence.json']
     """
     folder, values = Path(folder), checked_descriptors(avatar, descriptors, "write_sequence")
     if head_poses is not None and len(head_poses) != len(values):

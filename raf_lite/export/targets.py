@@ -19,7 +19,11 @@ from raf_lite.export.sequence import write_sequence
 @dataclass(frozen=True)
 class Driver:
     """Whose expressions an avatar takes on. name: of the recording. descriptors: [T, D], NaN where no face was found. relative:
-    see `driving_descriptors`. frame: the one that single expressions show."""
+    see `driving_descriptors`. frame: the one that single expressions show.
+
+    >>> Driver("smile", np.zeros((10, 52)), relative="mean", frame=4).frame
+    4
+    """
 
     name: str
     descriptors: np.ndarray
@@ -43,6 +47,12 @@ def export_avatars(
 
     Raises ValueError: nothing to write, several avatars for a form of one, a sequence without a driver, no such frame, and as
     `driving_descriptors` and the writers.
+
+    >>> from raf_lite import GaussianAvatar
+    >>> from raf_lite.manifest import find_data
+    >>> avatar = GaussianAvatar.load(find_data() / "checkpoints" / "001-centred.safetensors")
+    >>> [path.name for path in export_avatars({"centred": avatar}, ply=Path("neutral.ply"), glb=Path("neutral.glb"))]
+    ['neutral.ply', 'neutral.glb']
     """
     if not (ply or glb or basis or sequence or player):
         raise ValueError("nothing says what to write; give at least one of --ply, --glb, --basis, --sequence and --player")

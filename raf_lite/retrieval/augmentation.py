@@ -20,7 +20,14 @@ Array = TypeVar("Array", np.ndarray, torch.Tensor)
 
 @runtime_checkable
 class Augmentation(Protocol):
-    """Whatever changes descriptors in training; `RetrievalAugmentation` is one, and `raf_lite.training.Trainer` takes any."""
+    """Whatever changes descriptors in training; `RetrievalAugmentation` is one, and `raf_lite.training.Trainer` takes any.
+
+    >>> class Noise:
+    ...     def augment(self, descriptors, generator, index=None):
+    ...         return descriptors + 0.1 * torch.randn(descriptors.shape, generator=generator), {}
+    >>> isinstance(Noise(), Augmentation)
+    True
+    """
 
     def augment(
         self,

@@ -57,7 +57,11 @@ class Setting:
 
 
 def with_controls(settings: Mapping[str, Setting]) -> dict[str, Setting]:
-    """These settings by name, and after them every control of each, as "NAME-CONTROL"."""
+    """These settings by name, and after them every control of each, as "NAME-CONTROL".
+
+    >>> sorted(with_controls({"mine": Setting("centred", k=4)}))
+    ['mine', 'mine-gaussian', 'mine-mean_shift', 'mine-random', 'mine-residual']
+    """
     controls = {f"{name}-{control}": setting.control(control) for name, setting in settings.items() for control in CONTROLS}
     return {**settings, **controls}
 

@@ -76,6 +76,15 @@ def rasterize(
         ValueError: an argument has a wrong shape, dtype, device, range or a value that is not finite, or a camera is
             singular; the message names it.
         RuntimeError: backend="gsplat" without a usable gsplat; "numba" in a process forked after its first use.
+
+    Conventions: docs/conventions.md#axes-and-cameras, docs/conventions.md#rotations, docs/conventions.md#gaussians.
+
+    >>> picture, alphas, meta = rasterize(
+    ...     means=torch.tensor([[0.0, 0.0, 2.0]]), quats=torch.tensor([[1.0, 0.0, 0.0, 0.0]]), scales=torch.full((1, 3), 0.1),
+    ...     opacities=torch.ones(1), colors=torch.tensor([[1.0, 0.0, 0.0]]), viewmats=torch.eye(4)[None],
+    ...     Ks=torch.tensor([[[50.0, 0, 16], [0, 50, 16], [0, 0, 1]]]), width=32, height=32)
+    >>> picture.shape, meta["means2d"].tolist()
+    (torch.Size([1, 32, 32, 3]), [[[16.0, 16.0]]])
     """
     named = {
         "means": means, "quats": quats, "scales": scales, "opacities": opacities, "colors": colors,

@@ -18,7 +18,12 @@ class Figure:
 
 
 def shown(effect: Effect | None, unit: str = "%") -> str:
-    """An effect as text: mean, 95 % interval, how many subjects improved."""
+    """An effect as text: mean, 95 % interval, how many subjects improved.
+
+    >>> from raf_lite.study.statistics import paired_effect
+    >>> shown(paired_effect([3.0, 3.6, 4.5], [4.0, 4.0, 5.0]))
+    '-15.0 % [-36.5, +6.5], 3/3'
+    """
     if effect is None:
         return "–"
     if effect.subjects == 1:
@@ -27,7 +32,12 @@ def shown(effect: Effect | None, unit: str = "%") -> str:
 
 
 def forest(rows: Sequence[tuple[str, Effect]], title: str) -> Figure:
-    """Means with their intervals about zero; the sentence lists every one."""
+    """Means with their intervals about zero; the sentence lists every one.
+
+    >>> from raf_lite.study.statistics import paired_effect
+    >>> forest([("centred", paired_effect([3.0, 3.6, 4.5], [4.0, 4.0, 5.0]))], "Error of the mouth").sentence
+    'Error of the mouth: centred -15.0 % [-36.5, +6.5], 3/3.'
+    """
     rows = [(label, e) for label, e in rows if e is not None and e.subjects > 1]
     sentence = f"{title}: " + "; ".join(f"{label} {shown(e)}" for label, e in rows) + "."
     if not rows:

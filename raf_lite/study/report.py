@@ -58,7 +58,13 @@ def _matched(run: tuple[str, float]) -> tuple[str, float] | None:
 
 
 class Study:
-    """All lines of a folder, and what the sections ask of them."""
+    """All lines of a folder, and what the sections ask of them.
+
+    >>> from raf_lite.manifest import find_data
+    >>> study = Study(find_data().parent / "benchmarks" / "results" / "study")
+    >>> study.best("blendshapes")
+    ('weighted', 0.2)
+    """
 
     def __init__(self, folder: Path):
         self.lines = list(read_lines(folder))

@@ -50,6 +50,12 @@ def values_of(table: pd.DataFrame, descriptor: str, run: tuple[str, float], *, g
     """One number a subject, by subject, for a run (variant, p) under CONDITIONS, some of them changed.
 
     With seed=None the seeds of a subject are averaged. A run that two plans have done in two ways counts once.
+
+    >>> from raf_lite.study import Study
+    >>> from raf_lite.manifest import find_data
+    >>> study = Study(find_data().parent / "benchmarks" / "results" / "study")
+    >>> values_of(study.confirmed, "blendshapes", BASELINE, group="cross", measure="mae", region="mouth").shape
+    (10,)
     """
     fixed = CONDITIONS | conditions
     variant, p = run
@@ -64,7 +70,14 @@ def values_of(table: pd.DataFrame, descriptor: str, run: tuple[str, float], *, g
 def effects(table: pd.DataFrame, descriptor: str, run: tuple[str, float], against: tuple[str, float] = BASELINE, *,
             group: str, measure: str, region: str, against_descriptor: str | None = None, against_conditions: dict | None = None,
             **conditions) -> Effect | None:
-    """The paired effect of a run against another over the subjects that have both; None where no subject has."""
+    """The paired effect of a run against another over the subjects that have both; None where no subject has.
+
+    >>> from raf_lite.study import Study
+    >>> from raf_lite.manifest import find_data
+    >>> study = Study(find_data().parent / "benchmarks" / "results" / "study")
+    >>> effects(study.confirmed, "blendshapes", ("paper", 0.2), group="cross", measure="mae", region="mouth").subjects
+    10
+    """
     one = values_of(table, descriptor, run, group=group, measure=measure, region=region, **conditions)
     other = values_of(table, against_descriptor or descriptor, against, group=group, measure=measure, region=region,
                       **(conditions | (against_conditions or {})))

@@ -98,6 +98,16 @@ class Trainer:
     `repr`, so let that say its settings, as a dataclass's does. device: where it runs (default: CUDA if usable, else CPU).
 
     Raises ValueError for retrieval without a bank or beside an augmentation, and for an augmentation that has no `augment`.
+
+    >>> from dataclasses import replace
+    >>> from raf_lite import open_capture
+    >>> from raf_lite.manifest import find_data
+    >>> capture = replace(open_capture(find_data() / "mini_nersemble" / "001"), sequences=("EXP-1-head",))
+    >>> config = TrainConfig(steps=3, size=64, coarse_steps=0, gaussians=200)
+    >>> data = TrainingSet.from_capture(capture, config, progress=False)
+    >>> avatar = Trainer(data, config, "out", progress=False).train()
+    >>> len(avatar.means), sorted(path.name for path in Path("out").iterdir())
+    (200, ['avatar.safetensors', 'log.jsonl'])
     """
 
     def __init__(self, data: TrainingSet, config: TrainConfig, folder: str | Path, *, bank: ExpressionBank | None = None,

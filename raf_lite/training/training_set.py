@@ -29,6 +29,16 @@ class TrainingSet:
     images: uint8 [F, C, H, W, 3], over white. masks: uint8 [F, C, H, W]. descriptors: float32 [F, D]. head_poses: [F, 4, 4].
     cameras: C, scaled to the pictures. names: (sequence, frame) of each row. neutral: the row of the neutral frame. front: the
     camera that sees the face from the front. fingerprint: where pictures lie on disk, what they were made from.
+
+    Conventions: docs/conventions.md#pictures-colours-and-masks, docs/conventions.md#head-pose, docs/conventions.md#descriptors.
+
+    >>> from dataclasses import replace
+    >>> from raf_lite import open_capture
+    >>> from raf_lite.manifest import find_data
+    >>> capture = replace(open_capture(find_data() / "mini_nersemble" / "001"), sequences=("EXP-1-head",))
+    >>> data = TrainingSet.from_capture(capture, TrainConfig(size=64), progress=False)
+    >>> data.images.shape, data.descriptors.shape
+    ((26, 4, 64, 64, 3), (26, 52))
     """
 
     images: np.ndarray

@@ -21,6 +21,11 @@ def strip_html(images: Sequence[np.ndarray], captions: Sequence[str], alt: str, 
     """Pictures side by side as HTML, each [H, W, 3] with a caption under it; `alt` says in words what the row shows.
 
     height: of each picture on the page, in CSS pixels; larger pictures are scaled down, smaller ones are not enlarged.
+
+    >>> grey = np.full((32, 32, 3), 128, np.uint8)
+    >>> page = strip_html([grey, grey], ["before", "after"], "Twice the same grey square.")
+    >>> page.count("<img"), "Twice the same grey square." in page
+    (2, True)
     """
     cells = []
     for image, caption in zip(images, captions, strict=True):

@@ -22,6 +22,12 @@ def map_bank(bank: ExpressionBank, own: np.ndarray | None = None, method: str = 
 
     Returns float32 [N, 2], [T, 2], and a sentence about what the map keeps. t-SNE of 18,000 rows takes about 20 s on two cores,
     once: it is kept in the cache folder. Raises ValueError for an unknown method or an `own` of another dimension.
+
+    >>> rng = np.random.default_rng(0)
+    >>> bank = ExpressionBank.from_arrays(rng.normal(size=(300, 52)), np.repeat(np.arange(10), 30))
+    >>> spots, own, sentence = map_bank(bank, rng.normal(size=(5, 52)))
+    >>> spots.shape, own.shape
+    ((300, 2), (5, 2))
     """
     own = np.empty((0, bank.dim), np.float32) if own is None else bank.check_descriptors(own, what="own descriptors")
     rows = bank.descriptors
@@ -72,6 +78,11 @@ def coverage(bank: ExpressionBank, own: np.ndarray) -> tuple[np.ndarray, float]:
     """How far each row of a bank is from a person's nearest own descriptor, [N], and the share of rows that are holes.
 
     A hole is a row farther away than 95 % of the person's own frames are from their nearest other one.
+
+    >>> bank = ExpressionBank.from_arrays([[0.0, 1.0], [3.0, 6.0]], donors=["ann", "bo"])
+    >>> away, holes = coverage(bank, np.array([[0.0, 0.0], [0.0, 2.0]]))
+    >>> away.tolist(), holes
+    ([1.0, 5.0], 0.5)
     """
     own = np.ascontiguousarray(bank.check_descriptors(own, what="own descriptors"))
     inside = np.sqrt(faiss.knn(own, own, 2)[0][:, 1].clip(0))

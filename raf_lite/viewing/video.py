@@ -17,7 +17,14 @@ MAX_BYTES = 5_000_000
 
 
 def error_map(image: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Absolute difference of pictures [..., 3] as a colour: white is none, then orange, dark red is 64 grey levels or more."""
+    """Absolute difference of pictures [..., 3] as a colour: white is none, then orange, dark red is 64 grey levels or more.
+
+    Conventions: docs/conventions.md#pictures-colours-and-masks.
+
+    >>> black = np.zeros((1, 2, 3))
+    >>> error_map(black, black + [[[0.0], [0.5]]]).round(2).tolist()
+    [[[1.0, 1.0, 1.0], [0.35, 0.0, 0.05]]]
+    """
     x = np.clip(np.abs(image - truth).mean(-1) / ERROR_FULL_SCALE, 0, 1)[..., None]
     stops = np.array([[1.0, 1.0, 1.0], [1.0, 0.75, 0.35], [0.85, 0.25, 0.15], [0.35, 0.0, 0.05]])
     position = x * (len(stops) - 1)
@@ -26,7 +33,11 @@ def error_map(image: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def caption_panels(panels: Sequence[np.ndarray], captions: Sequence[str]) -> np.ndarray:
-    """Panels [H, W, 3] in [0, 1] side by side, each under its caption: uint8 [H + 24, sum of W, 3]."""
+    """Panels [H, W, 3] in [0, 1] side by side, each under its caption: uint8 [H + 24, sum of W, 3].
+
+    >>> caption_panels([np.zeros((32, 64, 3)), np.ones((32, 64, 3))], ["black", "white"]).shape
+    (56, 128, 3)
+    """
     picture = np.concatenate([(np.clip(p, 0, 1) * 255 + 0.5).astype(np.uint8) for p in panels], 1)
     sheet = Image.new("RGB", (picture.shape[1], picture.shape[0] + CAPTION_HEIGHT), "white")
     sheet.paste(Image.fromarray(picture), (0, CAPTION_HEIGHT))
@@ -44,6 +55,13 @@ def comparison_frames(avatars: Mapping[str, object], capture: Capture, driver: C
     size: pixels a side at which each avatar is rendered; driver and ground truth are shown at their own resolution where that
     is `size`, else scaled down. Raises ValueError where they are smaller (nothing is enlarged), or where
     the driver's sequence has no head poses.
+
+    >>> from raf_lite import GaussianAvatar, open_capture
+    >>> from raf_lite.manifest import find_data
+    >>> avatar = GaussianAvatar.load(find_data() / "checkpoints" / "001-centred.safetensors")
+    >>> capture, driver = (open_capture(find_data() / "mini_nersemble" / person) for person in ("001", "101"))
+    >>> comparison_frames({"centred": avatar}, capture, driver, "CROSS-101-FREE", size=128, frames=slice(2)).shape
+    (2, 152, 512, 3)
     """
     _, sequence = capture.cross_parts(cross_sequence)
     name = next(iter(avatars.values())).descriptor

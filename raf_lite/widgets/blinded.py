@@ -48,6 +48,12 @@ def draw_trials(bank: ExpressionBank, count: int, rng: np.random.Generator, *, c
 
     centred: search on descriptors minus each person's own mean, instead of raw ones. Neutral rows are not asked about. Raises
     ValueError where fewer than `count` rows can be asked about, or fewer than three people have pictures.
+
+    >>> from raf_lite.manifest import find_data
+    >>> bank = ExpressionBank.load(find_data() / "bank")
+    >>> trials = draw_trials(bank, 5, np.random.default_rng(0))
+    >>> len(trials), trials[0].nearest_side in "AB"
+    (5, True)
     """
     pictured = bank.thumbnail_rows
     if len(np.unique(bank.donors[pictured])) < 3:
@@ -154,6 +160,10 @@ def simulate(trials: Sequence[Trial], path: str | os.PathLike, name: str, accura
     """Answers of a machine that picks the nearest row with a given probability (0.5: a coin), to show the analysis with.
 
     They are written under the name "simulated {name}", and are never evidence.
+
+    >>> simulate([Trial(0, 1, 2, "A"), Trial(3, 4, 5, "B")], "answers.csv", "sure", 1.0, np.random.default_rng(0))
+    >>> read_answers("answers.csv")["answer"].tolist()
+    ['A', 'B']
     """
     for number, trial in enumerate(trials):
         other = SIDES[trial.nearest_side == "A"]
@@ -168,6 +178,11 @@ def analyse(*paths: str | os.PathLike) -> pd.DataFrame:
     t-interval); p (two-sided binomial test against guessing; t-test for the mean). Answers of one person are not independent of
     each other, so with three raters or more the mean over people is the one to look at. Simulated raters stand in rows of their
     own and in no sum. Raises what `read_answers` raises, and ValueError where nobody has answered.
+
+    >>> simulate([Trial(0, 1, 2, "A"), Trial(3, 4, 5, "B")], "own.csv", "sure", 1.0, np.random.default_rng(0))
+    >>> analyse("own.csv")
+                    answers  nearest       low  high    p
+    simulated sure        2      1.0  0.158114   1.0  0.5
     """
     answers = pd.concat([read_answers(path) for path in paths], ignore_index=True)
     if answers.empty:

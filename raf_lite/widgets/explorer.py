@@ -22,7 +22,11 @@ MAPS = {"PCA (linear)": "pca", "t-SNE (keeps neighbours)": "tsne"}
 
 @dataclass(frozen=True)
 class Own:
-    """A person who is not in the bank, drawn over it: descriptors [T, D]; optionally pictures [T, H, W, 3] and true weights."""
+    """A person who is not in the bank, drawn over it: descriptors [T, D]; optionally pictures [T, H, W, 3] and true weights.
+
+    >>> Own(np.zeros((40, 52))).descriptors.shape
+    (40, 52)
+    """
 
     descriptors: np.ndarray
     pictures: np.ndarray | None = None
@@ -39,7 +43,14 @@ class Neighbours:
 
 
 class Search:
-    """The explorer's questions without its widgets: neighbours, colours, pictures, words."""
+    """The explorer's questions without its widgets: neighbours, colours, pictures, words.
+
+    Conventions: docs/conventions.md#descriptors.
+
+    >>> bank = ExpressionBank.from_arrays([[0.0, 1.0], [3.0, 5.0], [0.0, 2.0]], donors=["ann", "bo", "ann"])
+    >>> Search(bank, k=1).neighbours(0, only_pictured=False)
+    Neighbours(rows=array([1]), distances=array([5.], dtype=float32), errors=None)
+    """
 
     def __init__(self, bank: ExpressionBank, own: Own | None = None, weights: np.ndarray | None = None, k: int = 6):
         if weights is not None and len(weights) != len(bank):
@@ -226,6 +237,11 @@ def explorer(bank: ExpressionBank, *, own: Own | None = None, weights: np.ndarra
     Click a point, or choose a frame's number; every control works by keyboard, and a status line says what was found. Where no
     widgets can be made it prints why, shows `static_explorer` and returns None. Raises ValueError for weights, own descriptors or
     a method that do not fit.
+
+    >>> rng = np.random.default_rng(0)
+    >>> bank = ExpressionBank.from_arrays(rng.normal(size=(300, 52)), np.repeat(np.arange(10), 30))
+    >>> explorer(bank, k=3).shown.rows.shape
+    (3,)
     """
     if method not in MAPS.values():
         raise ValueError(f"there is no map '{method}'; choose one of {', '.join(MAPS.values())}")

@@ -25,6 +25,12 @@ class LiveDriver:
     size: pixels on the longer side of the avatar's pictures. The avatar gets the driver's descriptors as they are, until a
     picture is called the resting one: from then on their change from that one, added to its own neutral (its mean, where it knows
     no neutral). Raises ValueError for an avatar that blendshapes do not drive; MediaPipe's errors come with the first picture.
+
+    >>> from raf_lite import GaussianAvatar
+    >>> from raf_lite.manifest import find_data
+    >>> avatar = GaussianAvatar.load(find_data() / "checkpoints" / "001-centred.safetensors")
+    >>> LiveDriver(avatar, size=64).camera.width
+    64
     """
 
     def __init__(self, avatar: GaussianAvatar, size: int = 256) -> None:

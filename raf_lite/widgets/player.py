@@ -38,6 +38,12 @@ def player(avatars: Mapping[str, GaussianAvatar], *, sequences: Mapping[str, np.
 
     Raises ValueError: no avatar, one without a learned basis, different descriptors, a sequence of another kind or with NaN, or
     an fps that is not above 0.
+
+    >>> from raf_lite import GaussianAvatar
+    >>> from raf_lite.manifest import find_data
+    >>> avatar = GaussianAvatar.load(find_data() / "checkpoints" / "001-centred.safetensors")
+    >>> player({"centred": avatar}).content["avatars"][0]["name"]
+    'centred'
     """
     return Player(_esm=widget_script(), _css=player_style(), spark=spark_bytes(),
                   content=player_content(avatars, sequences or {}, fps, size))

@@ -84,6 +84,9 @@ def webcam(path: str | os.PathLike, seconds: int = 8) -> Webcam:
     Where there is no camera, no permission, or no widget manager, a sentence says so.
 
     Raises ValueError for another suffix, or seconds that are not from 1 to 60.
+
+    >>> webcam("me.webm", seconds=5).seconds
+    5
     """
     path = Path(path)
     if path.suffix.lower() not in TYPES.values():
