@@ -10,8 +10,8 @@ import os as _os
 # the policy is read once, when torch is imported.
 _os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from raf_lite._exercise import exercise  # noqa: E402
-from raf_lite._setup import Session, setup  # noqa: E402  (after the policy above)
+from raf_lite.course.exercise import exercise  # noqa: E402
+from raf_lite.course.setup import Session, setup  # noqa: E402  (after the policy above)
 
 __version__ = "0.1.0"
 __all__ = ["Session", "exercise", "setup"]

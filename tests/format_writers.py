@@ -16,7 +16,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from raf_lite.captures import Camera, write_video
-from raf_lite.captures.nersemble import write_calibration
+from raf_lite.captures.formats.nersemble import write_calibration
 from raf_lite.rig.expressions import Style, units
 from raf_lite.rig.head import HeadModel, head_pose_matrix
 from raf_lite.rig.pack import load_pack

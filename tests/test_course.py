@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from raf_lite import Session, course
+from raf_lite import Session
 from raf_lite.avatar import GaussianAvatar
 from raf_lite.captures import open_capture
+from raf_lite.course import avatars as course
 from raf_lite.manifest import verify_manifest, write_manifest
 from raf_lite.training import PRESETS, Trainer
 

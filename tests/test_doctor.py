@@ -13,9 +13,10 @@ from types import SimpleNamespace
 import pytest
 from conftest import ROOT, posix
 
-from raf_lite import _install, doctor
+from raf_lite import _install
 from raf_lite.cli import main
-from raf_lite.doctor import CHECKS, ESSENTIAL, diagnose
+from raf_lite.course import doctor
+from raf_lite.course.doctor import CHECKS, ESSENTIAL, diagnose
 
 
 @pytest.fixture
@@ -232,7 +233,7 @@ def test_browsers(tmp_path, browser, library, state, says):
     """In a Python of its own: the standard library looks for browsers once."""
     environment = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")}
     environment |= {"PATH": str(tmp_path)} | ({"BROWSER": str(program(tmp_path, browser, ""))} if browser else {})
-    code = (f"from raf_lite import doctor; doctor.ctypes.util.find_library = lambda name: {library!r}; "
+    code = (f"from raf_lite.course import doctor; doctor.ctypes.util.find_library = lambda name: {library!r}; "
             "print(*doctor.diagnose('browser'))")
     said = subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True).stdout
     assert said.startswith(state + " ") and says in said

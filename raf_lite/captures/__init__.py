@@ -11,10 +11,10 @@ from raf_lite.captures.formats.gha import is_gha, parse_gha
 from raf_lite.captures.formats.images import open_parsed
 from raf_lite.captures.formats.imavatar import is_imavatar, parse_imavatar
 from raf_lite.captures.formats.insta import is_insta, parse_insta
+from raf_lite.captures.formats.nersemble import is_nersemble, open_nersemble
 from raf_lite.captures.formats.plain import VIDEOS, is_images, open_video, parse_images
 from raf_lite.captures.formats.vhap import is_vhap, parse_vhap
 from raf_lite.captures.head_pose import fit_head_poses, triangulate
-from raf_lite.captures.nersemble import is_nersemble, open_nersemble
 from raf_lite.captures.scaling import block_mean, shrink_factor
 from raf_lite.captures.video import iter_video, read_video, write_video
 

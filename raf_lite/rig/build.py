@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 import raf_lite
 from raf_lite._files import cache_dir, read_npz, write_json
 from raf_lite.bank import write_bank
-from raf_lite.captures.nersemble import write_calibration, write_metadata
+from raf_lite.captures.formats.nersemble import write_calibration, write_metadata
 from raf_lite.descriptors import ENCODER, LandmarkPCA, MediaPipeEncoder
 from raf_lite.manifest import write_manifest
 from raf_lite.rig.jobs import BuildSettings, donor_job, sequence_job

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from raf_lite._setup import Session
 from raf_lite.avatar import GaussianAvatar
+from raf_lite.course.setup import Session
 from raf_lite.manifest import find_data, update_manifest
 from raf_lite.retrieval import RetrievalAugmentation
 from raf_lite.training import PRESETS, TrainConfig, Trainer, TrainingSet
