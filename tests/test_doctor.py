@@ -302,9 +302,9 @@ def test_without_the_encoder_the_course_goes_on(tmp_path, monkeypatch, lacks):
 
 
 def test_scores_that_differ_from_those_that_ship(monkeypatch):
-    from raf_lite.descriptors import Encoding
+    from raf_lite.descriptors import Detections
 
-    monkeypatch.setattr(Encoding, "require_all", lambda self: SimpleNamespace(descriptors=self.descriptors + 0.25))
+    monkeypatch.setattr(Detections, "require_all", lambda self: SimpleNamespace(descriptors=self.descriptors + 0.25))
     state, sentence = diagnose("encoder")
     assert state == "mend" and re.search(r"up to 0\.2\d off those that ship", sentence)
 

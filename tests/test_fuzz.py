@@ -36,7 +36,7 @@ from raf_lite.captures import FORMATS, Camera, open_capture, write_video
 from raf_lite.captures.check import check_capture, contact_sheet
 from raf_lite.captures.formats.nersemble import write_calibration
 from raf_lite.captures.formats.plain import encoding_file
-from raf_lite.descriptors import LandmarkPCA, VideoEncoding
+from raf_lite.descriptors import LandmarkPCA, VideoDetections
 
 INPUTS = int(os.environ.get("RAF_FUZZ", 12))
 WIDTH, HEIGHT = 16, 12
@@ -103,7 +103,7 @@ def write_small_bank(root: Path) -> Path:
     index = ExpressionBank.from_arrays(columns["blendshapes"], donors).index
     picture = encode_thumbnail(rng.integers(0, 256, (8, 8, 3), np.uint8))
     return write_bank(root / "bank", columns=columns, donors=donors, encoder="demo", neutral=np.arange(12) % 4 == 0,
-                      poses=np.tile(np.eye(4), (12, 1, 1)), thumbnails={0: picture, 7: picture},
+                      encoder_pose=np.tile(np.eye(4), (12, 1, 1)), thumbnails={0: picture, 7: picture},
                       truth={"weights": np.zeros((12, 2))}, index=("blendshapes", "Flat", index))
 
 
@@ -124,7 +124,7 @@ def write_descriptor_files(root: Path) -> Path:
     numbers = [np.where(found.reshape(-1, *[1] * len(shape)), rng.normal(size=(3, *shape)), np.nan).astype(np.float32)
                for shape in ((52,), (478, 3))]
     poses = np.where(found[:, None, None], np.eye(4), np.nan).astype(np.float32)
-    VideoEncoding(*numbers, poses, found, found.astype(np.uint8), 25.0, (64, 48)).save(root / "clip.npz")
+    VideoDetections(*numbers, poses, found, faces=found.astype(np.uint8), fps=25.0, size=(64, 48)).save(root / "clip.npz")
     return root
 
 
@@ -178,7 +178,7 @@ def walk_descriptor_files(path: Path, root: Path) -> None:
     pca = attempt(root, LandmarkPCA.load, path / "pca.npz")
     if pca is not None:
         pca.inverse(np.zeros((2, pca.dim)))
-    encoding = attempt(root, VideoEncoding.load, path / "clip.npz")
+    encoding = attempt(root, VideoDetections.load, path / "clip.npz")
     if encoding is not None:
         encoding.smoothed(0.1)
 

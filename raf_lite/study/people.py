@@ -100,8 +100,8 @@ def _poses(performance: Performance) -> np.ndarray:
 def _encode(images: np.ndarray) -> dict[str, np.ndarray]:
     """Both descriptors of frames uint8 [T, H, W, 3], and which had a face."""
     seen = _encoder().detect(images)
-    return {"blendshapes": seen.blendshapes, "landmarks": _landmark_pca().encode_landmarks(seen.landmarks), "found": seen.found,
-            "encoder_pose": seen.pose}
+    return {"blendshapes": seen.blendshapes, "landmarks": _landmark_pca().encode_landmarks(seen.landmarks),
+            "found": seen.face_found, "encoder_pose": seen.encoder_pose}
 
 
 def _front(head, weights: np.ndarray, poses: np.ndarray, size: int) -> np.ndarray:
@@ -182,7 +182,7 @@ def render_answers(seed: int, drivers: Sequence[int]) -> dict[str, np.ndarray]:
                         "amplitude": performance.amplitude[::step], "head_pose": poses, "image": images, "regions": regions,
                         "points": seen.landmarks[..., :2], "scores": seen.blendshapes,
                         "points_shifted": shifted.landmarks[..., :2] - np.float32(0.5), "scores_shifted": shifted.blendshapes}
-        usable = codes["found"] & seen.found & shifted.found
+        usable = codes["found"] & seen.face_found & shifted.face_found
         parts.append({name: value[usable] for name, value in part.items()})
     return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 

@@ -128,7 +128,7 @@ def _bank_rotations() -> np.ndarray:
     from raf_lite.bank import ExpressionBank
     from raf_lite.manifest import find_data
 
-    pose = ExpressionBank.load(find_data() / "bank", descriptor="blendshapes").head_pose
+    pose = ExpressionBank.load(find_data() / "bank", descriptor="blendshapes").encoder_pose
     return Rotation.from_matrix(pose[:, :3, :3]).as_rotvec()
 
 
@@ -253,7 +253,7 @@ def run(spec: RunSpec, encoder) -> dict:
             outcomes[name] = pooled(picture_errors(rendered(driving), answers, only_mae=True), members)
     extras = decoupling(spec, avatar, own, recording, answers)
     extras["reach"] = _reach(data.descriptors, augmentation, codes[members["cross"]])
-    extras["missed"] = int((~seen.found).sum())
+    extras["missed"] = int((~seen.face_found).sum())
     if augmentation is not None:
         extras["augment_ms"] = _milliseconds_per_call(augmentation, data.descriptors)
     extras["step_ms"] = trained / config.steps * 1e3
