@@ -69,17 +69,17 @@ def write_nersemble(root: Path) -> Path:
             write_video(folder / f"sequences/{sequence}/images/cam_{serial}.mp4", scene.images[:3, k], 12)
         write_video(folder / f"sequences/{sequence}/alpha_maps/cam_{serials[0]}.mp4", scene.masks[:3, 0], 12, gray=True)
         write_npz(folder / f"annotations/{sequence}.npz", head_pose=scene.poses[:3], landmarks68=scene.landmarks[:3],
-                  blendshapes=writers.codes(52)[:3], face_found=np.array([True, False, True]))
-        write_npz(folder / f"truth/{sequence}.npz", weights=writers.codes(57)[:3])
-    write_npz(folder / "sequences/FREE/tracking/flame2023_tracking_v2.npz", expression=writers.codes(100)[:3],
-              jaw=writers.codes(3)[:3], rotation_matrices=scene.poses[:3, :3, :3], translation=scene.poses[:3, :3, 3])
+                  blendshapes=writers.made_up(52)[:3], face_found=np.array([True, False, True]))
+        write_npz(folder / f"truth/{sequence}.npz", weights=writers.made_up(57)[:3])
+    write_npz(folder / "sequences/FREE/tracking/flame2023_tracking_v2.npz", expression=writers.made_up(100)[:3],
+              jaw=writers.made_up(3)[:3], rotation_matrices=scene.poses[:3, :3, :3], translation=scene.poses[:3, :3, 3])
     write_json(folder / "capture.json", {"kind": "subject", "fps": 12, "head_pose_source": "rig",
                                          "neutral": {"sequence": "FREE", "frame": 0}})
     return folder
 
 
 def write_encoding(path: Path, frames: int) -> None:
-    write_npz(encoding_file(path), blendshapes=writers.codes(52)[:frames], face_found=np.ones(frames, bool),
+    write_npz(encoding_file(path), blendshapes=writers.made_up(52)[:frames], face_found=np.ones(frames, bool),
               head_pose=np.tile(np.eye(4), (frames, 1, 1)))
 
 

@@ -58,8 +58,8 @@ def open_capture(path: str | os.PathLike, *, format: str | None = None, downscal
     crop: (left, top, width, height) in the files' pixels, applied to every camera before the downscale.
     cache_bytes: how much decoded video is kept in memory.
 
-    Raises FileNotFoundError (no such folder, missing files) or ValueError (unknown format; faulty calibration or codes: which
-    file, which frame, which camera, which field; crop or downscale that leave no picture).
+    Raises FileNotFoundError (no such folder, missing files) or ValueError (unknown format; faulty calibration or descriptors:
+    which file, which frame, which camera, which field; crop or downscale that leave no picture).
     """
     path = Path(path)
     if downscale < 1:

@@ -17,7 +17,7 @@ from raf_lite.captures.capture import Capture
 with needs("captures"):
     import pandas as pd
 
-COLUMNS = ("sequence", "frames", "cameras", "with masks", "codes", "split", "head poses")  # of Check.rows
+COLUMNS = ("sequence", "frames", "cameras", "with masks", "descriptors", "split", "head poses")  # of Check.rows
 # What people confuse, as a repair of a world-to-camera (or head-to-camera) matrix: what the file seems to hold -> how to undo it.
 CONVENTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "OpenGL axes (y up, looking along -z)": lambda m: OPENGL_AXES @ m,
@@ -151,10 +151,10 @@ def check_capture(capture: Capture) -> Check:
             serials = capture.cameras_of(sequence)
             annotations = capture.annotations(sequence)
             masked = [s for s in serials if capture.source.mask_shape(sequence, s) is not None]
-            codes = [n for n, a in annotations.items() if a.ndim == 2 and a.shape[1] > 4]
+            descriptors = [n for n, a in annotations.items() if a.ndim == 2 and a.shape[1] > 4]
             parts = {"train": split.train_sequences, "held out": split.holdout_sequences, "cross": capture.cross_sequences}
             part = next((name for name, members in parts.items() if sequence in members), "unused")
-            rows.append((sequence, capture.n_frames(sequence), len(serials), len(masked), ", ".join(codes) or "none", part,
+            rows.append((sequence, capture.n_frames(sequence), len(serials), len(masked), ", ".join(descriptors) or "none", part,
                          "yes" if capture.head_poses(sequence) is not None else "no"))
             trouble = pose_problem(capture, sequence)
             problems += [trouble] if trouble else []
