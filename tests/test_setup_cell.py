@@ -33,12 +33,6 @@ def test_a_good_kernel_says_versions_device_and_mode(monkeypatch, capsys):
     assert raf_lite.setup(minutes_cpu=3).fast and "numbers mean nothing" in capsys.readouterr().out
 
 
-def test_without_a_gpu_a_gpu_lesson_says_so_and_goes_on(monkeypatch, capsys):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert raf_lite.setup(minutes_cpu=3, needs_gpu=True).device == "cpu"
-    assert "WARNING: this notebook is made for a GPU" in capsys.readouterr().out
-
-
 def test_a_kernel_that_is_too_old(monkeypatch):
     monkeypatch.setattr(setup_cell.sys, "version_info", (3, 9, 2, "final", 0))
     with pytest.raises(ImportError, match=r"is Python 3\.9\.2, and raf_lite needs 3\.11 or later; run `make setup`"):

@@ -18,16 +18,17 @@ with needs("captures"):
     import pandas as pd
 
 COLUMNS = ("sequence", "frames", "cameras", "with masks", "descriptors", "split", "head poses")  # of Check.rows
-# What people confuse, as a repair of a world-to-camera (or head-to-camera) matrix: what the file seems to hold -> how to undo it.
+# What people mistake for OpenCV's world-to-camera (or head-to-camera) matrices -> how to make those of it.
 CONVENTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "OpenGL axes (y up, looking along -z)": lambda m: OPENGL_AXES @ m,
     "camera-to-world matrices": np.linalg.inv,
     "camera-to-world matrices with OpenGL axes": lambda m: np.linalg.inv(m @ OPENGL_AXES),
 }
-# Axes that miss their common point by more than these shares of its distance do not look at one head, or may not.
+# How far an optical axis passes by the point that all cameras look at, divided by the camera's distance to that point. Above
+# _SPREAD the cameras do not look at one head; above _SUSPICIOUS another convention is tried.
 _SPREAD, _SUSPICIOUS = 0.2, 0.05
-# Inverted matrices of a rig round the origin still meet in a point: one far from the origin (a camera's distance), with all
-# cameras close to it. A target's distance to the origin, as a multiple of the cameras' distance to the target, that is so odd.
+# Cameras round the origin whose matrices are inverted seem to stand close together, far from the origin. Their axes still meet,
+# so they are told by the distance from the origin to that point, divided by the cameras' mean distance to it: above _FAR.
 _FAR = 4.0
 
 

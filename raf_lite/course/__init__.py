@@ -19,3 +19,7 @@ def __getattr__(name: str) -> Any:
     from raf_lite.course import avatars
 
     return getattr(avatars, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
