@@ -271,8 +271,8 @@ def face_crops(video: str | os.PathLike, encoding: VideoDetections, every: int =
     out = {}
     for number, frame in enumerate(iter_video(video, turns=quarter_turns(video))):
         if number in row_of:
-            points = encoding.landmarks[number, :, :2]
-            middle, half = (points.min(0) + points.max(0)) / 2, 0.65 * np.ptp(points, axis=0).max()
+            landmarks = encoding.landmarks[number, :, :2]
+            middle, half = (landmarks.min(0) + landmarks.max(0)) / 2, 0.65 * np.ptp(landmarks, axis=0).max()
             box = (*(middle - half).astype(int), *(middle + half).astype(int))
             face = Image.fromarray(frame).crop(box).resize((size, size), Image.Resampling.LANCZOS)
             out[row_of[number]] = np.asarray(face)
