@@ -25,7 +25,7 @@ from machine import RESULTS, describe_machine
 
 from raf_lite._files import write_json, write_npz
 from raf_lite.captures import Camera, write_video
-from raf_lite.captures.nersemble import write_calibration
+from raf_lite.captures.formats.nersemble import write_calibration
 
 HEIGHT, WIDTH, RATE = 3208, 2200, 73.0
 TARGET_GB = 4.0  # of memory, at most

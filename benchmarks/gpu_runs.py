@@ -24,7 +24,7 @@ from raf_lite._files import read_npz, write_json
 from raf_lite.avatar import GaussianAvatar
 from raf_lite.bank import ExpressionBank
 from raf_lite.captures import Capture, open_capture
-from raf_lite.captures.nersemble import write_calibration
+from raf_lite.captures.formats.nersemble import write_calibration
 from raf_lite.evaluation import evaluate
 from raf_lite.manifest import find_data
 from raf_lite.splatting import rasterize

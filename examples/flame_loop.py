@@ -17,12 +17,12 @@ from torch import nn
 from raf_lite.retrieval import RetrievalAugmentation  # RAF
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-parser.add_argument("--raf", action="store_true", help="replace some codes by neighbours from the bank")
+parser.add_argument("--raf", action="store_true", help="replace some descriptors by neighbours from the bank")
 parser.add_argument("--steps", type=int, default=400)
 args = parser.parse_args()
 
 data = people(103, sizes=np.where(np.arange(103) < 100, 1.0, 0.1))  # the jaw's are radians
-flame_param = {"expr": torch.from_numpy(data.codes[:, :100]), "jaw_pose": torch.from_numpy(data.codes[:, 100:])}
+flame_param = {"expr": torch.from_numpy(data.descriptors[:, :100]), "jaw_pose": torch.from_numpy(data.descriptors[:, 100:])}
 frames, neutral = torch.from_numpy(data.frames), torch.from_numpy(data.neutral)
 torch.manual_seed(0)
 bases = 16
@@ -33,8 +33,8 @@ batches, swaps = torch.Generator().manual_seed(0), torch.Generator().manual_seed
 log = Log()
 
 
-def avatar(codes):  # [B, 103] -> [B, N, 3]
-    return neutral + (coefficients(codes) @ basis).view(-1, POINTS, 3)
+def avatar(descriptors):  # [B, 103] -> [B, N, 3]
+    return neutral + (coefficients(descriptors) @ basis).view(-1, POINTS, 3)
 
 
 def select(timestep):  # [B] -> [B, 103]
@@ -46,13 +46,13 @@ raf = RetrievalAugmentation(data.bank, p=0.2, k=16, key="weighted").fit(select(t
 
 for _ in range(args.steps):
     timestep = torch.randint(len(frames), (8,), generator=batches)
-    codes = select(timestep)
-    codes = raf.augment(codes, swaps, index=timestep)[0] if args.raf else codes  # RAF
-    loss = (avatar(codes) - frames[timestep]).abs().mean()
+    descriptors = select(timestep)
+    descriptors = raf.augment(descriptors, swaps, index=timestep)[0] if args.raf else descriptors  # RAF
+    loss = (avatar(descriptors) - frames[timestep]).abs().mean()
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-    log.step(codes, select(timestep), frames[timestep], loss.item())
+    log.step(descriptors, select(timestep), frames[timestep], loss.item())
 
 with torch.no_grad():
-    log.finish(avatar(torch.from_numpy(data.driver_codes)), data.driver_frames)
+    log.finish(avatar(torch.from_numpy(data.driver_descriptors)), data.driver_frames)

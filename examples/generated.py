@@ -1,7 +1,8 @@
 """Made-up people for the examples: what a face tracker and a camera would have given, in small.
 
 A "frame" is where 60 points of a face are, so that no renderer is needed. Everybody makes the same eight kinds of movement. A
-tracker describes them by a code that shows the movement, but also, a little, whose face it is: the trouble that RAF is about.
+tracker describes them by a descriptor that shows the movement, but also, a little, whose face it is: the trouble that RAF is
+about.
 """
 
 from __future__ import annotations
@@ -18,26 +19,26 @@ MOVEMENTS, POINTS = 8, 60
 
 @dataclass(frozen=True)
 class Data:
-    """codes [T, D] and frames [T, 60, 3] of the person to learn; neutral [60, 3]; a bank of 40 other people's codes; the codes
+    """descriptors [T, D] and frames [T, 60, 3] of the person to learn; neutral [60, 3]; a bank of 40 other people; descriptors
     [M, D] of somebody else who drives, and the person's frames [M, 60, 3] that they ask for."""
 
-    codes: np.ndarray
+    descriptors: np.ndarray
     frames: np.ndarray
     neutral: np.ndarray
     bank: ExpressionBank
-    driver_codes: np.ndarray
+    driver_descriptors: np.ndarray
     driver_frames: np.ndarray
 
 
 def people(dim: int, sizes: np.ndarray | float = 1.0, seed: int = 0) -> Data:
-    """Draw everybody. dim: D, numbers of a code. sizes: [D] or a number, how large each number of a code is."""
+    """Draw everybody. dim: D, numbers of a descriptor. sizes: [D] or a number, how large each of them is."""
     rng = np.random.default_rng(seed)
     directions = rng.normal(size=(MOVEMENTS, dim)) / np.sqrt(MOVEMENTS)
     basis = rng.normal(size=(MOVEMENTS, POINTS, 3)) * 0.05
     neutral = rng.normal(size=(POINTS, 3)) * 0.4
 
     def tracked(movements: np.ndarray) -> np.ndarray:
-        """The codes of one new person who makes these movements [T, 8]: float32 [T, D]."""
+        """The descriptors of one new person who makes these movements [T, 8]: float32 [T, D]."""
         whose = 0.4 * rng.normal(size=dim)
         lively = rng.uniform(0.8, 1.25, MOVEMENTS)
         noise = 0.03 * rng.normal(size=(len(movements), dim))
@@ -62,15 +63,15 @@ class Log:
         self.losses, self.replaced, self.checksum = [], [], 0
 
     def step(self, seen, tracked, target, loss) -> None:
-        """seen: the codes [B, D] that the model got. tracked: those of the tracker. target: the frames [B, 60, 3] of the loss."""
+        """seen: descriptors [B, D] that the model got. tracked: the tracker's. target: the frames [B, 60, 3] of the loss."""
         self.replaced += (np.asarray(seen) != np.asarray(tracked)).any(1).tolist()
         self.checksum = zlib.crc32(np.ascontiguousarray(target, np.float32), self.checksum)
         self.losses.append(loss)
 
     def finish(self, answers, driver_frames) -> None:
-        """answers: the model's frames [M, 60, 3] for the driver's codes. Prints four lines, `name: value`."""
+        """answers: the model's frames [M, 60, 3] for the driver's descriptors. Prints four lines, `name: value`."""
         error = np.linalg.norm(np.asarray(answers) - driver_frames, axis=2).mean()
         print(f"loss: {np.mean(self.losses[:10]):.6f} -> {np.mean(self.losses[-10:]):.6f}")
-        print(f"codes replaced: {np.mean(self.replaced):.3f}")
+        print(f"descriptors replaced: {np.mean(self.replaced):.3f}")
         print(f"checksum of the frames in the loss: {self.checksum:08x}")
         print(f"error when somebody else drives: {error:.5f}")

@@ -28,29 +28,29 @@ class ExpressionDeformation(nn.Module):
 
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-parser.add_argument("--raf", action="store_true", help="replace some codes by neighbours from the bank")
+parser.add_argument("--raf", action="store_true", help="replace some descriptors by neighbours from the bank")
 parser.add_argument("--steps", type=int, default=400)
 args = parser.parse_args()
 
 data = people(64)
-codes, frames, neutral = torch.from_numpy(data.codes), torch.from_numpy(data.frames), torch.from_numpy(data.neutral)
+descriptors, frames, neutral = torch.from_numpy(data.descriptors), torch.from_numpy(data.frames), torch.from_numpy(data.neutral)
 torch.manual_seed(0)
 model = ExpressionDeformation()
 optimizer = torch.optim.Adam(model.parameters(), 2e-3)
 batches, swaps = torch.Generator().manual_seed(0), torch.Generator().manual_seed(1)
 log = Log()
 
-raf = RetrievalAugmentation(data.bank, p=0.2, k=16, key="centred").fit(codes)  # RAF
+raf = RetrievalAugmentation(data.bank, p=0.2, k=16, key="centred").fit(descriptors)  # RAF
 
 for _ in range(args.steps):
-    exp_id = torch.randint(len(codes), (8,), generator=batches)
-    batch = {"exp_coeff": codes[exp_id], "points": frames[exp_id], "exp_id": exp_id}
+    exp_id = torch.randint(len(descriptors), (8,), generator=batches)
+    batch = {"exp_coeff": descriptors[exp_id], "points": frames[exp_id], "exp_id": exp_id}
     batch["exp_coeff"] = raf.augment(batch["exp_coeff"], swaps, index=exp_id)[0] if args.raf else batch["exp_coeff"]  # RAF
     loss = (neutral + model(neutral, batch["exp_coeff"]) - batch["points"]).abs().mean()
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-    log.step(batch["exp_coeff"], codes[exp_id], batch["points"], loss.item())
+    log.step(batch["exp_coeff"], descriptors[exp_id], batch["points"], loss.item())
 
 with torch.no_grad():
-    log.finish(neutral + model(neutral, torch.from_numpy(data.driver_codes)), data.driver_frames)
+    log.finish(neutral + model(neutral, torch.from_numpy(data.driver_descriptors)), data.driver_frames)

@@ -1,4 +1,4 @@
-"""RAF in an input pipeline of NumPy or of tf.data: the codes are replaced where a batch is put together.
+"""RAF in an input pipeline of NumPy or of tf.data: the descriptors are replaced where a batch is put together.
 
     python examples/numpy_pipeline.py          # as it was
     python examples/numpy_pipeline.py --raf    # with the three lines that are marked RAF
@@ -16,26 +16,26 @@ from raf_lite.retrieval import RetrievalAugmentation  # RAF
 BATCH = 16
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-parser.add_argument("--raf", action="store_true", help="replace some codes by neighbours from the bank")
+parser.add_argument("--raf", action="store_true", help="replace some descriptors by neighbours from the bank")
 parser.add_argument("--steps", type=int, default=400)
 args = parser.parse_args()
 
 data = people(52)
 draws, swaps = np.random.default_rng(0), np.random.default_rng(1)
 
-raf = RetrievalAugmentation(data.bank, p=0.2, k=16, key="centred").fit(data.codes)  # RAF
+raf = RetrievalAugmentation(data.bank, p=0.2, k=16, key="centred").fit(data.descriptors)  # RAF
 
 
 def load(index):  # [B] -> [B], [B, 52], [B, 60, 3]
     """One batch, in NumPy."""
-    codes = data.codes[index]
-    codes = raf.augment(codes, swaps, index=index)[0] if args.raf else codes  # RAF
-    return index, codes, data.frames[index]
+    descriptors = data.descriptors[index]
+    descriptors = raf.augment(descriptors, swaps, index=index)[0] if args.raf else descriptors  # RAF
+    return index, descriptors, data.frames[index]
 
 
 def pipeline(steps):
     """Batches, from tf.data where it is there."""
-    indices = (draws.integers(len(data.codes), size=BATCH) for _ in range(steps))
+    indices = (draws.integers(len(data.descriptors), size=BATCH) for _ in range(steps))
     try:
         import tensorflow as tf
     except ImportError:
@@ -47,11 +47,11 @@ def pipeline(steps):
 
 
 # The model is a linear one, trained by gradient descent: any other takes the same batches.
-weights = np.zeros((data.codes.shape[1], data.neutral.size))
+weights = np.zeros((data.descriptors.shape[1], data.neutral.size))
 log = Log()
-for index, codes, frames in pipeline(args.steps):
-    error = codes @ weights - (frames - data.neutral).reshape(BATCH, -1)
-    weights -= 0.01 / BATCH * codes.T @ error
-    log.step(codes, data.codes[index], frames, (error**2).mean())
+for index, descriptors, frames in pipeline(args.steps):
+    error = descriptors @ weights - (frames - data.neutral).reshape(BATCH, -1)
+    weights -= 0.01 / BATCH * descriptors.T @ error
+    log.step(descriptors, data.descriptors[index], frames, (error**2).mean())
 
-log.finish(data.neutral + (data.driver_codes @ weights).reshape(-1, *data.neutral.shape), data.driver_frames)
+log.finish(data.neutral + (data.driver_descriptors @ weights).reshape(-1, *data.neutral.shape), data.driver_frames)

@@ -23,8 +23,8 @@ from raf_lite._lazy import attach as _attach  # noqa: E402
 
 __version__ = "0.1.0"
 # Editors and type checkers read the same in __init__.pyi.
-_HOMES = {"ExpressionBank": "bank", "GaussianAvatar": "avatar", "RetrievalAugmentation": "retrieval", "Session": "_setup",
-          "TrainConfig": "training", "Trainer": "training", "encode_video": "descriptors", "exercise": "_exercise",
-          "open_capture": "captures", "rasterize": "splatting", "setup": "_setup"}
+_HOMES = {"ExpressionBank": "bank", "GaussianAvatar": "avatar", "RetrievalAugmentation": "retrieval", "Session": "course.setup",
+          "TrainConfig": "training", "Trainer": "training", "encode_video": "descriptors", "exercise": "course.exercise",
+          "open_capture": "captures", "rasterize": "splatting", "setup": "course.setup"}
 __all__ = [*_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
 __getattr__, __dir__ = _attach(__name__, _HOMES)

@@ -16,7 +16,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from raf_lite.captures import Camera, write_video
-from raf_lite.captures.nersemble import write_calibration
+from raf_lite.captures.formats.nersemble import write_calibration
 from raf_lite.rig.expressions import Style, units
 from raf_lite.rig.head import HeadModel, head_pose_matrix
 from raf_lite.rig.pack import load_pack
@@ -53,7 +53,7 @@ def scene() -> Scene:
     rows = slice(4, 4 + 4 * FRAMES, 4)
     poses = head_pose_matrix(acted.head_rotation[rows] * 2, acted.head_translation[rows])
     rendered = [head.render(w, cameras, pose) for w, pose in zip(acted.weights[rows], poses, strict=True)]
-    landmarks = np.stack([head.landmarks(w) for w in acted.weights[rows]])
+    landmarks = np.stack([head.landmarks68(w) for w in acted.weights[rows]])
     world = np.einsum("tij,tlj->tli", poses[:, :3, :3], landmarks) + poses[:, None, :3, 3]
     pixels = np.stack([[c.project(points)[0] for c in cameras] for points in world])
     return Scene(cameras, np.stack([r[0] for r in rendered]), np.stack([r[1] for r in rendered]), poses, landmarks, pixels)
@@ -64,8 +64,8 @@ def _png(path: Path, image: np.ndarray) -> None:
     Image.fromarray(image).save(path)
 
 
-def codes(size: int, seed: int = 0) -> np.ndarray:
-    """Made-up codes [FRAMES, size]: what they are does not matter to a reader, that they come back does."""
+def made_up(size: int, seed: int = 0) -> np.ndarray:
+    """Made-up descriptors [FRAMES, size]: what they are does not matter to a reader, that they come back does."""
     return np.random.default_rng(seed).normal(size=(FRAMES, size)).astype(np.float32)
 
 
@@ -73,7 +73,7 @@ def write_vhap(root: Path, *, sequence: str = "306_EMO-1", test_from: int = 4, f
     """One exported sequence: camera 2 is validation's, frames from `test_from` on are test's, steps start at `first_step`."""
     s, folder = scene(), root / sequence
     frames: dict[str, list] = {"train": [], "val": [], "test": []}
-    expr, jaw = codes(100), codes(3, 1)
+    expr, jaw = made_up(100), made_up(3, 1)
     for t in range(FRAMES):
         np.savez(_made(folder / "flame_param") / f"{t:05d}.npz", expr=expr[t:t + 1], jaw_pose=jaw[t:t + 1],
                  rotation=np.zeros((1, 3)),
@@ -125,9 +125,9 @@ def write_nersemble_benchmark(root: Path) -> Path:
         for c, serial in enumerate(cameras):
             write_video(place / "images" / f"cam_{serial}.mp4", s.images[:, c], 24.3)
             write_video(place / "alpha_maps" / f"cam_{serial}.mp4", s.masks[:, c], 24.3, gray=True)
-        np.savez(_made(place / "tracking") / "flame2023_tracking_v2.npz", shape=np.zeros((1, 300)), expression=codes(100),
+        np.savez(_made(place / "tracking") / "flame2023_tracking_v2.npz", shape=np.zeros((1, 300)), expression=made_up(100),
                  rotation=Rotation.from_matrix(s.poses[:, :3, :3]).as_euler("XYZ"), rotation_matrices=s.poses[:, :3, :3],
-                 translation=s.poses[:, :3, 3], jaw=codes(3, 1), frames=np.arange(FRAMES), scale=np.full((1, 1), 4.0),
+                 translation=s.poses[:, :3, 3], jaw=made_up(3, 1), frames=np.arange(FRAMES), scale=np.full((1, 1), 4.0),
                  neck=np.zeros((FRAMES, 3)), eyes=np.zeros((FRAMES, 6)))
     hidden = _made(folder / "sequences" / "SEN-09-frown_events_bad" / "tracking")  # videos are the benchmark's secret
     shutil.copy(folder / "sequences/FREE/tracking/flame2023_tracking_v2.npz", hidden)
@@ -136,7 +136,7 @@ def write_nersemble_benchmark(root: Path) -> Path:
 
 def write_insta(root: Path, *, flip: bool = False) -> Path:
     """The frontal camera; the head stands still and the camera moves. flip: write NeRF's axes, which INSTA does not have."""
-    s, folder, exp = scene(), root / "insta", codes(100)
+    s, folder, exp = scene(), root / "insta", made_up(100)
     camera, frames = s.cameras[0], []
     for t in range(FRAMES):
         _png(folder / f"images/{t:05d}.png", np.dstack([s.images[t, 0], s.masks[t, 0]]))
@@ -156,7 +156,7 @@ def write_insta(root: Path, *, flip: bool = False) -> Path:
 
 def write_gha(root: Path) -> Path:
     """Every camera, with the head's pose as a rotation vector and a translation, and a scale of the fitted model."""
-    s, folder, exp = scene(), root / "031", codes(64)
+    s, folder, exp = scene(), root / "031", made_up(64)
     for t in range(FRAMES):
         name = f"{t:04d}"
         for c, camera in enumerate(s.cameras):
@@ -187,8 +187,8 @@ def write_imavatar(root: Path, *, pixels: bool = False) -> Path:
             _png(video / f"mask/{number + 1}.png", s.masks[t, 0])
             world_mat = OPENGL @ camera.world_to_camera @ s.poses[t]
             frames.append({"file_path": f"./image/{number + 1}", "world_mat": world_mat[:3].tolist(),
-                           "expression": codes(50)[t].tolist(),
-                           "pose": codes(15, 1)[t].tolist(), "bbox": [-0.5, -0.5, 0.5, 0.5], "flame_keypoints": [[0, 0]]})
+                           "expression": made_up(50)[t].tolist(),
+                           "pose": made_up(15, 1)[t].tolist(), "bbox": [-0.5, -0.5, 0.5, 0.5], "flame_keypoints": [[0, 0]]})
         (video / "flame_params.json").write_text(json.dumps({"frames": frames, "shape_params": [0] * 100,
                                                              "intrinsics": [-fx, fy, cx, cy]}))
     return folder

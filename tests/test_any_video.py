@@ -17,7 +17,7 @@ from raf_lite.bank.videos import add_video
 from raf_lite.captures import open_capture, read_video, write_video
 from raf_lite.captures.video import probe_video, quarter_turns
 from raf_lite.cli import main
-from raf_lite.descriptors import MediaPipeEncoder, VideoEncoding, encode_video
+from raf_lite.descriptors import MediaPipeEncoder, VideoDetections, encode_video
 from raf_lite.descriptors import encode_video as function
 from raf_lite.descriptors.encode_video import find_encoding, report
 from raf_lite.training import PRESETS, Trainer, TrainingSet
@@ -53,7 +53,7 @@ def test_every_frame_is_encoded_and_the_empty_ones_are_listed(clip, people):
     assert np.abs(encoding.blendshapes[kept] - people[2][kept]).mean() < 0.02  # another compression of the same frames
     assert "no face in frames 4, 5" in report(encoding, path)
     assert not list(path.parent.glob(".*"))  # the parts are gone
-    again = VideoEncoding.load(path.parent / "clip.encoding.npz")
+    again = VideoDetections.load(path.parent / "clip.encoding.npz")
     np.testing.assert_array_equal(again.landmarks, encoding.landmarks)
     assert (again.size, again.fps, again.encoder) == (encoding.size, FPS, encoding.encoder)
 
@@ -154,13 +154,14 @@ def test_smoothing_is_an_average_over_time_that_gaps_take_no_part_in():
     found[50:60] = False
     noise[~found] = np.nan
     pose = np.tile(np.eye(4, dtype=np.float32), (200, 1, 1))
-    encoding = VideoEncoding(noise, np.zeros((200, 478, 3), np.float32), pose, found, found.astype(np.uint8), 25.0, (64, 64))
+    encoding = VideoDetections(noise, np.zeros((200, 478, 3), np.float32), pose, found, faces=found.astype(np.uint8),
+                               fps=25.0, size=(64, 64))
     smooth = encoding.smoothed(0.08)
     np.testing.assert_array_equal(np.isnan(smooth.blendshapes), np.isnan(noise))
     # White noise under a Gaussian of 2 frames keeps 1 / (2 sqrt(pi) 2) of its variance.
     assert np.nanvar(smooth.blendshapes[5:45]) == pytest.approx(1 / (4 * np.sqrt(np.pi)), rel=0.15)
-    flat = VideoEncoding(np.where(found[:, None], 3.0, np.nan).astype(np.float32) * np.ones((1, 52), np.float32),
-                         encoding.landmarks, pose, found, encoding.faces, 25.0, (64, 64))
+    flat = VideoDetections(np.where(found[:, None], 3.0, np.nan).astype(np.float32) * np.ones((1, 52), np.float32),
+                         encoding.landmarks, pose, found, faces=encoding.faces, fps=25.0, size=(64, 64))
     np.testing.assert_allclose(flat.smoothed(0.2).blendshapes[found], 3.0, rtol=1e-5)
 
 
@@ -213,8 +214,8 @@ def test_a_video_drives_an_avatar(avatar, clip, tmp_path):
 
 
 def _cut(encoding, frames):
-    arrays = (getattr(encoding, n)[:frames] for n in ("blendshapes", "landmarks", "encoder_pose", "face_found", "faces"))
-    return VideoEncoding(*arrays, encoding.fps, encoding.size)
+    arrays = {n: getattr(encoding, n)[:frames] for n in ("blendshapes", "landmarks", "encoder_pose", "face_found", "faces")}
+    return VideoDetections(**arrays, fps=encoding.fps, size=encoding.size)
 
 
 def test_relative_driving_swaps_neutrals(avatar):
@@ -262,7 +263,7 @@ def bank(tmp_path):
     rng = np.random.default_rng(0)
     folder = tmp_path / "bank"
     write_bank(folder, columns={"blendshapes": rng.uniform(size=(40, 52))}, donors=np.repeat([0, 1], 20), encoder="e",
-               poses=np.tile(np.eye(4), (40, 1, 1)))
+               encoder_pose=np.tile(np.eye(4), (40, 1, 1)))
     return folder
 
 
@@ -274,26 +275,26 @@ def test_a_donor_is_added_and_repeats_are_dropped(bank):
     from raf_lite.bank import encode_thumbnail
 
     face = encode_thumbnail(np.zeros((8, 8, 3), np.uint8))
-    assert add_donor(bank, {"blendshapes": rows}, encoder="e", poses=poses, thumbnails={8: face, 9: face}) == ("2", 8, 2)
+    assert add_donor(bank, {"blendshapes": rows}, encoder="e", encoder_pose=poses, thumbnails={8: face, 9: face}) == ("2", 8, 2)
     grown = ExpressionBank.load(bank)
     assert len(grown) == 48 and (grown.donors == 2).sum() == 8 and grown.thumbnail_rows.tolist() == [47]
     np.testing.assert_allclose(grown.descriptors[40:], np.delete(rows, (7, 8), 0), rtol=1e-6)
-    assert add_donor(bank, {"blendshapes": rows}, encoder="e", poses=poses, donor="2") == ("2", 0, 10)  # nothing new
-    assert add_donor(bank, {"blendshapes": rows}, encoder="e", poses=poses, donor="7")[1] == 8  # another person may look alike
+    assert add_donor(bank, {"blendshapes": rows}, encoder="e", encoder_pose=poses, donor="2") == ("2", 0, 10)  # nothing new
+    assert add_donor(bank, {"blendshapes": rows}, encoder="e", encoder_pose=poses, donor="7")[1] == 8  # who may look alike
 
 
 def test_what_does_not_fit_a_bank_is_refused_and_nothing_changes(bank, data_dir):
     rows, poses = np.ones((2, 52)), np.tile(np.eye(4), (2, 1, 1))
     before = (bank / "descriptors.npz").read_bytes()
-    for change, message in (({"encoder": "f"}, "encoder 'f' and the bank"), ({"poses": None}, "lack head poses"),
+    for change, message in (({"encoder": "f"}, "encoder 'f' and the bank"), ({"encoder_pose": None}, "lack encoder poses"),
                             ({"columns": {"blendshapes": rows[:, :3]}}, r"blendshapes \[3\]"),
                             ({"donor": "anna"}, "whole number"), ({"columns": {"blendshapes": rows * np.nan}}, "NaN")):
-        arguments = {"columns": {"blendshapes": rows}, "encoder": "e", "poses": poses} | change
+        arguments = {"columns": {"blendshapes": rows}, "encoder": "e", "encoder_pose": poses} | change
         with pytest.raises(ValueError, match=message):
             add_donor(bank, **arguments)
     assert (bank / "descriptors.npz").read_bytes() == before
     with pytest.raises(ValueError, match="write the grown bank to a folder of its own"):
-        add_donor(data_dir / "bank", {"blendshapes": rows}, encoder="e", poses=poses)
+        add_donor(data_dir / "bank", {"blendshapes": rows}, encoder="e", encoder_pose=poses)
 
 
 def test_a_video_begins_a_bank_and_a_column_that_it_cannot_give_is_named(clip, bank, tmp_path):

@@ -171,22 +171,23 @@ def test_statistics_of_banks_too_small_for_them():
 def full_bank():
     rng = np.random.default_rng(5)
     pictures = {row: encode_thumbnail(rng.integers(0, 255, size=(12, 10, 3), dtype=np.uint8)) for row in (0, 4, 9)}
-    return some_bank(rng, donors=3, frames=4, encoder="demo 1.0", descriptor="codes", neutral=np.arange(12) % 4 == 0,
-                     head_pose=np.tile(np.eye(4), (12, 1, 1)), thumbnails=pictures)
+    return some_bank(rng, donors=3, frames=4, encoder="demo 1.0", descriptor="own", neutral=np.arange(12) % 4 == 0,
+                     encoder_pose=np.tile(np.eye(4), (12, 1, 1)), thumbnails=pictures)
 
 
 @pytest.mark.parametrize("factory", ["Flat", "HNSW8", "IVF2,Flat"])
 def test_save_and_load_give_the_same_bank(tmp_path, factory, full_bank):
     bank = ExpressionBank.from_arrays(full_bank.descriptors, np.array(["ann", "bo", "cy"])[full_bank.donors], encoder="demo 1.0",
-                                      descriptor="codes", index=factory, neutral=full_bank.neutral, head_pose=full_bank.head_pose)
-    bank.add(full_bank.descriptors[:2] + 1, ["dee", "dee"], head_pose=full_bank.head_pose[:2])
+                                      descriptor="own", index=factory, neutral=full_bank.neutral,
+                                      encoder_pose=full_bank.encoder_pose)
+    bank.add(full_bank.descriptors[:2] + 1, ["dee", "dee"], encoder_pose=full_bank.encoder_pose[:2])
     again = ExpressionBank.load(bank.save(tmp_path / "bank"))
-    for name in ("descriptors", "donors", "neutral", "head_pose"):
+    for name in ("descriptors", "donors", "neutral", "encoder_pose"):
         np.testing.assert_array_equal(getattr(again, name), getattr(bank, name))
-    assert (again.encoder, again.descriptor, again.factory) == ("demo 1.0", "codes", factory)
+    assert (again.encoder, again.descriptor, again.factory) == ("demo 1.0", "own", factory)
     for one, other in zip(again.search(bank.descriptors, 3, ["bo"]), bank.search(bank.descriptors, 3, ["bo"])):
         np.testing.assert_array_equal(one, other)
-    again.add(np.zeros((1, 5)), ["ed"], head_pose=np.eye(4)[None])
+    again.add(np.zeros((1, 5)), ["ed"], encoder_pose=np.eye(4)[None])
     assert again.search(np.zeros((1, 5)), 1)[1].tolist() == [[14]]
 
 
@@ -213,7 +214,7 @@ def test_a_bank_of_two_columns_loads_either(tmp_path):
         assert npz["blendshapes"].dtype == np.float16 and npz["landmarks_pca"].dtype == np.float32
     for bank in (ExpressionBank.load(tmp_path), ExpressionBank.load(tmp_path, descriptor="blendshapes")):
         np.testing.assert_array_equal(bank.descriptors, faces.astype(np.float32))
-        assert bank.descriptor == "blendshapes" and bank.head_pose is None and not bank.neutral.any()
+        assert bank.descriptor == "blendshapes" and bank.encoder_pose is None and not bank.neutral.any()
     np.testing.assert_array_equal(ExpressionBank.load(tmp_path, "landmarks_pca").descriptors, points)
     with pytest.raises(ValueError, match="no descriptor 'flame'; choose one of blendshapes, landmarks_pca"):
         ExpressionBank.load(tmp_path, "flame")
@@ -283,8 +284,8 @@ def test_a_manifest_that_is_not_ours_is_named(tmp_path, full_bank):
 
 
 def test_an_index_of_another_bank_is_refused(tmp_path, full_bank):
-    folder = write_bank(tmp_path, columns={"codes": full_bank.descriptors[:5]}, donors=full_bank.donors[:5], encoder="demo",
-                        index=("codes", "Flat", full_bank.index))
+    folder = write_bank(tmp_path, columns={"own": full_bank.descriptors[:5]}, donors=full_bank.donors[:5], encoder="demo",
+                        index=("own", "Flat", full_bank.index))
     with pytest.raises(ValueError, match="index.faiss indexes other rows"):
         ExpressionBank.load(folder)
 
@@ -295,7 +296,7 @@ def test_a_full_disk_leaves_the_old_bank_whole(tmp_path, full_bank):
 
     full_bank.save(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    bigger = some_bank(np.random.default_rng(0), frames=400, encoder="demo 1.0", descriptor="codes")
+    bigger = some_bank(np.random.default_rng(0), frames=400, encoder="demo 1.0", descriptor="own")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     # descriptors.npz fits in this; index.faiss, 48,000 bytes and a header, does not.
@@ -339,8 +340,8 @@ def test_descriptors_that_make_no_bank():
         ExpressionBank.from_arrays(good, [0, 1, 2], index="IVF8,Flat")
     with pytest.raises(ValueError, match=r"neutral must be bool with shape \[3\]"):
         ExpressionBank.from_arrays(good, [0, 1, 2], neutral=[1, 0, 0])
-    with pytest.raises(ValueError, match="head poses have shape"):
-        ExpressionBank.from_arrays(good, [0, 1, 2], head_pose=np.eye(4))
+    with pytest.raises(ValueError, match="encoder_pose has shape"):
+        ExpressionBank.from_arrays(good, [0, 1, 2], encoder_pose=np.eye(4))
     with pytest.raises(ValueError, match="thumbnail is for row 3, but the bank has rows 0 to 2"):
         ExpressionBank.from_arrays(good, [0, 1, 2], thumbnails={3: encode_thumbnail(np.zeros((4, 4, 3), np.uint8))})
     with pytest.raises(ValueError, match="thumbnail of row 0 is not WebP"):
@@ -370,12 +371,12 @@ def test_queries_that_do_not_fit_the_bank():
 def test_rows_that_cannot_be_added_leave_the_bank_as_it_was(full_bank):
     pose = np.eye(4)[None]
     for arguments, message in [
-        (dict(descriptors=np.zeros((1, 4)), donors=[0], head_pose=pose), "added descriptors have 4 dimensions"),
-        (dict(descriptors=np.full((1, 5), np.inf), donors=[0], head_pose=pose), "row 0 of added descriptors"),
-        (dict(descriptors=np.zeros((1, 5)), donors=[0, 1], head_pose=pose), "donors has shape"),
-        (dict(descriptors=np.zeros((1, 5)), donors=["x"], head_pose=pose), "not of the type of the bank's donors"),
-        (dict(descriptors=np.zeros((1, 5)), donors=[0]), "lack head poses"),
-        (dict(descriptors=np.zeros((1, 5)), donors=[0], head_pose=pose, encoder="other"), "encoder 'other'"),
+        (dict(descriptors=np.zeros((1, 4)), donors=[0], encoder_pose=pose), "added descriptors have 4 dimensions"),
+        (dict(descriptors=np.full((1, 5), np.inf), donors=[0], encoder_pose=pose), "row 0 of added descriptors"),
+        (dict(descriptors=np.zeros((1, 5)), donors=[0, 1], encoder_pose=pose), "donors has shape"),
+        (dict(descriptors=np.zeros((1, 5)), donors=["x"], encoder_pose=pose), "not of the type of the bank's donors"),
+        (dict(descriptors=np.zeros((1, 5)), donors=[0]), "lack encoder poses"),
+        (dict(descriptors=np.zeros((1, 5)), donors=[0], encoder_pose=pose, encoder="other"), "encoder 'other'"),
     ]:
         with pytest.raises(ValueError, match=message):
             full_bank.add(**arguments)
@@ -391,7 +392,7 @@ def test_columns_that_make_no_bank_folder(tmp_path):
         (dict(columns={"a": good, "b": good[:1]}), "column 'b' has 1 rows where 2"),
         (dict(columns={"a": good * np.nan}), "row 0 of column 'a' holds NaN"),
         (dict(columns={"a": good}, truth={"w": np.array([None, 1])}), "truth field 'w' is an object array"),
-        (dict(columns={"a": good}, poses=np.zeros((2, 3, 3))), "head poses have shape"),
+        (dict(columns={"a": good}, encoder_pose=np.zeros((2, 3, 3))), "encoder_pose has shape"),
     ]:
         with pytest.raises(ValueError, match=message):
             write_bank(tmp_path / "no", donors=[0, 1], encoder="e", **arguments)

@@ -12,8 +12,8 @@ from scipy.spatial.transform import Rotation
 
 from raf_lite._files import write_json, write_npz
 from raf_lite.captures import Camera, Capture, open_capture, write_video
-from raf_lite.captures import nersemble as nersemble_module
-from raf_lite.captures.nersemble import SEQUENCES, write_calibration, write_metadata
+from raf_lite.captures.formats import nersemble as nersemble_module
+from raf_lite.captures.formats.nersemble import SEQUENCES, write_calibration, write_metadata
 
 FRONT, SIDE = "222200037", "222200046"
 FRAMES = {"EXP-1-head": 6, "FREE": 4, "CROSS-901-FREE": 5}

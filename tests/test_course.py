@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from raf_lite import Session, course
+from raf_lite import Session
 from raf_lite.avatar import GaussianAvatar
 from raf_lite.captures import open_capture
+from raf_lite.course import avatars as course
 from raf_lite.manifest import verify_manifest, write_manifest
 from raf_lite.training import PRESETS, Trainer
 
@@ -100,8 +101,8 @@ def test_checkpoints_are_built_into_the_manifest(data_dir, tmp_path, monkeypatch
 
 def test_the_stand_in_learns_and_sees_the_same_rows_with_and_without_retrieval():
     rng = np.random.default_rng(0)
-    codes = rng.random((200, 6), np.float32)
-    answer = np.stack([codes[:, 0] - codes[:, 1], codes[:, 2] * codes[:, 3]], 1)
+    own = rng.random((200, 6), np.float32)
+    answer = np.stack([own[:, 0] - own[:, 1], own[:, 2] * own[:, 3]], 1)
     seen = []
 
     class Spy:
@@ -109,9 +110,9 @@ def test_the_stand_in_learns_and_sees_the_same_rows_with_and_without_retrieval()
             seen.append(index.copy())
             return descriptors, {}
 
-    plain = course.train_landmark_net(codes, answer, None, steps=400, seed=3)
-    same = course.train_landmark_net(codes, answer, Spy(), steps=400, seed=3)
-    other = course.train_landmark_net(codes, answer, Spy(), steps=400, seed=4)
-    assert np.square(plain(codes) - answer).mean() < 0.02 * answer.var()
-    assert np.array_equal(plain(codes), same(codes)) and not np.array_equal(plain(codes), other(codes))
+    plain = course.train_landmark_net(own, answer, None, steps=400, seed=3)
+    same = course.train_landmark_net(own, answer, Spy(), steps=400, seed=3)
+    other = course.train_landmark_net(own, answer, Spy(), steps=400, seed=4)
+    assert np.square(plain(own) - answer).mean() < 0.02 * answer.var()
+    assert np.array_equal(plain(own), same(own)) and not np.array_equal(plain(own), other(own))
     assert len(seen) == 800 and not np.array_equal(seen[0], seen[400])

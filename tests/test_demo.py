@@ -9,7 +9,7 @@ import pytest
 
 from raf_lite.avatar import GaussianAvatar
 from raf_lite.captures.video import probe_video
-from raf_lite.demo import RUNS
+from raf_lite.course.demo import RUNS
 
 
 @pytest.fixture(scope="module")

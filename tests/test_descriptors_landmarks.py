@@ -1,6 +1,8 @@
-"""Landmark alignment, their PCA, neutral-relative form and encodings."""
+"""Landmark alignment, their PCA, neutral-relative form and what detections say."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from raf_lite.descriptors import (
-    Encoding,
+    Detections,
     LandmarkPCA,
     align_landmarks,
     mean_template,
@@ -220,19 +222,37 @@ def test_relative_form_takes_the_persons_own_level_out():
         relative_to(descriptors, np.zeros((0, 2)))
 
 
-# --- Encoding -----------------------------------------------------------------------------------------------------------------
+# --- Detections ---------------------------------------------------------------------------------------------------------------
 
 
-def test_an_encoding_names_the_frames_without_a_face():
-    descriptors = np.zeros((20, 3), np.float32)
-    descriptors[[4, 17]] = np.nan
-    encoding = Encoding(descriptors, ~np.isnan(descriptors[:, 0]))
-    assert encoding.missing.tolist() == [4, 17] and len(encoding) == 20
+def detections(missing=(), frames=20, **changed):
+    rng = np.random.default_rng(0)
+    arrays = {name: rng.random((frames, *shape), np.float32)
+              for name, shape in (("blendshapes", (52,)), ("landmarks", (478, 3)), ("encoder_pose", (4, 4)))}
+    found = np.ones(frames, bool)
+    found[list(missing)] = False
+    for array in arrays.values():
+        array[~found] = np.nan
+    return Detections(**arrays | {"face_found": found} | changed)
+
+
+def test_detections_name_the_frames_without_a_face():
+    seen = detections(missing=(4, 17))
+    assert seen.missing.tolist() == [4, 17] and len(seen) == 20 and np.isnan(seen.descriptors[[4, 17]]).all()
     with pytest.raises(ValueError, match=r"no face found in 2 of 20 frames of cam_7\.mp4 \(frames 4, 17\)"):
-        encoding.require_all("cam_7.mp4")
-    whole = Encoding(np.zeros((2, 3), np.float32), np.ones(2, bool))
-    assert whole.require_all() is whole
-    with pytest.raises(ValueError, match=r"frames 4, 17 are not finite although"):
-        Encoding(descriptors, np.ones(20, bool))
-    with pytest.raises(ValueError, match=r"\[N, D\]"):
-        Encoding(descriptors, np.ones(19, bool))
+        seen.require_all("cam_7.mp4")
+    whole = detections()
+    assert whole.require_all() is whole and detections(frames=0).descriptors.shape == (0, 52)
+    with pytest.raises(ValueError, match=r"blendshapes of frames 4, 17 are not finite although"):
+        detections(missing=(4, 17), face_found=np.ones(20, bool))
+    with pytest.raises(ValueError, match=r"blendshapes of 19 frames must be \[19, 52\], not \[20, 52\]"):
+        detections(face_found=np.ones(19, bool))
+
+
+def test_descriptors_of_detections_are_blendshapes_or_the_landmarks_in_a_basis():
+    seen = detections(missing=(4,))
+    assert seen.descriptors is seen.blendshapes
+    pca = LandmarkPCA.fit(np.delete(seen.landmarks, 4, 0), 3, encoder="test")
+    found = replace(seen, landmark_pca=pca).descriptors
+    np.testing.assert_array_equal(found, pca.encode_landmarks(seen.landmarks))
+    assert found.shape == (20, 3) and np.isnan(found[4]).all() and np.isfinite(np.delete(found, 4, 0)).all()

@@ -223,18 +223,18 @@ def test_blendshape_names_are_the_models(encoder):
 
 
 def test_landmarks_are_in_pixels_and_pose_is_frontal(seen):
-    assert seen.found.tolist() == [True] * 3
+    assert seen.face_found.tolist() == [True] * 3
     assert (seen.landmarks.shape, seen.landmarks.dtype) == ((3, 478, 3), np.float32)
     # Outer eye corners were drawn at x = -0.3 and 0.3, y = -0.08: pixels 89.6 and 166.4, 117.8. Point 33 is the subject's right.
     np.testing.assert_allclose(seen.landmarks[0, [33, 263], :2], [[89.6, 117.8], [166.4, 117.8]], atol=5)
     np.testing.assert_allclose((seen.landmarks[2] - seen.landmarks[0]).mean(0)[:2], [12.8, 0], atol=1.5)
     # z is on the scale of pixels, smaller nearer to the camera: the nose's tip stands out by a good part of the eyes' distance.
     assert 15 < seen.landmarks[0, [33, 263], 2].mean() - seen.landmarks[0, 1, 2] < 77
-    np.testing.assert_allclose(seen.pose[0, :3, :3] @ seen.pose[0, :3, :3].T, np.eye(3), atol=1e-4)
-    np.testing.assert_allclose(seen.pose[0, :3, :3], np.eye(3), atol=0.1)
-    assert seen.pose[0, 2, 3] < -15 and abs(seen.pose[0, 0, 3]) < 1.5  # in front of the camera, centimetres
-    np.testing.assert_array_equal(seen.pose[:, 3], np.tile([0, 0, 0, 1], (3, 1)))
-    assert 0.5 < seen.pose[2, 0, 3] - seen.pose[0, 0, 3] < 4  # to the right in the picture is +x
+    np.testing.assert_allclose(seen.encoder_pose[0, :3, :3] @ seen.encoder_pose[0, :3, :3].T, np.eye(3), atol=1e-4)
+    np.testing.assert_allclose(seen.encoder_pose[0, :3, :3], np.eye(3), atol=0.1)
+    assert seen.encoder_pose[0, 2, 3] < -15 and abs(seen.encoder_pose[0, 0, 3]) < 1.5  # in front of the camera, centimetres
+    np.testing.assert_array_equal(seen.encoder_pose[:, 3], np.tile([0, 0, 0, 1], (3, 1)))
+    assert 0.5 < seen.encoder_pose[2, 0, 3] - seen.encoder_pose[0, 0, 3] < 4  # to the right in the picture is +x
 
 
 def test_an_open_mouth_scores_as_an_open_jaw(seen):
@@ -254,8 +254,8 @@ def test_a_frame_without_a_face_is_reported_and_never_zero(encoder):
     grey = np.full((256, 256, 3), 128, np.uint8)
     with pytest.warns(UserWarning, match=r"no face found in 2 of 3 frames \(frames 0, 2\); their descriptors are NaN"):
         encoding = encoder.encode(np.stack([grey, drawn_face(), grey]))
-    assert encoding.found.tolist() == [False, True, False] and encoding.missing.tolist() == [0, 2]
-    for rows in (encoding.descriptors, encoding.blendshapes, encoding.landmarks, encoding.pose):
+    assert encoding.face_found.tolist() == [False, True, False] and encoding.missing.tolist() == [0, 2]
+    for rows in (encoding.descriptors, encoding.blendshapes, encoding.landmarks, encoding.encoder_pose):
         assert np.isnan(rows[[0, 2]]).all() and np.isfinite(rows[1]).all()
     with pytest.raises(ValueError, match=r"frames 0, 2"):
         encoding.require_all()
@@ -348,7 +348,7 @@ def test_close_may_be_repeated_and_ends_the_encoder(model_file):
 
 def test_an_encoder_that_nobody_closed_ends_silently(model_file):
     script = ("import numpy as np; from raf_lite.descriptors import MediaPipeEncoder; e = MediaPipeEncoder(); "
-              "print(e.detect(np.full((1, 64, 64, 3), 128, np.uint8)).found)")
+              "print(e.detect(np.full((1, 64, 64, 3), 128, np.uint8)).face_found)")
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False,
                           cwd=DATA.parent)
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "[False]", "")
@@ -395,8 +395,8 @@ def test_fresh_encodings_agree_with_the_stored_ones(model_file, encoder):
     for capture, video in first.items():
         with np.load(capture / "annotations" / f"{video.parents[1].name}.npz", allow_pickle=False) as stored:
             seen = encoder.detect(read_video(video))
-            np.testing.assert_array_equal(seen.found, stored["face_found"], err_msg=str(video))
-            found = seen.found
+            np.testing.assert_array_equal(seen.face_found, stored["face_found"], err_msg=str(video))
+            found = seen.face_found
             np.testing.assert_allclose(seen.blendshapes[found], stored["blendshapes"][found], atol=0.02, err_msg=str(video))
             np.testing.assert_allclose(pca.encode_landmarks(seen.landmarks)[found], stored["landmarks_pca"][found], atol=0.02,
                                        err_msg=str(video))

@@ -21,7 +21,7 @@ ROOMS = ("raf_lite", *(f"raf_lite.{path.parent.name}" for path in sorted((ROOT /
 WITHOUT = {"show_figure", "show_strip", "show_video", "write_report", "comparison_video", "drive_video", "mirror", "BlindTest",
            "Explorer", "LiveTraining", "Mirror", "Player", "Trial", "Webcam", "PackedAvatar", "PlacedGaussians", "SearchResult",
            "Replacements", "Session", "Effect", "long_table", "write_study_report", "player_script", "face_landmarker_path",
-           "Encoding", "FaceDetections", "VideoEncoding", "report"}
+           "VideoDetections", "report"}
 
 
 @pytest.fixture(autouse=True)

@@ -13,9 +13,10 @@ from types import SimpleNamespace
 import pytest
 from conftest import ROOT, posix
 
-from raf_lite import _install, doctor
+from raf_lite import _install
 from raf_lite.cli import main
-from raf_lite.doctor import CHECKS, ESSENTIAL, diagnose
+from raf_lite.course import doctor
+from raf_lite.course.doctor import CHECKS, ESSENTIAL, diagnose
 
 
 @pytest.fixture
@@ -232,7 +233,7 @@ def test_browsers(tmp_path, browser, library, state, says):
     """In a Python of its own: the standard library looks for browsers once."""
     environment = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")}
     environment |= {"PATH": str(tmp_path)} | ({"BROWSER": str(program(tmp_path, browser, ""))} if browser else {})
-    code = (f"from raf_lite import doctor; doctor.ctypes.util.find_library = lambda name: {library!r}; "
+    code = (f"from raf_lite.course import doctor; doctor.ctypes.util.find_library = lambda name: {library!r}; "
             "print(*doctor.diagnose('browser'))")
     said = subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True).stdout
     assert said.startswith(state + " ") and says in said
@@ -301,9 +302,9 @@ def test_without_the_encoder_the_course_goes_on(tmp_path, monkeypatch, lacks):
 
 
 def test_scores_that_differ_from_those_that_ship(monkeypatch):
-    from raf_lite.descriptors import Encoding
+    from raf_lite.descriptors import Detections
 
-    monkeypatch.setattr(Encoding, "require_all", lambda self: SimpleNamespace(descriptors=self.descriptors + 0.25))
+    monkeypatch.setattr(Detections, "require_all", lambda self: SimpleNamespace(descriptors=self.descriptors + 0.25))
     state, sentence = diagnose("encoder")
     assert state == "mend" and re.search(r"up to 0\.2\d off those that ship", sentence)
 

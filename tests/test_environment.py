@@ -68,8 +68,8 @@ def test_every_import_of_the_package_is_declared():
 @pytest.mark.parametrize("absent, rooms", [
     (("av", "pandas", "torchmetrics", "flip_evaluator", "plotly", "ipywidgets", "anywidget", "IPython", "openTSNE", "psutil",
       "mediapipe", "gsplat", "cv2", "matplotlib"),
-     "captures descriptors bank retrieval splatting avatar training export viewing doctor cli"),
-    (("flip_evaluator", "openTSNE", "mediapipe", "gsplat", "cv2"), "evaluation widgets course demo study.grading"),
+     "captures descriptors bank retrieval splatting avatar training export viewing course.doctor cli"),
+    (("flip_evaluator", "openTSNE", "mediapipe", "gsplat", "cv2"), "evaluation widgets course.avatars course.demo study.grading"),
 ])
 def test_what_can_be_imported_without_its_extras(absent, rooms):
     code = f"import sys; sys.modules.update(dict.fromkeys({absent})); " + \

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from raf_lite.captures import open_capture
-from raf_lite.captures.nersemble import NersembleSource
+from raf_lite.captures.formats.nersemble import NersembleSource
 from raf_lite.evaluation import (
     GROUPS,
     NOISE_FLOOR,

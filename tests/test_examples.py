@@ -1,4 +1,4 @@
-"""The examples: they run, the three marked lines are the whole difference, and what those lines change is the codes alone."""
+"""The examples: they run, the three marked lines are the whole difference, and they change the descriptors alone."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def run(script: Path, *options: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_raf_changes_the_codes_and_nothing_else(name):
+def test_raf_changes_the_descriptors_and_nothing_else(name):
     script = ROOT / "examples" / f"{name}.py"
     without, augmented = run(script), run(script, "--raf")
-    assert without["codes replaced"] == "0.000" and 0.1 < float(augmented["codes replaced"]) < 0.3
+    assert without["descriptors replaced"] == "0.000" and 0.1 < float(augmented["descriptors replaced"]) < 0.3
     # The loss is given the person's own frames, the same ones in the same order.
     assert without["checksum of the frames in the loss"] == augmented["checksum of the frames in the loss"]
     for printed in (without, augmented):

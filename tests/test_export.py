@@ -38,7 +38,7 @@ def small_avatar(field="basis", n=60, dim=5, seed=0, front=None, **settings):
     torch.manual_seed(seed)  # the field's own start
     g = torch.Generator().manual_seed(seed)
     avatar = GaussianAvatar(torch.randn(n, 3, generator=g) * 0.3, torch.rand(n, 3, generator=g), 0.1,
-                            Similarity(np.array([0.5, 1.0, -2.0]), 3.0), descriptor="codes",
+                            Similarity(np.array([0.5, 1.0, -2.0]), 3.0), descriptor="own",
                             descriptor_mean=torch.rand(dim, generator=g), descriptor_scale=0.5, field=field,
                             field_settings=settings, front=front)
     with torch.no_grad():
@@ -250,7 +250,7 @@ def test_the_basis_evaluates_in_numpy_to_the_same_gaussians(tmp_path):
             assert np.abs(array - reference).max() <= 1e-5 * max(1, np.abs(reference).max()), name
     about = json.loads(files[1].read_text())
     assert set(about["arrays"]) == set(load_file(files[0])), "every tensor is described"
-    assert about["descriptor"] == {"name": "codes", "dimensions": [f"codes {i}" for i in range(5)]}
+    assert about["descriptor"] == {"name": "own", "dimensions": [f"own {i}" for i in range(5)]}
     assert about["space"]["radius"] == 3.0 and about["rendering"]["rasterize_mode"] == "antialiased"
 
 
@@ -306,7 +306,7 @@ def test_the_sliders_are_those_that_move_the_avatar_most():
     avatar = small_avatar()
     with torch.no_grad():
         avatar.field.coefficients[0].weight[:, [0, 1, 2, 4]] = 0  # only dimension 3 is left
-    assert pack_avatar(avatar).header["dimensionSliders"][0]["name"] == "codes 3"
+    assert pack_avatar(avatar).header["dimensionSliders"][0]["name"] == "own 3"
     names = [s["name"] for s in pack_avatar(avatar).header["componentSliders"]]
     assert names == [f"component {i + 1}" for i in range(8)]
 
@@ -389,7 +389,7 @@ def test_an_avatar_without_a_basis_is_told_so(tmp_path):
 @pytest.mark.parametrize("write", [write_ply, write_glb])
 def test_bad_descriptors_and_poses_are_named(write, tmp_path):
     avatar, path = small_avatar(), tmp_path / "x"
-    with pytest.raises(ValueError, match=f"descriptors of {write.__name__} have 6 dimensions and this avatar's 'codes' have 5"):
+    with pytest.raises(ValueError, match=f"descriptors of {write.__name__} have 6 dimensions and this avatar's 'own' have 5"):
         write(avatar, np.zeros(6), path)
     with pytest.raises(ValueError, match=f"row 0 of the descriptors of {write.__name__} holds NaN"):
         write(avatar, np.full(5, np.nan), path)
@@ -420,7 +420,7 @@ def test_pages_that_cannot_be_are_refused(tmp_path, monkeypatch):
     path, avatar = tmp_path / "p.html", small_avatar()
     with pytest.raises(ValueError, match="got no avatar"):
         write_player({}, path, sequences={})
-    with pytest.raises(ValueError, match=r"codes \[5\] and codes \[7\]"):
+    with pytest.raises(ValueError, match=r"own \[5\] and own \[7\]"):
         write_player({"a": avatar, "b": small_avatar(dim=7)}, path, sequences={})
     with pytest.raises(ValueError, match="row 1 of the descriptors of sequence 'x' holds NaN"):
         write_player({"a": avatar}, path, sequences={"x": [[0.0] * 5, [np.nan] * 5]})
@@ -507,7 +507,7 @@ def test_the_page_in_a_browser(browser, tmp_path):
     assert first.shape == own.shape and psnr(first, own) > 35
 
     # Sliders of both kinds, by mouse and by keyboard.
-    slider = at.page.locator("input[data-name^=codes]").first
+    slider = at.page.locator("input[data-name^=own]").first
     name = slider.get_attribute("data-name")
     slider.focus()
     at.page.keyboard.press("End")

@@ -49,7 +49,7 @@ def test_relative_driving_takes_the_drivers_mean_out(tmp_path):
     (2, {"player": "a.html", "glb": "a.glb"}, None, "only --player takes several avatars"),
     (1, {"ply": "a.ply", "sequence": "film"}, None, "a sequence needs a driver"),
     (1, {"ply": "a.ply"}, Driver("clip", descriptors(), frame=3), "clip has frames 0 to 2, and no frame 3"),
-    (1, {"ply": "a.ply"}, Driver("clip", descriptors(dim=4)), "4 dimensions and this avatar's 'codes' have 5"),
+    (1, {"ply": "a.ply"}, Driver("clip", descriptors(dim=4)), "4 dimensions and this avatar's 'own' have 5"),
 ])
 def test_what_cannot_be_written_is_refused_before_anything_is(avatars, wanted, driver, wrong, tmp_path):
     with pytest.raises(ValueError, match=wrong):

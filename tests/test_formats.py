@@ -46,9 +46,9 @@ def test_vhap(scene, tmp_path):
         assert error < 1e-6
         np.testing.assert_array_equal(capture.frames("306_EMO-1-test", f"{c:02d}"), scene.images[4:, c])
         np.testing.assert_allclose(capture.masks("306_EMO-1-train", f"{c:02d}"), scene.masks[:4, c] / 255, atol=1e-6)
-    np.testing.assert_array_equal(capture.descriptors("306_EMO-1-train", "flame_expr"), writers.codes(100)[:4])
+    np.testing.assert_array_equal(capture.descriptors("306_EMO-1-train", "flame_expr"), writers.made_up(100)[:4])
     np.testing.assert_array_equal(capture.descriptors("306_EMO-1-test", "flame_expr_jaw"),
-                                  np.concatenate([writers.codes(100), writers.codes(3, 1)], 1)[4:])
+                                  np.concatenate([writers.made_up(100), writers.made_up(3, 1)], 1)[4:])
     assert capture.head_poses("306_EMO-1-train") is None
     capture.check()
 
@@ -134,7 +134,7 @@ def test_nersemble_benchmark(scene, tmp_path):
         capture.frames(hidden, "222200037")
     sequence = "EXP-8-jaw-1"
     np.testing.assert_allclose(capture.descriptors(sequence, "flame_expr_jaw"),
-                               np.concatenate([writers.codes(100), writers.codes(3, 1)], 1))
+                               np.concatenate([writers.made_up(100), writers.made_up(3, 1)], 1))
     assert reprojection_error(capture, sequence, "222200037", scene, range(writers.FRAMES), 0) < 1
     assert not [p for p in check_capture(capture).problems if "camera" in p or "pose" in p]
     path = folder / "sequences" / sequence / "tracking" / "flame2023_tracking_v2.npz"
@@ -154,7 +154,7 @@ def test_insta(scene, tmp_path):
     assert capture.n_frames("test") == 2  # validation lies inside test and is no third sequence
     assert reprojection_error(capture, "train", "0", scene, range(4), 0) < 1e-6
     assert reprojection_error(capture, "test", "0", scene, range(4, 6), 0) < 1e-6
-    np.testing.assert_allclose(capture.descriptors("test", "flame_exp"), writers.codes(100)[4:], atol=1e-7)
+    np.testing.assert_allclose(capture.descriptors("test", "flame_exp"), writers.made_up(100)[4:], atol=1e-7)
     np.testing.assert_allclose(capture.masks("train", "0"), scene.masks[:4, 0] / 255, atol=1e-6)
     assert np.abs(capture.frames("train", "0").astype(int) - scene.images[:4, 0]).max() <= 255  # over white, by its alpha
     inside = scene.masks[:4, 0] == 255
@@ -197,7 +197,7 @@ def test_gha(scene, tmp_path):
     for c in range(3):
         assert reprojection_error(capture, "all", f"2222{c}", scene, range(writers.FRAMES), c) < 1e-3  # poses are kept as float32
         assert np.abs(capture.images("all", f"2222{c}") - scene.images[:, c] / 255).mean() < 0.02
-    np.testing.assert_array_equal(capture.descriptors("all", "bfm_exp"), writers.codes(64))
+    np.testing.assert_array_equal(capture.descriptors("all", "bfm_exp"), writers.made_up(64))
     found = check_capture(capture)
     problems = found.problems
     assert report(capture, found).splitlines()[-len(problems):] == [f"problem: {problem}" for problem in problems]
@@ -238,9 +238,9 @@ def test_imavatar(scene, tmp_path, pixels):
         assert reprojection_error(capture, sequence, "0", scene, rows, 0, root=root) < 1e-6
         np.testing.assert_array_equal(capture.frames(sequence, "0"), scene.images[list(rows), 0])
         np.testing.assert_allclose(capture.masks(sequence, "0"), scene.masks[list(rows), 0] / 255, atol=1e-6)
-    jaw = writers.codes(15, 1)[:, 6:9]
+    jaw = writers.made_up(15, 1)[:, 6:9]
     np.testing.assert_allclose(capture.descriptors("MVI_1810", "flame_exp_jaw"),
-                               np.concatenate([writers.codes(50), jaw], 1)[:4], atol=1e-6)
+                               np.concatenate([writers.made_up(50), jaw], 1)[:4], atol=1e-6)
     assert capture.head_poses("MVI_1810") is None
 
 

@@ -34,9 +34,9 @@ from raf_lite.avatar import GaussianAvatar, Similarity
 from raf_lite.bank import ExpressionBank, encode_thumbnail, load_truth, write_bank
 from raf_lite.captures import FORMATS, Camera, open_capture, write_video
 from raf_lite.captures.check import check_capture, contact_sheet
+from raf_lite.captures.formats.nersemble import write_calibration
 from raf_lite.captures.formats.plain import encoding_file
-from raf_lite.captures.nersemble import write_calibration
-from raf_lite.descriptors import LandmarkPCA, VideoEncoding
+from raf_lite.descriptors import LandmarkPCA, VideoDetections
 
 INPUTS = int(os.environ.get("RAF_FUZZ", 12))
 WIDTH, HEIGHT = 16, 12
@@ -69,17 +69,17 @@ def write_nersemble(root: Path) -> Path:
             write_video(folder / f"sequences/{sequence}/images/cam_{serial}.mp4", scene.images[:3, k], 12)
         write_video(folder / f"sequences/{sequence}/alpha_maps/cam_{serials[0]}.mp4", scene.masks[:3, 0], 12, gray=True)
         write_npz(folder / f"annotations/{sequence}.npz", head_pose=scene.poses[:3], landmarks68=scene.landmarks[:3],
-                  blendshapes=writers.codes(52)[:3], face_found=np.array([True, False, True]))
-        write_npz(folder / f"truth/{sequence}.npz", weights=writers.codes(57)[:3])
-    write_npz(folder / "sequences/FREE/tracking/flame2023_tracking_v2.npz", expression=writers.codes(100)[:3],
-              jaw=writers.codes(3)[:3], rotation_matrices=scene.poses[:3, :3, :3], translation=scene.poses[:3, :3, 3])
+                  blendshapes=writers.made_up(52)[:3], face_found=np.array([True, False, True]))
+        write_npz(folder / f"truth/{sequence}.npz", weights=writers.made_up(57)[:3])
+    write_npz(folder / "sequences/FREE/tracking/flame2023_tracking_v2.npz", expression=writers.made_up(100)[:3],
+              jaw=writers.made_up(3)[:3], rotation_matrices=scene.poses[:3, :3, :3], translation=scene.poses[:3, :3, 3])
     write_json(folder / "capture.json", {"kind": "subject", "fps": 12, "head_pose_source": "rig",
                                          "neutral": {"sequence": "FREE", "frame": 0}})
     return folder
 
 
 def write_encoding(path: Path, frames: int) -> None:
-    write_npz(encoding_file(path), blendshapes=writers.codes(52)[:frames], face_found=np.ones(frames, bool),
+    write_npz(encoding_file(path), blendshapes=writers.made_up(52)[:frames], face_found=np.ones(frames, bool),
               head_pose=np.tile(np.eye(4), (frames, 1, 1)))
 
 
@@ -103,7 +103,7 @@ def write_small_bank(root: Path) -> Path:
     index = ExpressionBank.from_arrays(columns["blendshapes"], donors).index
     picture = encode_thumbnail(rng.integers(0, 256, (8, 8, 3), np.uint8))
     return write_bank(root / "bank", columns=columns, donors=donors, encoder="demo", neutral=np.arange(12) % 4 == 0,
-                      poses=np.tile(np.eye(4), (12, 1, 1)), thumbnails={0: picture, 7: picture},
+                      encoder_pose=np.tile(np.eye(4), (12, 1, 1)), thumbnails={0: picture, 7: picture},
                       truth={"weights": np.zeros((12, 2))}, index=("blendshapes", "Flat", index))
 
 
@@ -124,7 +124,7 @@ def write_descriptor_files(root: Path) -> Path:
     numbers = [np.where(found.reshape(-1, *[1] * len(shape)), rng.normal(size=(3, *shape)), np.nan).astype(np.float32)
                for shape in ((52,), (478, 3))]
     poses = np.where(found[:, None, None], np.eye(4), np.nan).astype(np.float32)
-    VideoEncoding(*numbers, poses, found, found.astype(np.uint8), 25.0, (64, 48)).save(root / "clip.npz")
+    VideoDetections(*numbers, poses, found, faces=found.astype(np.uint8), fps=25.0, size=(64, 48)).save(root / "clip.npz")
     return root
 
 
@@ -178,7 +178,7 @@ def walk_descriptor_files(path: Path, root: Path) -> None:
     pca = attempt(root, LandmarkPCA.load, path / "pca.npz")
     if pca is not None:
         pca.inverse(np.zeros((2, pca.dim)))
-    encoding = attempt(root, VideoEncoding.load, path / "clip.npz")
+    encoding = attempt(root, VideoDetections.load, path / "clip.npz")
     if encoding is not None:
         encoding.smoothed(0.1)
 

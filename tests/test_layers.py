@@ -30,7 +30,7 @@ def test_the_arrows_hold():
     ("retrieval.py", "import raf_lite.captures", "Retrieval knows nothing"),
     ("splatting/rasterize.py", "import raf_lite.captures.cameras", "Splatting and the bank know nothing"),
     ("avatar/fields.py", "import raf_lite.bank", "An avatar knows nothing"),
-    ("training/losses.py", "import raf_lite.captures.nersemble", "Training knows nothing"),
+    ("training/losses.py", "import raf_lite.captures.formats.nersemble", "Training knows nothing"),
     ("viewing/figures.py", "def f():\n    import raf_lite.training", "Pictures know nothing"),
 ])
 def test_a_forbidden_arrow_is_noticed(tmp_path, file, line, contract):

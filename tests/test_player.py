@@ -19,7 +19,7 @@ def small_avatar(dim=5, seed=0):
     torch.manual_seed(seed)  # the field's own start
     g = torch.Generator().manual_seed(seed)
     avatar = GaussianAvatar(torch.randn(40, 3, generator=g) * 0.3, torch.rand(40, 3, generator=g), 0.1,
-                            Similarity(np.zeros(3), 1.0), descriptor="codes", descriptor_mean=torch.full((dim,), 0.5),
+                            Similarity(np.zeros(3), 1.0), descriptor="own", descriptor_mean=torch.full((dim,), 0.5),
                             descriptor_scale=0.5)
     with torch.no_grad():
         avatar.field.basis.add_(0.1 * torch.randn(avatar.field.basis.shape, generator=g))
@@ -70,12 +70,12 @@ def test_the_sliders_are_where_the_sequences_move_and_the_same_for_all():
     values = film(20)
     order = lambda w: [[s["name"] for s in a["header"]["dimensionSliders"]] for a in w.content["avatars"]]  # noqa: E731
     avatars = {"a": first, "b": second}
-    assert order(player(avatars))[0][0] == "codes 3" and order(player(avatars, sequences={"x": values}))[0][0] == "codes 3"
+    assert order(player(avatars))[0][0] == "own 3" and order(player(avatars, sequences={"x": values}))[0][0] == "own 3"
     values[:, 3] = 0.5
     quiet = order(player(avatars, sequences={"x": values}))
-    assert quiet[0][-1] == "codes 3" and quiet[0] == quiet[1]
+    assert quiet[0][-1] == "own 3" and quiet[0] == quiet[1]
     one_frame = order(player(avatars, sequences={"x": values[:1]}))  # says nothing about ranges
-    assert one_frame[0][0] == "codes 3"
+    assert one_frame[0][0] == "own 3"
 
 
 def test_where_there_are_no_widgets_one_sentence_names_the_way_on():
@@ -89,7 +89,7 @@ def test_where_there_are_no_widgets_one_sentence_names_the_way_on():
 def test_what_cannot_be_played_is_refused():
     with pytest.raises(ValueError, match="got no avatar"):
         player({})
-    with pytest.raises(ValueError, match=r"codes \[5\] and codes \[7\]; play them in separate players"):
+    with pytest.raises(ValueError, match=r"own \[5\] and own \[7\]; play them in separate players"):
         player({"a": small_avatar(), "b": small_avatar(dim=7)})
     with pytest.raises(ValueError, match="fps is 0"):
         player({"a": small_avatar()}, fps=0)

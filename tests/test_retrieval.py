@@ -207,7 +207,7 @@ def test_a_weighted_key_looks_past_what_differs_from_person_to_person(train):
         raf = RetrievalAugmentation(bank, k=4, key=key).fit(own)
         error[key] = np.abs(rows[raf.neighbours, 1] - own[:, None, 1]).mean()
     assert error["weighted"] < 0.5 * error["centred"] and error["centred"] < error["raw"]
-    # By hand: the distance is that of centred codes, each dimension over the floored deviation of the donors' means.
+    # By hand: the distance is that of centred descriptors, each dimension over the floored deviation of the donors' means.
     means = np.stack([rows[donors == d].mean(0) for d in range(30)]).astype(np.float64)
     centred = rows - means[donors]
     scale = np.sqrt(means.var(0) + 0.1 * centred.var(0))
@@ -339,22 +339,22 @@ def test_torch_and_numpy_share_one_rule(bank, train):
 
 
 def test_gradients_reach_the_descriptors_that_stay(bank, train):
-    codes = torch.from_numpy(train).requires_grad_()
-    out, info = RetrievalAugmentation(bank, p=0.5).augment(codes, torch.Generator().manual_seed(0))
+    descriptors = torch.from_numpy(train).requires_grad_()
+    out, info = RetrievalAugmentation(bank, p=0.5).augment(descriptors, torch.Generator().manual_seed(0))
     out.sum().backward()
-    assert torch.equal(codes.grad, (~info["replaced"]).float()[:, None].expand(-1, 6))
+    assert torch.equal(descriptors.grad, (~info["replaced"]).float()[:, None].expand(-1, 6))
 
 
-def train_an_outside_avatar(bank, codes, frames, p):
-    """Someone else's training script: a regressor from codes to frames. The two lines of RAF are marked."""
+def train_an_outside_avatar(bank, descriptors, frames, p):
+    """Someone else's training script: a regressor from descriptors to frames. The two lines of RAF are marked."""
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
-    model = torch.nn.Linear(codes.shape[1], frames.shape[1])
+    model = torch.nn.Linear(descriptors.shape[1], frames.shape[1])
     optimiser = torch.optim.Adam(model.parameters(), lr=0.05)
     raf = RetrievalAugmentation(bank, p=p)  # RAF, line one
     for _ in range(400):
-        batch = torch.randint(len(codes), (32,), generator=generator)
-        inputs, _ = raf.augment(codes[batch], generator)  # RAF, line two
+        batch = torch.randint(len(descriptors), (32,), generator=generator)
+        inputs, _ = raf.augment(descriptors[batch], generator)  # RAF, line two
         loss = (model(inputs) - frames[batch]).square().mean()
         optimiser.zero_grad()
         loss.backward()
@@ -375,19 +375,19 @@ def test_two_lines_in_an_outside_training_loop_teach_what_identity_is():
     people = [rng.normal(size=2) for _ in range(40)]
     donors = np.repeat(np.arange(40), 150)
     bank = ExpressionBank.from_arrays(np.concatenate([record(person, 150)[0] for person in people]), donors)
-    codes, expression = record(np.zeros(2), 200)
+    descriptors, expression = record(np.zeros(2), 200)
     picture = rng.normal(size=(2, 5))
-    codes, frames = torch.from_numpy(codes), torch.from_numpy((expression @ picture).astype(np.float32))
+    descriptors, frames = torch.from_numpy(descriptors), torch.from_numpy((expression @ picture).astype(np.float32))
 
-    driver_codes, driver_expression = record(np.array([1.5, -1.0]), 200)
+    driver_descriptors, driver_expression = record(np.array([1.5, -1.0]), 200)
     truth = torch.from_numpy((driver_expression @ picture).astype(np.float32))
     error = {}
     for p in (0.0, 0.5):
-        model = train_an_outside_avatar(bank, codes, frames, p)
-        again = train_an_outside_avatar(bank, codes, frames, p)
+        model = train_an_outside_avatar(bank, descriptors, frames, p)
+        again = train_an_outside_avatar(bank, descriptors, frames, p)
         assert torch.equal(model.weight, again.weight)
         with torch.no_grad():
-            error[p] = float((model(torch.from_numpy(driver_codes)) - truth).square().mean())
+            error[p] = float((model(torch.from_numpy(driver_descriptors)) - truth).square().mean())
     assert error[0.5] < 0.8 * error[0.0]
 
 

@@ -55,8 +55,8 @@ def test_moving_the_head_is_the_same_as_moving_the_camera_the_other_way(head):
     _, b = head.render(weights(), [moved])
     assert np.abs(a.astype(int) - b).max() <= 64 and (a != b).mean() < 1e-3  # rounding may flip a sample on the rim
     w = weights(jawOpen=0.5)
-    ours, _ = camera.project(head.landmarks(w, pose))
-    theirs, _ = moved.project(head.landmarks(w))
+    ours, _ = camera.project(head.landmarks68(w, pose))
+    theirs, _ = moved.project(head.landmarks68(w))
     assert np.allclose(ours, theirs, atol=1e-6)
 
 
@@ -74,10 +74,10 @@ def test_landmarks_project_onto_the_head_from_every_camera(head):
     assert len(cameras) == len(CAMERA_ANGLES) == 6
     _, masks = head.render(weights(), list(cameras.values()))
     for camera, mask in zip(cameras.values(), masks, strict=True):
-        pixels, depth = camera.project(head.landmarks(weights()))
+        pixels, depth = camera.project(head.landmarks68(weights()))
         column, row = np.floor(pixels[17:]).astype(int).T  # brows, nose, eyes, mouth: inside the outline
         assert (depth > 60).all() and (mask[row, column] > 0).mean() > 0.95
-    front, _ = cameras[FRONTAL].project(head.landmarks(weights()))
+    front, _ = cameras[FRONTAL].project(head.landmarks68(weights()))
     assert front[36, 0] < front[45, 0], "the subject's right eye is on the picture's left"
     assert front[8, 1] > front[27, 1], "the chin is below the nose bridge"
 
@@ -87,13 +87,13 @@ def test_opening_the_jaw_changes_the_mouth_and_lowers_the_chin_only(head):
     closed, _ = head.render(weights(), [camera])
     opened, _ = head.render(weights(jawOpen=0.8), [camera])
     difference = np.abs(closed[0].astype(int) - opened[0]).max(-1)
-    landmarks, _ = camera.project(head.landmarks(weights()))
+    landmarks, _ = camera.project(head.landmarks68(weights()))
     brow = int(landmarks[17:27, 1].min())
     assert difference[:brow].mean() < 0.1, "hair and forehead stay as they are"
     mouth = landmarks[48:68]
     left, right = mouth[:, 0].min().astype(int), mouth[:, 0].max().astype(int)
     assert difference[int(mouth[:, 1].mean()):, left:right].max() > 60
-    lowered, _ = camera.project(head.landmarks(weights(jawOpen=0.8)))
+    lowered, _ = camera.project(head.landmarks68(weights(jawOpen=0.8)))
     assert lowered[8, 1] - landmarks[8, 1] > 3
 
 
@@ -105,7 +105,7 @@ def test_vertices_are_linear_in_the_weights(head):
 
 
 def test_smiling_on_the_left_moves_the_left_mouth_corner(head):
-    moved = np.linalg.norm(head.landmarks(weights(mouthSmile_L=1.0)) - head.landmarks(weights()), axis=1)
+    moved = np.linalg.norm(head.landmarks68(weights(mouthSmile_L=1.0)) - head.landmarks68(weights()), axis=1)
     assert moved[54] > 5 * moved[48] and moved[54] > 0.3  # 54: the subject's left mouth corner
 
 
@@ -114,6 +114,6 @@ def test_people_differ_and_stay_human(model):
     for seed in range(8):
         person = Person.from_seed(seed)
         assert np.abs(person.shape).max() <= 2
-        landmarks = model.bake(person.shape, person.look).landmarks(weights())
+        landmarks = model.bake(person.shape, person.look).landmarks68(weights())
         sizes.append(np.linalg.norm(landmarks[36] - landmarks[45]))
     assert 7 < min(sizes) and max(sizes) < 11 and np.std(sizes) > 0.1  # outer eye corners, cm

@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT, posix
 
 import raf_lite
-from raf_lite import _setup
+from raf_lite.course import setup as setup_cell
 
 _SPEC = importlib.util.spec_from_file_location("course", ROOT / "tools" / "course.py")
 course = importlib.util.module_from_spec(_SPEC)
@@ -33,21 +33,15 @@ def test_a_good_kernel_says_versions_device_and_mode(monkeypatch, capsys):
     assert raf_lite.setup(minutes_cpu=3).fast and "numbers mean nothing" in capsys.readouterr().out
 
 
-def test_without_a_gpu_a_gpu_lesson_says_so_and_goes_on(monkeypatch, capsys):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert raf_lite.setup(minutes_cpu=3, needs_gpu=True).device == "cpu"
-    assert "WARNING: this notebook is made for a GPU" in capsys.readouterr().out
-
-
 def test_a_kernel_that_is_too_old(monkeypatch):
-    monkeypatch.setattr(_setup.sys, "version_info", (3, 9, 2, "final", 0))
+    monkeypatch.setattr(setup_cell.sys, "version_info", (3, 9, 2, "final", 0))
     with pytest.raises(ImportError, match=r"is Python 3\.9\.2, and raf_lite needs 3\.11 or later; run `make setup`"):
         raf_lite.setup(minutes_cpu=1)
 
 
 def test_the_oldest_python_is_the_projects():
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
-    assert wanted.startswith(">=" + ".".join(map(str, _setup.OLDEST_PYTHON)))
+    assert wanted.startswith(">=" + ".".join(map(str, setup_cell.OLDEST_PYTHON)))
 
 
 @posix

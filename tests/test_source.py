@@ -16,7 +16,7 @@ from raf_lite.captures import FORMATS, open_capture, read_video, write_video
 from raf_lite.captures.capture import SplitRule
 from raf_lite.training import PRESETS, TrainingSet, training_set
 
-# What lies in each format's small folder and is read for no picture, mask, camera, code or pose: ends of names.
+# What lies in each format's small folder and is read for no picture, mask, camera, descriptor or pose: ends of names.
 UNRELATED = {
     "nersemble": ("truth/FREE.npz", "truth/CROSS-101-FREE.npz", "capture.json", "color_calibration.json"),
     "insta": ("transforms_val.json",),  # a part of test
@@ -58,7 +58,7 @@ def test_everything_but_the_unrelated_is_a_file_of_some_camera(opened, tmp_path)
 
 
 def test_any_file_that_changes_changes_the_fingerprint_and_no_other_does(opened, tmp_path):
-    """Pictures, masks, calibration, codes, poses: every file in turn."""
+    """Pictures, masks, calibration, descriptors, poses: every file in turn."""
     name, capture = opened
     (tmp_path / "notes.txt").write_text("read by nobody")
     (tmp_path / "notes.encoding.npz").write_text("of another video")

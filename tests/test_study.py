@@ -16,7 +16,7 @@ from raf_lite.bank import ExpressionBank
 from raf_lite.cli import main
 from raf_lite.retrieval import SETTINGS, Setting
 from raf_lite.rig.build import SETTINGS as BUILD
-from raf_lite.study import codes, execute, grading, people, plans, runs, selecting, tables
+from raf_lite.study import descriptors, execute, grading, people, plans, runs, selecting, tables
 from raf_lite.study.augmentations import PairAugmentation, PoseAugmentation
 from raf_lite.study.drawing import curves, forest, shown
 from raf_lite.study.people import Training
@@ -293,20 +293,20 @@ def test_less_training_is_a_part_of_it():
 # ----------------------------------------------------------------------------------------------------- descriptors and bounds
 
 
-def test_relative_codes_of_a_bank_share_no_constant():
+def test_relative_descriptors_of_a_bank_share_no_constant():
     for descriptor, reference in (("blendshapes-mean", None), ("landmarks-neutral", "neutral")):
-        bank = codes.study_bank(descriptor)
+        bank = descriptors.study_bank(descriptor)
         for donor in np.unique(bank.donors)[:5]:
             own = bank.donors == donor
             about = bank.descriptors[own & bank.neutral] if reference else bank.descriptors[own]
             assert np.abs(about.mean(0)).max() < 2e-3
-    part = codes.study_bank("blendshapes", rows=1000)
+    part = descriptors.study_bank("blendshapes", rows=1000)
     assert len(part) == 1000 and part.dim == 52
     with pytest.raises(ValueError, match="unknown descriptor"):
-        codes.parts("blendshapes-median")
+        descriptors.parts("blendshapes-median")
 
 
-def test_true_pairs_replace_whole_codes():
+def test_true_pairs_replace_whole_descriptors():
     partners = np.arange(12, dtype=np.float32).reshape(3, 2, 2)
     partners[1, 1] = np.nan
     pairs = PairAugmentation(partners, p=1.0)
@@ -346,7 +346,7 @@ def test_linear_probe_knows_a_constant_and_nothing_of_noise():
     assert linear_probe(noise, donors) < 0.25
 
 
-def test_codes_get_coarser():
+def test_descriptors_get_coarser():
     training = np.array([[0.0, -1.0], [1.0, 1.0]], np.float32)
     out = runs.coarser(np.array([[0.4, 0.1], [2.0, -3.0]], np.float32), 1, training)
     assert out.tolist() == [[0.0, 1.0], [1.0, -1.0]]
@@ -397,14 +397,14 @@ def test_a_run_from_rendering_to_its_line(small_people):
         people.prepare(kind, seed)
     answers = people.load_person("answers", 5001)
     driver = people.load_person("driver", 7001)
-    # What drives a cross frame is the driver's own code: the code of the answer is nowhere in it.
+    # What drives a cross frame is the driver's own descriptor: that of the answer is nowhere in it.
     cross = (answers["driver"] == 7001) & (answers["sequence"] == "FREE")
     recorded = driver["sequence"] == "FREE"
     assert np.array_equal(answers["blendshapes"][cross], driver["blendshapes"][recorded][answers["frame"][cross]])
     assert np.abs(answers["blendshapes"][cross] - answers["scores"][cross]).max() > 0.05
     data, neutral, video = runs.training_set(spec)
     assert np.allclose(data.descriptors[0], 0) and np.allclose(data.descriptors, video - neutral, atol=1e-5)
-    driving = codes.driving_codes(answers, "landmarks-neutral", neutral, video)
+    driving = descriptors.graded_descriptors(answers, "landmarks-neutral", neutral, video)
     first = np.flatnonzero(recorded & (driver["frame"] == 0))[0]
     assert np.allclose(driving[cross], answers["landmarks"][cross] - driver["landmarks"][first], atol=1e-5)
     with MediaPipeEncoder() as encoder:

@@ -24,12 +24,12 @@ def test_a_keras_model_trains_on_what_tf_data_has_replaced(tf):
     rng = np.random.default_rng(0)
     bank_rows = rng.normal(size=(300, 8)).astype(np.float32)
     bank = ExpressionBank.from_arrays(bank_rows, np.repeat(np.arange(10), 30).astype(str))
-    codes = rng.normal(size=(64, 8)).astype(np.float32)
-    frames = (codes @ rng.normal(size=(8, 12))).astype(np.float32)
-    raf, swaps, given = RetrievalAugmentation(bank, p=0.5).fit(codes), np.random.default_rng(1), []
+    own = rng.normal(size=(64, 8)).astype(np.float32)
+    frames = (own @ rng.normal(size=(8, 12))).astype(np.float32)
+    raf, swaps, given = RetrievalAugmentation(bank, p=0.5).fit(own), np.random.default_rng(1), []
 
     def load(index):
-        replaced, info = raf.augment(codes[index], swaps, index=index)
+        replaced, info = raf.augment(own[index], swaps, index=index)
         given.append((index.copy(), replaced.copy(), info["replaced"].copy()))
         return replaced, frames[index]
 
@@ -44,10 +44,10 @@ def test_a_keras_model_trains_on_what_tf_data_has_replaced(tf):
     assert losses[1] < losses[0]
     index, replaced, where = (np.concatenate(part) for part in zip(*given, strict=True))
     assert len(index) >= 640 and 0.4 < where.mean() < 0.6
-    # A row that was replaced is the bank's nearest to the code it stands for; any other is the code itself, bit for bit.
-    nearest = bank_rows[((codes[:, None] - bank_rows[None]) ** 2).sum(-1).argmin(1)]
+    # A row that was replaced is the bank's nearest to the row it stands for; any other is the row itself, bit for bit.
+    nearest = bank_rows[((own[:, None] - bank_rows[None]) ** 2).sum(-1).argmin(1)]
     assert np.array_equal(replaced[where], nearest[index[where]])
-    assert np.array_equal(replaced[~where], codes[index[~where]])
+    assert np.array_equal(replaced[~where], own[index[~where]])
 
 
 @pytest.mark.parametrize("options", [(), ("--raf",)])

@@ -13,7 +13,7 @@ from conftest import ROOT, posix
 from raf_lite._files import write_npz
 from raf_lite.captures import Camera, open_capture, write_video
 from raf_lite.captures.capture import SplitRule
-from raf_lite.captures.nersemble import NersembleSource, write_calibration
+from raf_lite.captures.formats.nersemble import NersembleSource, write_calibration
 from raf_lite.manifest import find_data
 from raf_lite.training import PRESETS, Trainer, TrainingSet, training_set
 

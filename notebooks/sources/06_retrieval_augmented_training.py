@@ -120,7 +120,7 @@ print("training:", moved.shape, "self:", self_out.shape, "cross:", cross_out.sha
 # %% [markdown]
 # ### Exercise 2 · Two lines (easy, 5 minutes)
 #
-# Here is its whole training loop. Put retrieval in: `augmentation.augment(codes, rng, index=rows)` returns the new codes and some information.
+# Here is its whole training loop. Put retrieval in: `augmentation.augment(descriptors, rng, index=rows)` returns the new descriptors and some information.
 # `index` says which training rows these are, so that their neighbours need no search. `augmentation` is `None` for the baseline.
 
 # %% tags=["exercise"]
@@ -134,12 +134,12 @@ def train(augmentation, steps, seed):  # -> a network from descriptors [B, 52] t
     targets = torch.as_tensor(moved, dtype=torch.float32)
     for step in range(steps):
         rows = rng.integers(len(own), size=64)
-        codes = own[rows]
+        descriptors = own[rows]
         # SOLUTION
         if augmentation is not None:
-            codes, _ = augmentation.augment(codes, rng, index=rows)
+            descriptors, _ = augmentation.augment(descriptors, rng, index=rows)
         # END
-        loss = (net(torch.as_tensor(codes, dtype=torch.float32)) - targets[rows]).square().mean()
+        loss = (net(torch.as_tensor(descriptors, dtype=torch.float32)) - targets[rows]).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -161,7 +161,7 @@ with raf_lite.exercise(2):
 # %% [markdown]
 # <details><summary>Hint</summary>
 #
-# Between `codes = own[rows]` and the loss: replace `codes` by what `augment` returns, if there is an augmentation.
+# Between `descriptors = own[rows]` and the loss: replace `descriptors` by what `augment` returns, if there is an augmentation.
 # </details>
 # <details><summary>Solution</summary>
 #

@@ -398,10 +398,10 @@ for t in range(number):
 write_video(OUT / "phone.mp4", pictures, capture.fps, crf=8)
 encode_video(OUT / "phone.mp4", OUT / "phone.encoding.npz", progress=False)
 for row in check_capture(open_capture(OUT / "phone")).rows:
-    print("sequence {}: {} frames, {} camera, {} with masks, codes: {}, split: {}, head poses: {}".format(*row))
+    print("sequence {}: {} frames, {} camera, {} with masks, descriptors: {}, split: {}, head poses: {}".format(*row))
 
 # %% [markdown]
-# Now INSTA's layout, as a tracker writes it: RGBA pictures, expression codes, and a `transforms.json` with a matrix for each
+# Now INSTA's layout, as a tracker writes it: RGBA pictures, expression parameters, and a `transforms.json` with a matrix for each
 # frame. Written correctly, and once more as NeRF programs do it, with y up and the camera looking along -z. Both files look
 # alike.
 #
@@ -409,7 +409,7 @@ for row in check_capture(open_capture(OUT / "phone")).rows:
 
 # %%
 def shots(sequence, serials, frames):
-    """What a tracker knows of each picture: itself, its mask, the head as the camera sees it [4, 4], the expression's code."""
+    """What a tracker knows of each picture: itself, its mask, the head as the camera sees it [4, 4], the expression's descriptor."""
     for serial in serials:
         views = capture.cameras[serial].world_to_camera @ capture.head_poses(sequence)
         filmed, matte = capture.frames(sequence, serial), capture.masks(sequence, serial)
@@ -420,12 +420,12 @@ def write_insta(folder, shots, nerf_axes=False):
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "images").mkdir(parents=True)
     frames, camera = [], capture.cameras[capture.encoder_camera]  # all of this person's cameras have the same lens
-    for t, (picture, mask, view, code) in enumerate(shots):
+    for t, (picture, mask, view, descriptor) in enumerate(shots):
         matrix = np.linalg.inv(view)  # the head stands still, the camera moves
         if nerf_axes:
             matrix[:3, 1:3] *= -1
         Image.fromarray(np.dstack([picture, (255 * mask).astype(np.uint8)])).save(folder / "images" / f"{t}.png")
-        np.savetxt(folder / f"{t}.txt", code)
+        np.savetxt(folder / f"{t}.txt", descriptor)
         frames.append({"file_path": f"images/{t}.png", "exp_path": f"{t}.txt", "transform_matrix": matrix.tolist()})
     top = {"fl_x": camera.K[0, 0], "fl_y": camera.K[1, 1], "cx": camera.K[0, 2], "cy": camera.K[1, 2]}
     top |= {"w": camera.width, "h": camera.height, "frames": frames}
@@ -463,13 +463,13 @@ show_strip([np.asarray(Image.open(OUT / f"{kind}.png")) for kind in checks], lis
 #
 # Reading a folder is not yet enough to learn from it.
 #
-# **Predict:** ten frames of one camera, with masks, codes and head poses all there. Why will training refuse them?
+# **Predict:** ten frames of one camera, with masks, descriptors and head poses all there. Why will training refuse them?
 
 # %%
 # NBVAL_CHECK_OUTPUT
 from raf_lite.training import PRESETS, Trainer, TrainingSet
 small = PRESETS["cpu"].with_(size=96, steps=800, coarse_steps=0, gaussians=3000)
-config = (PRESETS["fast"] if session.fast else small).with_(descriptor="flame_exp")  # the name that INSTA's codes have
+config = (PRESETS["fast"] if session.fast else small).with_(descriptor="flame_exp")  # the name that INSTA's descriptors have
 def train(folder):
     training_set = TrainingSet.from_capture(open_capture(folder), config, progress=False)
     return Trainer(training_set, config, OUT / "me", device=session.device, progress=False).train()

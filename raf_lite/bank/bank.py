@@ -37,7 +37,7 @@ class ExpressionBank:
     descriptors : float32 [N, D], read-only
     donors : int or str [N], whose recording each row comes from
     neutral : bool [N], the row is its donor's neutral frame (all False where nobody marked them)
-    head_pose : float32 [N, 4, 4] as the encoder saw it, or None
+    encoder_pose : float32 [N, 4, 4] as the encoder saw it, or None
     encoder : str, what made the descriptors ("unknown" is compatible with all)
     descriptor : str, the name of the descriptor column
     index : faiss.Index over `descriptors`; its search-time settings (`nprobe`, `efSearch`) may be changed, its rows may not
@@ -50,7 +50,7 @@ class ExpressionBank:
     """
 
     def __init__(self, descriptors, donors, *, encoder: str, descriptor: str, factory: str = "Flat",
-                 index: faiss.Index | None = None, neutral=None, head_pose=None, thumbnails=None):
+                 index: faiss.Index | None = None, neutral=None, encoder_pose=None, thumbnails=None):
         self.descriptors = descriptor_array(descriptors, "the bank's descriptors").copy()
         rows = len(self.descriptors)
         if rows == 0:
@@ -58,7 +58,7 @@ class ExpressionBank:
         self.descriptors.flags.writeable = False  # the index holds a copy, which must not go out of step
         self.donors = donor_array(donors, rows)
         self.neutral = neutral_array(neutral, rows)
-        self.head_pose = pose_array(head_pose, rows)
+        self.encoder_pose = pose_array(encoder_pose, rows)
         self.encoder, self.descriptor, self.factory = encoder, descriptor, factory
         self._thumbnails = thumbnail_dict(thumbnails, rows)
         self.index = _build_index(self.descriptors, factory) if index is None else index
@@ -73,14 +73,14 @@ class ExpressionBank:
         descriptor: str = "descriptors",
         index: str = "Flat",
         neutral=None,  # bool [N]
-        head_pose=None,  # [N, 4, 4]
+        encoder_pose=None,  # [N, 4, 4]
         thumbnails: Mapping[int, bytes] | None = None,
     ) -> ExpressionBank:
         """A bank of these descriptors (copied).
 
         descriptors: finite numbers, one row per frame. donors: an integer or string per row. encoder, descriptor: names kept
         with the bank. index: a FAISS factory string with the L2 metric; "Flat" is exact, "IVF1024,Flat" or "HNSW32" trade
-        exactness for speed in banks of millions. neutral, head_pose: see the class. thumbnails: `{row: WebP bytes}`.
+        exactness for speed in banks of millions. neutral, encoder_pose: see the class. thumbnails: `{row: WebP bytes}`.
 
         Raises ValueError for NaN (naming the row), an empty bank, arrays of differing lengths, or an unusable index string.
 
@@ -89,7 +89,7 @@ class ExpressionBank:
         ExpressionBank(300 rows of 'descriptors' [52] from 10 donors, encoder 'mine', index 'Flat')
         """
         return cls(descriptors, donors, encoder=encoder, descriptor=descriptor, factory=index, neutral=neutral,
-                   head_pose=head_pose, thumbnails=thumbnails)
+                   encoder_pose=encoder_pose, thumbnails=thumbnails)
 
     def __len__(self) -> int:
         return len(self.descriptors)
@@ -121,7 +121,7 @@ class ExpressionBank:
                              "them mean nothing; encode both with the same")
         return array
 
-    def add(self, descriptors, donors, *, encoder: str | None = None, neutral=None, head_pose=None,
+    def add(self, descriptors, donors, *, encoder: str | None = None, neutral=None, encoder_pose=None,
             thumbnails: Mapping[int, bytes] | None = None) -> None:
         """Append rows. Arguments as in `from_arrays`; `thumbnails` counts rows from the first added one.
 
@@ -135,11 +135,11 @@ class ExpressionBank:
         """
         new = self.check_descriptors(descriptors, encoder=encoder, what="added descriptors")
         donors, neutral = donor_array(donors, len(new)), neutral_array(neutral, len(new))
-        head_pose, thumbnails = pose_array(head_pose, len(new)), thumbnail_dict(thumbnails, len(new))
+        encoder_pose, thumbnails = pose_array(encoder_pose, len(new)), thumbnail_dict(thumbnails, len(new))
         self._check_kind(donors)
-        if (head_pose is None) != (self.head_pose is None):
-            raise ValueError("either the bank or the added rows lack head poses; "
-                             "give head_pose [N, 4, 4] for all rows or for none")
+        if (encoder_pose is None) != (self.encoder_pose is None):
+            raise ValueError("either the bank or the added rows lack encoder poses; "
+                             "give encoder_pose [N, 4, 4] for all rows or for none")
         first = len(self)
         self.index.add(new)
         self.descriptors = np.concatenate([self.descriptors, new])
@@ -148,8 +148,8 @@ class ExpressionBank:
         ids = [ids if ids.dtype.kind == "U" else ids.astype(np.int64) for ids in (self.donors, donors)]
         self.donors = np.concatenate(ids)
         self.neutral = np.concatenate([self.neutral, neutral])
-        if head_pose is not None:
-            self.head_pose = np.concatenate([self.head_pose, head_pose])
+        if encoder_pose is not None:
+            self.encoder_pose = np.concatenate([self.encoder_pose, encoder_pose])
         self._thumbnails |= {first + row: data for row, data in thumbnails.items()}
 
     def _check_kind(self, donors: np.ndarray) -> None:
@@ -254,7 +254,7 @@ class ExpressionBank:
                 raise ValueError(f"{folder} holds a bank with columns {', '.join(old['descriptors'])} that this one would "
                                  "replace; save to a folder of its own")
         return storage.write_bank(folder, columns={self.descriptor: self.descriptors}, donors=self.donors, encoder=self.encoder,
-                                  neutral=self.neutral, poses=self.head_pose, thumbnails=self._thumbnails,
+                                  neutral=self.neutral, encoder_pose=self.encoder_pose, thumbnails=self._thumbnails,
                                   index=(self.descriptor, self.factory, self.index))
 
     @classmethod

@@ -27,13 +27,13 @@ def neutral_array(neutral, rows: int) -> np.ndarray:
     return array
 
 
-def pose_array(poses, rows: int) -> np.ndarray | None:
-    """Return float32 `[N, 4, 4]` head poses as the encoder saw them, or None."""
-    if poses is None:
+def pose_array(encoder_pose, rows: int) -> np.ndarray | None:
+    """Return float32 `[N, 4, 4]`, heads as the encoder saw them, or None."""
+    if encoder_pose is None:
         return None
-    array = np.asarray(poses, dtype=np.float32)
+    array = np.asarray(encoder_pose, dtype=np.float32)
     if array.shape != (rows, 4, 4):
-        raise ValueError(f"head poses have shape {list(array.shape)}, not [{rows}, 4, 4]; give one matrix per descriptor")
+        raise ValueError(f"encoder_pose has shape {list(array.shape)}, not [{rows}, 4, 4]; give one matrix per descriptor")
     return array
 
 

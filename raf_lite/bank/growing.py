@@ -21,15 +21,15 @@ def add_donor(
     *,
     encoder: str,
     donor: str | None = None,
-    poses: np.ndarray | None = None,  # [N, 4, 4]
+    encoder_pose: np.ndarray | None = None,  # [N, 4, 4]
     thumbnails: Mapping[int, bytes] | None = None,
     out: str | os.PathLike | None = None,
 ) -> tuple[str, int, int]:
     """Add one donor's frames to the bank in `folder`, or begin a bank there: (the donor's id, rows added, rows dropped).
 
     columns: as the bank has them. donor: an id; that of a donor of the bank adds to his frames (default: a new one). Frames are
-    dropped that repeat a frame of the same donor, old or new, to within DUPLICATE. poses, thumbnails: as in `write_bank`, a row
-    for each frame given. out: where the grown bank goes (default: `folder`).
+    dropped that repeat a frame of the same donor, old or new, to within DUPLICATE. encoder_pose, thumbnails: as in `write_bank`,
+    a row for each frame given. out: where the grown bank goes (default: `folder`).
 
     Raises ValueError: other columns, another encoder, an id of another kind than the bank's, poses given to a bank without (or
     the reverse), and in-place growth of a bank with ground truth, which new frames don't have.
@@ -48,7 +48,7 @@ def add_donor(
         donor = donor or "0"
         old = {"columns": {name: array[:0] for name, array in new.items()}, "neutral": np.zeros(0, bool),
                "donors": np.zeros(0, int if donor.isdecimal() else str), "encoder": encoder, "thumbnails": {},
-               "poses": None if poses is None else np.zeros((0, 4, 4), np.float32)}
+               "encoder_pose": None if encoder_pose is None else np.zeros((0, 4, 4), np.float32)}
     elif "truth.npz" in storage.read_manifest(folder)["files"] and out.resolve() == folder.resolve():
         raise ValueError(f"{folder} knows what its rendered frames really show, which nobody knows of new ones; write the grown "
                          "bank to a folder of its own")
@@ -58,8 +58,8 @@ def add_donor(
     if {n: a.shape[1] for n, a in new.items()} != {n: a.shape[1] for n, a in old["columns"].items()}:
         raise ValueError(f"the frames have columns {_widths(new)} and the bank {folder} has {_widths(old['columns'])}; "
                          "give the same")
-    if (poses is None) != (old["poses"] is None):
-        raise ValueError(f"either the frames or the bank {folder} lack head poses; give them for all rows or for none")
+    if (encoder_pose is None) != (old["encoder_pose"] is None):
+        raise ValueError(f"either the frames or the bank {folder} lack encoder poses; give them for all rows or for none")
     donor = _donor_id(folder, old["donors"], donor)
 
     kept = _distinct(next(iter(old["columns"].values())), old["donors"] == donor, next(iter(new.values())))
@@ -70,7 +70,8 @@ def add_donor(
         storage.write_bank(
             out, columns=added, donors=np.concatenate([old["donors"], np.full(len(kept), donor)]), encoder=encoder,
             neutral=np.concatenate([old["neutral"], np.zeros(len(kept), bool)]),
-            poses=None if poses is None else np.concatenate([old["poses"], np.asarray(poses, np.float32)[kept]]),
+            encoder_pose=None if encoder_pose is None else np.concatenate([old["encoder_pose"],
+                                                                          np.asarray(encoder_pose, np.float32)[kept]]),
             thumbnails=old["thumbnails"] | {size + position[row]: data for row, data in (thumbnails or {}).items()
                                             if row in position})
         if (folder / "landmark_pca.npz").is_file() and out.resolve() != folder.resolve():
@@ -83,7 +84,7 @@ def _read_all(folder: Path) -> dict:
     banks = {name: storage.read_bank(folder, name) for name in names}
     first = banks[names[0]]
     return {"columns": {name: bank["descriptors"] for name, bank in banks.items()}, "donors": first["donors"],
-            "neutral": first["neutral"], "poses": first["head_pose"], "encoder": first["encoder"],
+            "neutral": first["neutral"], "encoder_pose": first["encoder_pose"], "encoder": first["encoder"],
             "thumbnails": first.get("thumbnails", {})}
 
 

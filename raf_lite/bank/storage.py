@@ -40,7 +40,7 @@ def write_bank(
     donors,  # [N]
     encoder: str,
     neutral=None,  # bool [N]
-    poses=None,  # [N, 4, 4]
+    encoder_pose=None,  # [N, 4, 4]
     thumbnails: Mapping[int, bytes] | None = None,
     truth: Mapping[str, np.ndarray] | None = None,
     index: tuple[str, str, faiss.Index] | None = None,
@@ -49,7 +49,7 @@ def write_bank(
 
     columns: descriptors by name, the first being the one that `ExpressionBank.load` takes unasked. float16 is stored as such,
     anything else as float32. donors: an integer or string per row. encoder: what made the descriptors. neutral: the row is
-    its donor's neutral frame. poses: head poses as the encoder saw them. thumbnails: `{row: WebP bytes}` for any rows.
+    its donor's neutral frame. encoder_pose: heads as the encoder saw them. thumbnails: `{row: WebP bytes}` for any rows.
     truth: arrays by name, kept in a file that loading never opens. index: (column, FAISS factory string, its index).
 
     Raises ValueError for arrays that don't fit together, and OSError when the disk does not take them; what stood in the
@@ -76,8 +76,8 @@ def write_bank(
     dims = {name: array.shape[1] for name, array in arrays.items()}
     arrays["donors"] = donor_array(donors, rows)
     arrays["neutral"] = neutral_array(neutral, rows)
-    if poses is not None:
-        arrays["encoder_pose"] = pose_array(poses, rows)
+    if encoder_pose is not None:
+        arrays["encoder_pose"] = pose_array(encoder_pose, rows)
     truth = {name: np.asarray(array) for name, array in (truth or {}).items()}
     for name, array in truth.items():
         if array.dtype == object:
@@ -158,7 +158,7 @@ def read_bank(folder: str | os.PathLike, descriptor: str | None = None) -> dict:
     path = _checked_path(folder, "descriptors.npz", manifest)
     arrays = read_npz(path, (descriptor, "donors", "neutral"), optional=("encoder_pose",), mend=_MEND)
     bank = {"descriptors": arrays[descriptor], "donors": arrays["donors"], "neutral": arrays["neutral"],
-            "head_pose": arrays.get("encoder_pose"), "encoder": manifest["encoder"], "descriptor": descriptor}
+            "encoder_pose": arrays.get("encoder_pose"), "encoder": manifest["encoder"], "descriptor": descriptor}
     if "thumbnails.npz" in manifest["files"]:
         path = _checked_path(folder, "thumbnails.npz", manifest)
         thumbs = read_npz(path, ("bytes", "offsets", "rows"), mend=_MEND)

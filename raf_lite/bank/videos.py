@@ -15,7 +15,7 @@ import numpy as np
 from raf_lite.bank import add_donor, encode_thumbnail
 from raf_lite.bank.storage import read_manifest
 from raf_lite.descriptors import LandmarkPCA
-from raf_lite.descriptors.encode_video import VideoEncoding, face_crops, find_encoding
+from raf_lite.descriptors.encode_video import VideoDetections, face_crops, find_encoding
 
 
 class AddedVideo(NamedTuple):
@@ -43,11 +43,11 @@ def add_video(folder: str | os.PathLike, video: str | os.PathLike, *, donor: str
     columns = _columns(folder, names, encoding)
     thumbnails = {row: encode_thumbnail(face, quality=72) for row, face in face_crops(video, encoding).items()}
     added = add_donor(folder, columns, encoder=encoding.encoder, donor=donor, out=out,
-                      poses=encoding.encoder_pose[encoding.face_found], thumbnails=thumbnails)
+                      encoder_pose=encoding.encoder_pose[encoding.face_found], thumbnails=thumbnails)
     return AddedVideo(*added, len(encoding.missing))
 
 
-def _columns(folder: Path, names: Sequence[str], encoding: VideoEncoding) -> Mapping[str, np.ndarray]:
+def _columns(folder: Path, names: Sequence[str], encoding: VideoDetections) -> Mapping[str, np.ndarray]:
     """{name: [M, D]} of the M frames with a face."""
     found, columns = encoding.face_found, {}
     for name in names:

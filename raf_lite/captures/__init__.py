@@ -13,10 +13,10 @@ from raf_lite.captures.formats.gha import is_gha, parse_gha
 from raf_lite.captures.formats.images import open_parsed
 from raf_lite.captures.formats.imavatar import is_imavatar, parse_imavatar
 from raf_lite.captures.formats.insta import is_insta, parse_insta
+from raf_lite.captures.formats.nersemble import is_nersemble, open_nersemble
 from raf_lite.captures.formats.plain import VIDEOS, is_images, open_video, parse_images
 from raf_lite.captures.formats.vhap import is_vhap, parse_vhap
 from raf_lite.captures.head_pose import fit_head_poses, triangulate
-from raf_lite.captures.nersemble import is_nersemble, open_nersemble
 from raf_lite.captures.scaling import block_mean, shrink_factor
 from raf_lite.captures.video import iter_video, read_video, write_video
 
@@ -73,8 +73,8 @@ def open_capture(path: str | os.PathLike, *, format: str | None = None, downscal
     crop: (left, top, width, height) in the files' pixels, applied to every camera before the downscale.
     cache_bytes: how much decoded video is kept in memory.
 
-    Raises FileNotFoundError (no such folder, missing files) or ValueError (unknown format; faulty calibration or codes: which
-    file, which frame, which camera, which field; crop or downscale that leave no picture).
+    Raises FileNotFoundError (no such folder, missing files) or ValueError (unknown format; faulty calibration or descriptors:
+    which file, which frame, which camera, which field; crop or downscale that leave no picture).
 
     Conventions: docs/conventions.md#axes-and-cameras, docs/conventions.md#descriptors.
 

@@ -117,14 +117,15 @@ class Capture:
 
     def n_frames(self, sequence: str) -> int:
         """Frames of a sequence, by the header of its first camera's video; reading any other stream checks against it. A sequence
-        without videos, of which a benchmark gives the codes alone, has as many as its codes."""
+        without videos, of which a benchmark gives the descriptors alone, has as many as those."""
         serials = self.cameras_of(sequence)
-        return self.source.video_shape(sequence, serials[0])[0] if serials else len(next(iter(self._codes_alone(sequence))))
+        return self.source.video_shape(sequence, serials[0])[0] if serials else len(next(iter(self._descriptors_alone(sequence))))
 
-    def _codes_alone(self, sequence: str) -> list[np.ndarray]:
+    def _descriptors_alone(self, sequence: str) -> list[np.ndarray]:
         arrays = list(self.source.read_annotations(sequence).values())
         if not arrays or arrays[0].ndim == 0:
-            raise FileNotFoundError(f"{self.source.describe(sequence)} has neither videos nor codes; copy the capture again")
+            raise FileNotFoundError(f"{self.source.describe(sequence)} has neither videos nor descriptors; copy the "
+                                    "capture again")
         return arrays
 
     def cross_parts(self, cross_sequence: str) -> tuple[str, str]:

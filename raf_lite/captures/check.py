@@ -17,17 +17,18 @@ from raf_lite.captures.capture import Capture
 with needs("captures"):
     import pandas as pd
 
-COLUMNS = ("sequence", "frames", "cameras", "with masks", "codes", "split", "head poses")  # of Check.rows
-# What people confuse, as a repair of a world-to-camera (or head-to-camera) matrix: what the file seems to hold -> how to undo it.
+COLUMNS = ("sequence", "frames", "cameras", "with masks", "descriptors", "split", "head poses")  # of Check.rows
+# What people mistake for OpenCV's world-to-camera (or head-to-camera) matrices -> how to make those of it.
 CONVENTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "OpenGL axes (y up, looking along -z)": lambda m: OPENGL_AXES @ m,
     "camera-to-world matrices": np.linalg.inv,
     "camera-to-world matrices with OpenGL axes": lambda m: np.linalg.inv(m @ OPENGL_AXES),
 }
-# Axes that miss their common point by more than these shares of its distance do not look at one head, or may not.
+# How far an optical axis passes by the point that all cameras look at, divided by the camera's distance to that point. Above
+# _SPREAD the cameras do not look at one head; above _SUSPICIOUS another convention is tried.
 _SPREAD, _SUSPICIOUS = 0.2, 0.05
-# Inverted matrices of a rig round the origin still meet in a point: one far from the origin (a camera's distance), with all
-# cameras close to it. A target's distance to the origin, as a multiple of the cameras' distance to the target, that is so odd.
+# Cameras round the origin whose matrices are inverted seem to stand close together, far from the origin. Their axes still meet,
+# so they are told by the distance from the origin to that point, divided by the cameras' mean distance to it: above _FAR.
 _FAR = 4.0
 
 
@@ -178,10 +179,10 @@ def check_capture(capture: Capture) -> Check:
             serials = capture.cameras_of(sequence)
             annotations = capture.annotations(sequence)
             masked = [s for s in serials if capture.source.mask_shape(sequence, s) is not None]
-            codes = [n for n, a in annotations.items() if a.ndim == 2 and a.shape[1] > 4]
+            descriptors = [n for n, a in annotations.items() if a.ndim == 2 and a.shape[1] > 4]
             parts = {"train": split.train_sequences, "held out": split.holdout_sequences, "cross": capture.cross_sequences}
             part = next((name for name, members in parts.items() if sequence in members), "unused")
-            rows.append((sequence, capture.n_frames(sequence), len(serials), len(masked), ", ".join(codes) or "none", part,
+            rows.append((sequence, capture.n_frames(sequence), len(serials), len(masked), ", ".join(descriptors) or "none", part,
                          "yes" if capture.head_poses(sequence) is not None else "no"))
             trouble = pose_problem(capture, sequence)
             problems += [trouble] if trouble else []

@@ -18,7 +18,7 @@ _BLOCK = 8192  # points triangulated at once, which bounds the memory
 
 
 def triangulate(
-    points_2d: np.ndarray,  # [T, C, L, 2]
+    landmarks: np.ndarray,  # [T, C, L, 2]
     cameras: Sequence[Camera],  # C
     *,
     noise: float = 1.0,
@@ -40,21 +40,21 @@ def triangulate(
     >>> triangulate(seen[None], cameras).round(3)
     array([[[0.2, 0.1, 2. ]]])
     """
-    points_2d = np.asarray(points_2d, np.float64)
-    if points_2d.ndim != 4 or points_2d.shape[1] != len(cameras) or points_2d.shape[3] != 2:
-        raise ValueError(f"the 2-D landmarks have shape {list(points_2d.shape)} for {len(cameras)} cameras; give [frames, "
+    landmarks = np.asarray(landmarks, np.float64)
+    if landmarks.ndim != 4 or landmarks.shape[1] != len(cameras) or landmarks.shape[3] != 2:
+        raise ValueError(f"the 2-D landmarks have shape {list(landmarks.shape)} for {len(cameras)} cameras; give [frames, "
                          "cameras, landmarks, 2]")
     if len(cameras) < 2:
         raise ValueError("one camera cannot triangulate; give the landmarks of at least two")
-    frames, n_cameras, landmarks, _ = points_2d.shape
-    observed = points_2d.transpose(0, 2, 1, 3).reshape(-1, n_cameras, 2)
+    frames, n_cameras, count, _ = landmarks.shape
+    observed = landmarks.transpose(0, 2, 1, 3).reshape(-1, n_cameras, 2)
     projections = np.stack([camera.K @ camera.world_to_camera[:3] for camera in cameras])
     blocks = [_triangulate(observed[i:i + _BLOCK], projections, noise) for i in range(0, len(observed), _BLOCK)]
-    return np.concatenate([np.empty((0, 3)), *blocks]).reshape(frames, landmarks, 3)
+    return np.concatenate([np.empty((0, 3)), *blocks]).reshape(frames, count, 3)
 
 
 def fit_head_poses(
-    points: np.ndarray,  # [T, L, 3]
+    landmarks: np.ndarray,  # [T, L, 3]
     neutral: np.ndarray,  # [L, 3]
     *,
     rigid: np.ndarray | None = None,  # [R] indices
@@ -74,19 +74,19 @@ def fit_head_poses(
     >>> fit_head_poses(neutral[None] + [1.0, 2.0, 5.0], neutral)[0, :3, 3].round(3)
     array([1., 2., 5.])
     """
-    points, neutral = np.asarray(points, np.float64), np.asarray(neutral, np.float64)
-    if points.ndim != 3 or neutral.shape != points.shape[1:] or neutral.shape[1] != 3:
-        raise ValueError(f"landmarks have shape {list(points.shape)} and the neutral ones {list(neutral.shape)}; give [frames, "
-                         "landmarks, 3] and [landmarks, 3]")
+    landmarks, neutral = np.asarray(landmarks, np.float64), np.asarray(neutral, np.float64)
+    if landmarks.ndim != 3 or neutral.shape != landmarks.shape[1:] or neutral.shape[1] != 3:
+        raise ValueError(f"landmarks have shape {list(landmarks.shape)} and the neutral ones {list(neutral.shape)}; give "
+                         "[frames, landmarks, 3] and [landmarks, 3]")
     if rigid is not None:
-        points, neutral = points[:, rigid], neutral[rigid]
+        landmarks, neutral = landmarks[:, rigid], neutral[rigid]
     known = np.isfinite(neutral).all(1)
-    points, neutral = points[:, known], neutral[known]
+    landmarks, neutral = landmarks[:, known], neutral[known]
     if not _fixes_rotation(neutral):
         raise ValueError(f"the {len(neutral)} neutral landmarks do not fix a rotation; give at least three that are off a line")
 
-    poses = np.full((len(points), 4, 4), np.nan)
-    for frame, target in enumerate(points):
+    poses = np.full((len(landmarks), 4, 4), np.nan)
+    for frame, target in enumerate(landmarks):
         finite = np.isfinite(target).all(1)
         if _fixes_rotation(neutral[finite]):
             poses[frame] = _robust_rigid_fit(neutral[finite], target[finite])

@@ -18,7 +18,7 @@ def demo(*, out: Path = Path("out/demo")) -> int:
     Args:
         out: Where the report goes.
     """
-    from raf_lite.demo import run
+    from raf_lite.course.demo import run
 
     run(out)
     return 0

@@ -43,7 +43,7 @@ def checkpoints(*, out: Path = Path("data")) -> int:
         out: Folder with the capture and the bank.
     """
     from raf_lite._files import cache_dir
-    from raf_lite.course import build_checkpoints
+    from raf_lite.course.avatars import build_checkpoints
 
     build_checkpoints(out, cache_dir("checkpoints"))
     return 0
@@ -68,6 +68,6 @@ def verify(data: Positional[Path | None] = None) -> int:
 
 def doctor() -> int:
     """Say whether the course runs here, and give a mend for what is amiss."""
-    from raf_lite.doctor import doctor
+    from raf_lite.course.doctor import doctor
 
     return 0 if doctor() else 1

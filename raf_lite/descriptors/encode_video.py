@@ -4,7 +4,7 @@ Written beside the video as `<stem>.encoding.npz`, which `open_capture(video)` t
 
     blendshapes float32 [T, 52]         landmarks float32 [T, 478, 3] in pixels       face_found bool [T]; the others are NaN
     encoder_pose float32 [T, 4, 4]      MediaPipe's face-to-camera transform (cm, OpenGL axes, 63 degrees vertical field of view)
-    head_pose float64 [T, 4, 4]         the same as a rigid transform in OpenCV axes; without a face, that of the nearest frame
+    head_pose float64 [T, 4, 4]         rigid head-to-world, the world being the camera; without a face, that of the nearest frame
     faces uint8 [T]                     how many faces were seen
     encoder str, fps, size (width, height), face (the person's number)
 """
@@ -25,7 +25,7 @@ from raf_lite._files import read_npz, write_npz
 from raf_lite.captures.cameras import OPENGL_AXES
 from raf_lite.captures.formats.plain import encoding_file
 from raf_lite.captures.video import count_frames, iter_video, probe_video, quarter_turns
-from raf_lite.descriptors.encoder import frame_list
+from raf_lite.descriptors.detections import Detections, frame_list
 from raf_lite.descriptors.mediapipe import ENCODER, MediaPipeEncoder
 
 MOST_FACES = 4  # looked for in a frame
@@ -33,33 +33,27 @@ PART_FRAMES = 500  # a part of this many frames is what a killed run loses at mo
 _FIELDS = ("blendshapes", "landmarks", "encoder_pose", "face_found", "faces", "encoder", "fps", "size", "face", "head_pose")
 
 
-@dataclass(frozen=True)
-class VideoEncoding:
-    """One person's expression in every frame of a video; arrays as the module says. face: which person, from 1; people: a line on
-    each one seen, longest first (empty when read from a file)."""
+@dataclass(frozen=True, kw_only=True)
+class VideoDetections(Detections):
+    """One person's `Detections` in every frame of a video, and what belongs to the video.
 
-    blendshapes: np.ndarray
-    landmarks: np.ndarray
-    encoder_pose: np.ndarray
-    face_found: np.ndarray
-    faces: np.ndarray
+    faces: uint8 [T], how many faces were seen. fps: frames a second. size: width and height. face: which person, from 1.
+    encoder: the model's name. people: a line on each one seen, longest first (empty when read from a file).
+    """
+
+    faces: np.ndarray  # [T]
     fps: float
     size: tuple[int, int]
     face: int = 1
     encoder: str = ENCODER
     people: tuple[str, ...] = ()
 
-    def __len__(self) -> int:
-        return len(self.face_found)
-
-    @property
-    def missing(self) -> np.ndarray:
-        """Numbers of the frames in which the person was not found, int64 [M]."""
-        return np.flatnonzero(~self.face_found)
-
     @property
     def head_pose(self) -> np.ndarray:
-        """Rigid head-to-camera transforms, float64 [T, 4, 4], OpenCV axes, cm; where there is no face, the nearest frame's."""
+        """Rigid head-to-world transforms, float64 [T, 4, 4], cm, the world being the camera (OpenCV axes).
+
+        A frame without a face has the nearest one's.
+        """
         found, frames = np.flatnonzero(self.face_found), np.arange(len(self))
         after = np.searchsorted(found, frames).clip(0, len(found) - 1)
         before = (after - 1).clip(0)
@@ -70,7 +64,7 @@ class VideoEncoding:
         poses[:, 3] = 0, 0, 0, 1
         return poses
 
-    def smoothed(self, seconds: float) -> VideoEncoding:
+    def smoothed(self, seconds: float) -> VideoDetections:
         """The same, each number a Gaussian average over time with this standard deviation; frames without a face stay so, and
         take no part."""
         sigma = seconds * self.fps
@@ -93,7 +87,7 @@ class VideoEncoding:
                   size=np.array(self.size), face=np.array(self.face), head_pose=self.head_pose)
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> VideoEncoding:
+    def load(cls, path: str | os.PathLike) -> VideoDetections:
         """Read what `save` wrote. Raises FileNotFoundError, or ValueError for a damaged file."""
         values = read_npz(path, _FIELDS, mend="encode the video again")
         frames = values["face_found"].size
@@ -108,12 +102,12 @@ class VideoEncoding:
         wrong = [n for n in ("blendshapes", "landmarks", "encoder_pose") if not np.isfinite(values[n][seen]).all()]
         if wrong or not seen.any() or not 0 < values["fps"] < 1e4 or not np.isfinite(values["face"]):
             raise ValueError(f"{path} holds no face at all, or numbers that no video has; encode the video again")
-        return cls(*(values[name] for name in _FIELDS[:5]), fps=float(values["fps"]), size=tuple(values["size"].tolist()),
+        return cls(**{name: values[name] for name in _FIELDS[:5]}, fps=float(values["fps"]), size=tuple(values["size"].tolist()),
                    face=int(values["face"]), encoder=str(values["encoder"]))
 
 
 def encode_video(video: str | os.PathLike, out: str | os.PathLike | None = None, *, face: int | None = None, smooth: float = 0.0,
-                 progress: bool = True) -> VideoEncoding:
+                 progress: bool = True) -> VideoDetections:
     """Encode a video frame by frame and write the result; memory holds descriptors, never the pictures of more than one frame.
 
     out: the npz (default: beside the video, where `open_capture` looks). face: which person to follow, 1 being the one with the
@@ -171,10 +165,10 @@ def encode_video(video: str | os.PathLike, out: str | os.PathLike | None = None,
     return encoding
 
 
-def find_encoding(video: str | os.PathLike, *, progress: bool = True) -> VideoEncoding:
+def find_encoding(video: str | os.PathLike, *, progress: bool = True) -> VideoDetections:
     """The encoding beside a video; made now, and reported with `progress`, where there is none. Raises as `encode_video`."""
     if encoding_file(Path(video)).is_file():
-        return VideoEncoding.load(encoding_file(Path(video)))
+        return VideoDetections.load(encoding_file(Path(video)))
     encoding = encode_video(video, progress=progress)
     if progress:
         print(report(encoding, video))
@@ -207,7 +201,7 @@ def _read_parts(folder: Path) -> tuple[list[dict[str, np.ndarray]], int]:
 
 
 def _assemble(parts: list[dict[str, np.ndarray]], frames: int, video: Path, face: int | None, fps: float,
-              size: tuple[int, int]) -> VideoEncoding:
+              size: tuple[int, int]) -> VideoDetections:
     joined = {name: np.concatenate([p[name] for p in parts]) for name in ("frame", "blendshapes", "landmarks", "pose")}
     if not len(joined["frame"]):
         raise ValueError(f"{video}: no face was found in any of its {frames} frames; give a video in which the face is "
@@ -232,8 +226,9 @@ def _assemble(parts: list[dict[str, np.ndarray]], frames: int, video: Path, face
         out[at] = values[rows]
         return out
 
-    return VideoEncoding(spread(joined["blendshapes"]), spread(joined["landmarks"]), spread(joined["pose"]), found,
-                         np.bincount(joined["frame"], minlength=frames).astype(np.uint8), fps, size, face, people=lines)
+    return VideoDetections(spread(joined["blendshapes"]), spread(joined["landmarks"]), spread(joined["pose"]), found,
+                           faces=np.bincount(joined["frame"], minlength=frames).astype(np.uint8), fps=fps, size=size, face=face,
+                           people=lines)
 
 
 def _people(frame: np.ndarray, boxes: np.ndarray, fps: float) -> np.ndarray:
@@ -270,7 +265,7 @@ def _describe(number: int, frames: np.ndarray, boxes: np.ndarray, size: tuple[in
     return f"person {number}: {len(frames)} frames from {frames.min()}, {place}, face {height:.0f} pixels high"
 
 
-def report(encoding: VideoEncoding, video: str | os.PathLike) -> str:
+def report(encoding: VideoDetections, video: str | os.PathLike) -> str:
     """What a user should know of an encoding, in lines: frames, those without a face, several people."""
     lines = [f"{video}: {len(encoding)} frames, face found in {int(encoding.face_found.sum())}"]
     if len(encoding.missing):
@@ -281,14 +276,14 @@ def report(encoding: VideoEncoding, video: str | os.PathLike) -> str:
     return "\n".join(lines)
 
 
-def face_crops(video: str | os.PathLike, encoding: VideoEncoding, every: int = 5, size: int = 64) -> dict[int, np.ndarray]:
+def face_crops(video: str | os.PathLike, encoding: VideoDetections, every: int = 5, size: int = 64) -> dict[int, np.ndarray]:
     """Every fifth frame's face, uint8 [size, size, 3], by the number of the frame among those with a face."""
     row_of = {int(frame): row for row, frame in enumerate(np.flatnonzero(encoding.face_found)) if row % every == 0}
     out = {}
     for number, frame in enumerate(iter_video(video, turns=quarter_turns(video))):
         if number in row_of:
-            points = encoding.landmarks[number, :, :2]
-            middle, half = (points.min(0) + points.max(0)) / 2, 0.65 * np.ptp(points, axis=0).max()
+            landmarks = encoding.landmarks[number, :, :2]
+            middle, half = (landmarks.min(0) + landmarks.max(0)) / 2, 0.65 * np.ptp(landmarks, axis=0).max()
             box = (*(middle - half).astype(int), *(middle + half).astype(int))
             face = Image.fromarray(frame).crop(box).resize((size, size), Image.Resampling.LANCZOS)
             out[row_of[number]] = np.asarray(face)

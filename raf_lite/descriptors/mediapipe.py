@@ -1,4 +1,4 @@
-"""MediaPipe's Face Landmarker as an expression encoder: 52 blendshape scores, 478 landmarks and the head pose in one pass."""
+"""MediaPipe's Face Landmarker as an expression encoder: 52 blendshape scores, 478 landmarks and a pose in one pass."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ import threading
 import warnings
 import weakref
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from raf_lite._install import how_to_install
-from raf_lite.descriptors.encoder import Encoding, frame_list
+from raf_lite.descriptors.detections import Detections, frame_list
 from raf_lite.descriptors.mediapipe_model import face_landmarker_path
 
 if TYPE_CHECKING:
@@ -37,23 +36,6 @@ BLENDSHAPE_NAMES = (
     "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper", "mouthSmileLeft", "mouthSmileRight",
     "mouthStretchLeft", "mouthStretchRight", "mouthUpperUpLeft", "mouthUpperUpRight", "noseSneerLeft", "noseSneerRight",
 )
-
-
-@dataclass(frozen=True)
-class FaceDetections:
-    """What MediaPipe saw in N frames; every array but `found` is NaN where it saw no face.
-
-    blendshapes: float32 [N, 52] in [0, 1], in the order of BLENDSHAPE_NAMES.
-    landmarks: float32 [N, 478, 3] in pixels: x to the right, y down, z away from the camera on the scale of x.
-    pose: float32 [N, 4, 4], MediaPipe's canonical face model (cm) to its virtual camera (OpenGL axes: y up, z towards the
-        viewer; 63 degrees vertical field of view, so the distance is right only up to the true camera's focal length).
-    found: bool [N].
-    """
-
-    blendshapes: np.ndarray  # [N, 52]
-    landmarks: np.ndarray  # [N, 478, 3]
-    pose: np.ndarray  # [N, 4, 4]
-    found: np.ndarray  # [N]
 
 
 class MediaPipeEncoder:
@@ -109,7 +91,7 @@ class MediaPipeEncoder:
         """D, the length of one descriptor."""
         return self.landmark_pca.dim if self.landmark_pca else len(BLENDSHAPE_NAMES)
 
-    def detect(self, frames: np.ndarray | Iterable[np.ndarray], *, progress: bool = False) -> FaceDetections:
+    def detect(self, frames: np.ndarray | Iterable[np.ndarray], *, progress: bool = False) -> Detections:
         """Find the face in each frame.
 
         frames: [N, H, W, 3], or an iterable of [H, W, 3] that is read one at a time (a long video need not fit in memory);
@@ -127,15 +109,15 @@ class MediaPipeEncoder:
         found = np.array([row is not None for row in rows], bool)
         blendshapes = np.full((len(rows), len(BLENDSHAPE_NAMES)), np.nan, np.float32)
         landmarks = np.full((len(rows), NUM_LANDMARKS, 3), np.nan, np.float32)
-        pose = np.full((len(rows), 4, 4), np.nan, np.float32)
+        poses = np.full((len(rows), 4, 4), np.nan, np.float32)
         for number in np.flatnonzero(found):
-            blendshapes[number], landmarks[number], pose[number] = rows[number]
-        return FaceDetections(blendshapes, landmarks, pose, found)
+            blendshapes[number], landmarks[number], poses[number] = rows[number]
+        return Detections(blendshapes, landmarks, poses, found, self.landmark_pca)
 
     def faces(self, frame: np.ndarray, number: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """All faces in one picture, up to `num_faces`: blendshapes [M, 52], landmarks [M, 478, 3] and poses [M, 4, 4].
+        """All faces in one picture, up to `num_faces`: blendshapes [M, 52], landmarks [M, 478, 3] and encoder poses [M, 4, 4].
 
-        frame: as one of `detect`'s; units as in FaceDetections. number: what errors call it. M is 0 where there is no face.
+        frame: as one of `detect`'s; units as in Detections. number: what errors call it. M is 0 where there is no face.
         """
         self._check_open()
         image = _to_uint8(frame, number)
@@ -149,18 +131,13 @@ class MediaPipeEncoder:
         poses = np.array(result.facial_transformation_matrixes, np.float32)
         return blendshapes.reshape(-1, len(BLENDSHAPE_NAMES)), landmarks, poses.reshape(-1, 4, 4)
 
-    def encode(self, frames: np.ndarray | Iterable[np.ndarray], *, progress: bool = False) -> Encoding:
-        """Descriptors of frames (see `detect`); warns with the numbers of the frames without a face, whose rows are NaN."""
+    def encode(self, frames: np.ndarray | Iterable[np.ndarray], *, progress: bool = False) -> Detections:
+        """`detect` with a warning that names the frames without a face, whose descriptors are NaN."""
         seen = self.detect(frames, progress=progress)
-        missing = np.flatnonzero(~seen.found)
-        if len(missing):
-            warnings.warn(f"no face found in {len(missing)} of {len(seen.found)} frames (frames {frame_list(missing)}); "
+        if len(seen.missing):
+            warnings.warn(f"no face found in {len(seen.missing)} of {len(seen)} frames (frames {frame_list(seen.missing)}); "
                           "their descriptors are NaN", stacklevel=2)
-        descriptors = seen.blendshapes
-        if self.landmark_pca:
-            descriptors = np.full((len(seen.found), self.dim), np.nan, np.float32)
-            descriptors[seen.found] = self.landmark_pca.encode_landmarks(seen.landmarks[seen.found])
-        return Encoding(descriptors, seen.found, seen.landmarks, seen.blendshapes, seen.pose)
+        return seen
 
     def close(self) -> None:
         """Free MediaPipe's graph; calling it again does nothing."""
@@ -177,7 +154,7 @@ class MediaPipeEncoder:
             raise ValueError("this MediaPipeEncoder is closed; make a new one")
 
     def _detect_one(self, frame: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-        """Blendshapes [52], landmarks [478, 3] and pose [4, 4] of the largest face in a picture; None without one."""
+        """Blendshapes [52], landmarks [478, 3] and encoder pose [4, 4] of the largest face in a picture; None without one."""
         blendshapes, landmarks, poses = self.faces(frame, number)
         if not len(landmarks):
             return None

@@ -4,8 +4,8 @@ An avatar learns to turn an expression descriptor of its subject into the subjec
 their nearest neighbours in a bank of *other people's* descriptors and keeps the frame: the avatar learns that descriptors
 which mean the same expression, but come from other faces, must give the same picture. In any training loop:
 
-    raf = RetrievalAugmentation(bank, p=0.2)                # once
-    codes, _ = raf.augment(codes, generator)                # every step; the loss still compares with the same frames
+    raf = RetrievalAugmentation(bank, p=0.2)              # once
+    descriptors, _ = raf.augment(descriptors, generator)  # every step; the loss still compares with the same frames
 
 Training alone changes; the avatar's architecture and its use don't. `augmentation` is the idea, `settings` are the names of its
 variants, `controls` is what each control puts in.

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 import raf_lite
 from raf_lite._files import cache_dir, read_npz, write_json
 from raf_lite.bank import write_bank
-from raf_lite.captures.nersemble import write_calibration, write_metadata
+from raf_lite.captures.formats.nersemble import write_calibration, write_metadata
 from raf_lite.descriptors import ENCODER, LandmarkPCA, MediaPipeEncoder
 from raf_lite.manifest import write_manifest
 from raf_lite.rig.jobs import BuildSettings, donor_job, sequence_job
@@ -126,14 +126,15 @@ def _write_bank(work: Path, settings: BuildSettings) -> None:
         rows.append({"blendshapes": data["blendshapes"][found],
                      "landmarks_pca": pca.encode_landmarks(data["landmarks"][found]),
                      "donors": np.full(found.sum(), ids[donor], np.int32), "neutral": (np.arange(len(found)) == 0)[found],
-                     "poses": data["pose"][found], "weights": data["weights"][found].astype(np.float16),
+                     "encoder_pose": data["pose"][found], "weights": data["weights"][found].astype(np.float16),
                      "archetype": data["archetype"][found],
                      "head_rotation": data["head_rotation"][found].astype(np.float16)})
         start += int(found.sum())
     joined = {name: np.concatenate([r[name] for r in rows]) for name in rows[0]}
     write_bank(work / "bank", columns={name: joined[name].astype(np.float16) for name in ("blendshapes", "landmarks_pca")},
-               donors=joined["donors"], encoder=ENCODER, neutral=joined["neutral"], poses=joined["poses"].astype(np.float32),
-               thumbnails=thumbnails, truth={name: joined[name] for name in ("weights", "archetype", "head_rotation")})
+               donors=joined["donors"], encoder=ENCODER, neutral=joined["neutral"],
+               encoder_pose=joined["encoder_pose"].astype(np.float32), thumbnails=thumbnails,
+               truth={name: joined[name] for name in ("weights", "archetype", "head_rotation")})
     shutil.copyfile(work / "landmark_pca.npz", work / "bank" / "landmark_pca.npz")
 
 

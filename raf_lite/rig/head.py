@@ -153,7 +153,7 @@ class BakedHead:
         modes = self.model.expression_modes[active].reshape(len(active), -1)
         return self.rest + (weights[active] @ modes).reshape(-1, 3)
 
-    def landmarks(self, weights: np.ndarray, head_pose: np.ndarray | None = None) -> np.ndarray:
+    def landmarks68(self, weights: np.ndarray, head_pose: np.ndarray | None = None) -> np.ndarray:
         """The 68 landmarks [68, 3] in cm: in head space, or in world space where a head_pose [4, 4] is given."""
         points = self.vertices(weights)[self.model.landmark_vertices]
         return points if head_pose is None else points @ np.asarray(head_pose)[:3, :3].T + np.asarray(head_pose)[:3, 3]

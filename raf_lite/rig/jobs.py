@@ -67,15 +67,15 @@ def donor_job(work: Path, settings: BuildSettings, donor: int) -> None:
     poses = head_pose_matrix(performance.head_rotation, performance.head_translation)
     front = camera(0, 0, settings.size)
     images = np.concatenate([head.render(w, [front], pose)[0] for w, pose in zip(performance.weights, poses, strict=True)])
-    found = _encoder().detect(images)
+    seen = _encoder().detect(images)
     thumbnails = {}
     for row in range(0, settings.donor_frames, settings.thumbnail_every):
         margin = settings.size // 6  # the face, without the rim of the picture
         face = Image.fromarray(images[row]).crop((margin, margin, settings.size - margin, settings.size - margin))
         face = face.resize((settings.thumbnail_size,) * 2, Image.Resampling.LANCZOS)
         thumbnails[row] = np.frombuffer(encode_thumbnail(np.asarray(face), quality=72), np.uint8)
-    write_npz(work / "donors" / f"{donor:04d}.npz", blendshapes=found.blendshapes, landmarks=found.landmarks,
-              pose=found.pose, found=found.found, weights=performance.weights, archetype=performance.archetype,
+    write_npz(work / "donors" / f"{donor:04d}.npz", blendshapes=seen.blendshapes, landmarks=seen.landmarks,
+              pose=seen.encoder_pose, found=seen.face_found, weights=performance.weights, archetype=performance.archetype,
               head_rotation=performance.head_rotation,
               thumbnail_rows=np.array(list(thumbnails)), thumbnail_bytes=np.concatenate(list(thumbnails.values())),
               thumbnail_sizes=np.array([len(t) for t in thumbnails.values()]))
@@ -89,10 +89,10 @@ def sequence_job(work: Path, settings: BuildSettings, pid: int, face_seed: int, 
     pca = LandmarkPCA.load(work / "landmark_pca.npz")
 
     def annotate(frames):
-        found = _encoder().detect(frames)
-        return {"blendshapes": found.blendshapes.astype(np.float16), "face_found": found.found,
-                "landmarks_pca": pca.encode_landmarks(found.landmarks).astype(np.float16),
-                "encoder_pose": found.pose.astype(np.float32)}
+        seen = _encoder().detect(frames)
+        return {"blendshapes": seen.blendshapes.astype(np.float16), "face_found": seen.face_found,
+                "landmarks_pca": pca.encode_landmarks(seen.landmarks).astype(np.float16),
+                "encoder_pose": seen.encoder_pose.astype(np.float32)}
 
     write_sequence(work / "mini_nersemble" / f"{pid:03d}", name, head, performance, studio_cameras(settings.size, serials),
                    settings.fps, crf=settings.crf, annotate=annotate)

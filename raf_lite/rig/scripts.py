@@ -81,11 +81,6 @@ def seen_archetypes(sequences: tuple[str, ...] | list[str] = TRAIN_SEQUENCES) ->
     return frozenset(g.archetype for name in sequences for g in _lookup(name).gestures)
 
 
-def unseen_archetypes(sequences: tuple[str, ...] | list[str] = TRAIN_SEQUENCES) -> frozenset[str]:
-    """The archetypes of the library that occur in none of these sequences."""
-    return frozenset(ARCHETYPE_NAMES) - seen_archetypes(sequences)
-
-
 def frames_needed(sequence: str) -> int:
     """The fewest frames in which a sequence can be acted."""
     return 1 + MIN_SEGMENT_FRAMES * len(_lookup(sequence).gestures)

@@ -38,6 +38,6 @@ def write_sequence(participant: Path, sequence: str, head: BakedHead, performanc
               archetype=performance.archetype, amplitude=performance.amplitude.astype(np.float16),
               peak=performance.peak.astype(np.float16))
     encoded = {} if annotate is None else annotate(read_video(folder / "images" / f"cam_{FRONTAL}.mp4"))
-    landmarks = np.stack([head.landmarks(w, pose) for w, pose in zip(performance.weights, poses, strict=True)])
+    landmarks = np.stack([head.landmarks68(w, pose) for w, pose in zip(performance.weights, poses, strict=True)])
     write_npz(participant / "annotations" / f"{sequence}.npz", head_pose=poses.astype(np.float32),
               landmarks68=np.round(landmarks * 256).astype(np.float32) / 256, **encoded)  # 0.04 mm: compresses well

@@ -292,9 +292,10 @@ def blend_forward(
 
 @kernel()
 def _open_rows(row_stop, strip, number, window):
-    """Widen a strip's window to all rows with a pixel that Gaussian `number` was blended into or lies in front of.
+    """Set a strip's window (first row, last row + 1) to the rows that count when Gaussian `number` is reached from the back.
 
-    Returns the largest `number` at which a row outside the window would join it.
+    A row counts from the last Gaussian on that was blended into it, whose number is its `row_stop`. Returns the largest
+    `row_stop` outside the window, which is where the window has to grow again; 0 if all rows are in.
     """
     low, high = TILE, 0
     for y in range(TILE):

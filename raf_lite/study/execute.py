@@ -121,7 +121,7 @@ def execute(name: str, folder: Path = RESULTS, jobs: int = 2, most: int | None =
 
 def grade_retrieval(folder: Path = RESULTS, jobs: int = 2) -> None:
     """What retrieval finds for the confirmation subjects, a line a descriptor; lines that are there are kept."""
-    from raf_lite.study.codes import DESCRIPTORS
+    from raf_lite.study.descriptors import DESCRIPTORS
     from raf_lite.study.retrieval_quality import quality_line
 
     role = "confirmation"

@@ -100,8 +100,8 @@ def _poses(performance: Performance) -> np.ndarray:
 def _encode(images: np.ndarray) -> dict[str, np.ndarray]:
     """Both descriptors of frames uint8 [T, H, W, 3], and which had a face."""
     seen = _encoder().detect(images)
-    return {"blendshapes": seen.blendshapes, "landmarks": _landmark_pca().encode_landmarks(seen.landmarks), "found": seen.found,
-            "encoder_pose": seen.pose}
+    return {"blendshapes": seen.blendshapes, "landmarks": _landmark_pca().encode_landmarks(seen.landmarks),
+            "found": seen.face_found, "encoder_pose": seen.encoder_pose}
 
 
 def _front(head, weights: np.ndarray, poses: np.ndarray, size: int) -> np.ndarray:
@@ -162,27 +162,27 @@ def render_answers(seed: int, drivers: Sequence[int]) -> dict[str, np.ndarray]:
         performance = acted(seed if driver < 0 else driver, sequence)
         poses = _poses(performance)
         if driver < 0:
-            codes = _encode(_front(head, performance.weights[::step], poses[::step], ENCODED_SIZE))
-            codes = {name: codes[name] for name in ("blendshapes", "landmarks", "found")}
+            encoded = _encode(_front(head, performance.weights[::step], poses[::step], ENCODED_SIZE))
+            encoded = {name: encoded[name] for name in ("blendshapes", "landmarks", "found")}
         else:
             recorded = load_person("driver", driver)
             rows = recorded["sequence"] == sequence
-            codes = {name: recorded[name][rows][::step] for name in ("blendshapes", "landmarks", "found")}
+            encoded = {name: recorded[name][rows][::step] for name in ("blendshapes", "landmarks", "found")}
         weights, poses = performance.weights[::step], poses[::step]
         images = _front(head, weights, poses, GRADED_SIZE)
         regions = np.zeros(images.shape[:3], np.uint8)
         for t, (w, pose) in enumerate(zip(weights, poses, strict=True)):
-            masks = face_regions(view.project(head.landmarks(w, pose))[0], GRADED_SIZE, GRADED_SIZE)
+            masks = face_regions(view.project(head.landmarks68(w, pose))[0], GRADED_SIZE, GRADED_SIZE)
             for name, bit in REGION_BITS.items():
                 regions[t] |= (masks[name] > 0.5).astype(np.uint8) * np.uint8(bit)
         floats = images.astype(np.float32) / 255
         seen, shifted = _encoder().detect(images), _encoder().detect(half_pixel_shift(floats))
-        part = codes | {"driver": np.full(len(poses), driver), "sequence": np.full(len(poses), sequence),
+        part = encoded | {"driver": np.full(len(poses), driver), "sequence": np.full(len(poses), sequence),
                         "frame": np.arange(len(performance.weights))[::step], "archetype": performance.archetype[::step],
                         "amplitude": performance.amplitude[::step], "head_pose": poses, "image": images, "regions": regions,
                         "points": seen.landmarks[..., :2], "scores": seen.blendshapes,
                         "points_shifted": shifted.landmarks[..., :2] - np.float32(0.5), "scores_shifted": shifted.blendshapes}
-        usable = codes["found"] & seen.found & shifted.found
+        usable = encoded["found"] & seen.face_found & shifted.face_found
         parts.append({name: value[usable] for name, value in part.items()})
     return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 

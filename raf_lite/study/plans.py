@@ -98,7 +98,7 @@ def rates(choice: dict) -> list[RunSpec]:
 
 def descriptors(choice: dict) -> list[RunSpec]:
     """Every descriptor without retrieval and with two retrievals, on the selection subjects."""
-    from raf_lite.study.codes import DESCRIPTORS
+    from raf_lite.study.descriptors import DESCRIPTORS
 
     return [RunSpec(s, d, v) for d in DESCRIPTORS for v in ("none", "paper-k16", "centred", "centred-residual") for s in SELECT]
 
@@ -126,7 +126,7 @@ def bounds(choice: dict) -> list[RunSpec]:
 
 
 def tolerance(choice: dict) -> list[RunSpec]:
-    """Driving codes of 4 bits, 2 bits, and with noise."""
+    """Driving descriptors of 4 bits, 2 bits, and with noise."""
     return [RunSpec(s, RAW, v, tolerance=True) for v in ("none", "paper-k16", "paper-k16-gaussian", "centred", "centred-gaussian")
             for s in SELECT]
 

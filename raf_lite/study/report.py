@@ -232,7 +232,7 @@ class Study:
         """Changes at run time alone."""
         section = Section("What can be had without training", [
             "The avatar without retrieval, driven otherwise: by the nearest training code, or by the driver's change from the "
-            "own neutral put on the subject's neutral code. Against driving it directly."])
+            "own neutral put on the subject's neutral descriptor. Against driving it directly."])
         rows = {}
         for descriptor in (RAW, RELATIVE):
             for drive in ("nearest training code", "neutral-relative"):
@@ -260,10 +260,10 @@ class Study:
     def identity(self) -> Section:
         """What the driver's identity does to the picture, always beside what their expression does."""
         section = Section("Who drives, and how", [
-            "Twelve identities make the same 24 faces, and their codes drive the avatar. Spread over identities: how far the "
-            "pictures of one face differ; less is better only while the spread over faces, the expression, stays. Neutral "
+            "Twelve identities make the same 24 faces, and their descriptors drive the avatar. Spread over identities: how far "
+            "the pictures of one face differ; less is better only while the spread over faces, the expression, stays. Neutral "
             "error: pictures for the twelve neutral faces against the subject's own neutral. Reach: distance from a driver's "
-            "code to the nearest code that training showed. Grey levels; reach in the units of the code; percent change "
+            "descriptor to the nearest one that training showed. Grey levels; reach in the descriptor's units; percent change "
             "against no retrieval."])
         names = {"identity_spread": "spread over identities", "expression_spread": "spread over faces",
                  "neutral_mae": "neutral error", "reach": "reach"}
@@ -316,7 +316,7 @@ class Study:
     def descriptor_table(self) -> Section:
         """Gain against leakage, descriptor by descriptor."""
         section = Section("Which descriptor, and what leaks", [])
-        from raf_lite.study.codes import DESCRIPTORS
+        from raf_lite.study.descriptors import DESCRIPTORS
 
         leaks = {line["descriptor"]: line["leakage"] for line in self.lines if "leakage" in line}
         rows, points = {}, {}
@@ -358,10 +358,10 @@ class Study:
         return section
 
     def tolerance(self) -> Section:
-        """Coarse and noisy driving codes."""
-        section = Section("Coarse and noisy codes", [
-            "Error in the face with driving codes of 4 bits, 2 bits, or with noise (a quarter of each dimension's deviation), "
-            "against the same avatar without retrieval and the same codes. Selection subjects."])
+        """Coarse and noisy driving descriptors."""
+        section = Section("Coarse and noisy descriptors", [
+            "Error in the face with driving descriptors of 4 bits, 2 bits, or with noise (a quarter of each dimension's "
+            "deviation), against the same avatar without retrieval and the same descriptors. Selection subjects."])
         table = self.selected[self.selected["tolerance"].astype(bool)] if len(self.selected) else self.selected
         for group in ("self-seen", "cross"):
             series = {}
@@ -371,7 +371,7 @@ class Study:
                           if (e := effects(table, RAW, run, group=group, measure="mae", region="face", drive=drive)) is not None]
                 series[name_of(run)] = points
             if any(len(p) > 1 for p in series.values()):
-                section.blocks.append(curves(series, f"{group}: change against no retrieval with the same codes", "%"))
+                section.blocks.append(curves(series, f"{group}: change against no retrieval with the same descriptors", "%"))
         return section
 
     def cost(self) -> Section:

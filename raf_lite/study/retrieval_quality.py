@@ -14,7 +14,7 @@ import numpy as np
 from raf_lite.bank import load_truth
 from raf_lite.manifest import find_data
 from raf_lite.retrieval import RetrievalAugmentation
-from raf_lite.study.codes import parts, study_bank
+from raf_lite.study.descriptors import parts, study_bank
 from raf_lite.study.people import SUBJECTS, load_person
 from raf_lite.study.runs import RunSpec, training_set
 
@@ -34,13 +34,13 @@ def expression_metric() -> np.ndarray:
     return (u * s).astype(np.float32)
 
 
-def linear_probe(codes: np.ndarray, people: np.ndarray, ridge: float = 1e-2) -> float:
-    """How often a linear classifier names the person from one code: trained on every other row, tested on the rest.
+def linear_probe(descriptors: np.ndarray, people: np.ndarray, ridge: float = 1e-2) -> float:
+    """How often a linear classifier names the person from one descriptor: trained on every other row, tested on the rest.
 
-    Ridge regression to one-hot targets, on standardised codes. Chance is one over the number of people.
+    Ridge regression to one-hot targets, on standardised descriptors. Chance is one over the number of people.
     """
     names, member = np.unique(people, return_inverse=True)
-    x = (codes - codes.mean(0)) / np.maximum(codes.std(0), 1e-6)
+    x = (descriptors - descriptors.mean(0)) / np.maximum(descriptors.std(0), 1e-6)
     x = np.concatenate([x, np.ones((len(x), 1))], 1)
     train, test = np.arange(0, len(x), 2), np.arange(1, len(x), 2)
     gram = x[train].T @ x[train] + ridge * len(train) * np.eye(x.shape[1])

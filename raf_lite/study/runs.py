@@ -17,7 +17,7 @@ from raf_lite.captures import Camera
 from raf_lite.retrieval import Augmentation, RetrievalAugmentation
 from raf_lite.rig.studio import CAMERA_ANGLES, camera
 from raf_lite.study.augmentations import PairAugmentation, PoseAugmentation
-from raf_lite.study.codes import BANKS, driving_codes, in_form, parts, study_bank
+from raf_lite.study.descriptors import BANKS, graded_descriptors, in_form, parts, study_bank
 from raf_lite.study.grading import REGIONS, code_errors, group_members, picture_errors, pooled
 from raf_lite.study.people import GRADED_SIZE, PANEL, REGION_BITS, TRAIN_CAMERAS, TRAIN_SIZE, Training, load_person, role_of
 from raf_lite.study.variants import POSE_VARIANTS, setting_of
@@ -43,7 +43,7 @@ class RunSpec:
     """What one run is. Two runs that differ in `variant`, `p` and bank alone see the same frames and cameras in the same order.
 
     variant: the name of a setting, or one of STUDY_VARIANTS (`raf_lite.study.variants`). tolerance: also grade with coarse and
-    noisy driving codes, and (as the baseline always is) driven relative to the neutral.
+    noisy driving descriptors, and (as the baseline always is) driven relative to the neutral.
     """
 
     subject: int
@@ -92,21 +92,21 @@ def _recording(kind: str, subject: int) -> dict[str, np.ndarray]:
 
 
 def training_set(spec: RunSpec) -> tuple[TrainingSet, np.ndarray, np.ndarray]:
-    """(training set, own neutral code [D], own video's codes [F, D]); the codes as the encoder gave them."""
+    """(training set, own neutral descriptor [D], own video's [F, D]); these as the encoder gave them."""
     recording = _recording("training", spec.subject)
     encoded, form = parts(spec.descriptor)
     rows = Training(spec.scripts, spec.frames).rows(recording)
     neutral, video = recording[encoded][0], recording[encoded][rows]
-    codes = in_form(video, form, neutral, video).astype(np.float32)
+    descriptors = in_form(video, form, neutral, video).astype(np.float32)
     cameras = [camera(*CAMERA_ANGLES[serial], TRAIN_SIZE, serial) for serial in TRAIN_CAMERAS]
     names = [(str(recording["sequence"][r]), int(recording["frame"][r])) for r in rows]
     data = TrainingSet(
-        recording["images"][rows], recording["masks"][rows], codes, recording["head_pose"][rows], cameras, names, 0
+        recording["images"][rows], recording["masks"][rows], descriptors, recording["head_pose"][rows], cameras, names, 0
     )
     return data, neutral, video
 
 
-def make_augmentation(spec: RunSpec, codes: np.ndarray) -> Augmentation | None:
+def make_augmentation(spec: RunSpec, descriptors: np.ndarray) -> Augmentation | None:
     """What changes the training descriptors in this run, fitted; None for the baseline."""
     if spec.variant == "none":
         return None
@@ -118,7 +118,7 @@ def make_augmentation(spec: RunSpec, codes: np.ndarray) -> Augmentation | None:
         rows = Training(spec.scripts, spec.frames).rows(_recording("training", spec.subject))
         return PairAugmentation(load_person("pairs", spec.subject)[encoded][rows], spec.p)
     setting = POSE_VARIANTS[spec.variant] if spec.variant in POSE_VARIANTS else setting_of(spec.variant)
-    retrieval = None if setting is None else RetrievalAugmentation.of(bank, setting, p=spec.p).fit(codes)
+    retrieval = None if setting is None else RetrievalAugmentation.of(bank, setting, p=spec.p).fit(descriptors)
     return PoseAugmentation(bank, _bank_rotations(), p=0.5, inner=retrieval) if spec.variant in POSE_VARIANTS else retrieval
 
 
@@ -128,7 +128,7 @@ def _bank_rotations() -> np.ndarray:
     from raf_lite.bank import ExpressionBank
     from raf_lite.manifest import find_data
 
-    pose = ExpressionBank.load(find_data() / "bank", descriptor="blendshapes").head_pose
+    pose = ExpressionBank.load(find_data() / "bank", descriptor="blendshapes").encoder_pose
     return Rotation.from_matrix(pose[:, :3, :3]).as_rotvec()
 
 
@@ -136,57 +136,57 @@ def _front(size: int) -> Camera:
     return camera(0, 0, size)
 
 
-def _milliseconds_per_call(augmentation: Augmentation, codes: np.ndarray, calls: int = 200) -> float:
+def _milliseconds_per_call(augmentation: Augmentation, descriptors: np.ndarray, calls: int = 200) -> float:
     generator = torch.Generator().manual_seed(0)
-    rows = torch.from_numpy(codes)
+    rows = torch.from_numpy(descriptors)
     started = time.perf_counter()
     for i in range(calls):
-        row = i % len(codes)
+        row = i % len(descriptors)
         augmentation.augment(rows[row : row + 1], generator, index=torch.tensor([row]))
     return (time.perf_counter() - started) / calls * 1e3
 
 
-def _reach(codes: np.ndarray, augmentation: Augmentation | None, asked: np.ndarray, draws: int = 8) -> float:
+def _reach(descriptors: np.ndarray, augmentation: Augmentation | None, asked: np.ndarray, draws: int = 8) -> float:
     """Mean distance from what drives to the nearest descriptor seen in training, with its replacements."""
-    shown = [torch.from_numpy(codes)]
+    shown = [torch.from_numpy(descriptors)]
     if augmentation is not None:
-        generator, index = torch.Generator().manual_seed(0), torch.arange(len(codes))
+        generator, index = torch.Generator().manual_seed(0), torch.arange(len(descriptors))
         shown += [augmentation.augment(shown[0], generator, index=index)[0] for _ in range(draws)]
     return float(torch.cdist(torch.from_numpy(asked), torch.cat(shown)).min(1).values.mean())
 
 
-def coarser(codes: np.ndarray, bits: int, training: np.ndarray) -> np.ndarray:
-    """Codes rounded to 2^bits levels over the range of each dimension in training."""
+def coarser(descriptors: np.ndarray, bits: int, training: np.ndarray) -> np.ndarray:
+    """Descriptors rounded to 2^bits levels over the range of each dimension in training."""
     low, span = training.min(0), np.maximum(np.ptp(training, axis=0), 1e-9)
     levels = 2**bits - 1
-    return (np.round(np.clip((codes - low) / span, 0, 1) * levels) / levels * span + low).astype(np.float32)
+    return (np.round(np.clip((descriptors - low) / span, 0, 1) * levels) / levels * span + low).astype(np.float32)
 
 
-def drives(spec: RunSpec, answers: dict, data: TrainingSet, codes: np.ndarray, own: tuple) -> dict[str, np.ndarray]:
-    """name -> codes [T, D] that drive the same avatar in other ways, none of which needs training of its own."""
+def drives(spec: RunSpec, answers: dict, data: TrainingSet, descriptors: np.ndarray, own: tuple) -> dict[str, np.ndarray]:
+    """name -> descriptors [T, D] that drive the same avatar in other ways, none of which needs training of its own."""
     out: dict[str, np.ndarray] = {}
     if spec.variant == "none":
-        nearest = torch.cdist(torch.from_numpy(codes), torch.from_numpy(data.descriptors)).argmin(1).numpy()
+        nearest = torch.cdist(torch.from_numpy(descriptors), torch.from_numpy(data.descriptors)).argmin(1).numpy()
         out["nearest training code"] = data.descriptors[nearest]
     encoded, form = parts(spec.descriptor)
     if form == "raw" and (spec.variant == "none" or spec.tolerance):
-        relative = driving_codes(answers, f"{encoded}-neutral", *own)
-        out["neutral-relative"] = np.where(answers["driver"][:, None] < 0, codes, relative + own[0]).astype(np.float32)
+        relative = graded_descriptors(answers, f"{encoded}-neutral", *own)
+        out["neutral-relative"] = np.where(answers["driver"][:, None] < 0, descriptors, relative + own[0]).astype(np.float32)
     return out
 
 
-def tolerance_drives(codes: np.ndarray, training: np.ndarray) -> dict[str, np.ndarray]:
-    """Codes with 4 or 2 bits, and with noise of a quarter of each dimension's training deviation."""
-    noise = np.random.default_rng(0).standard_normal(codes.shape) * 0.25 * training.std(0)
+def tolerance_drives(descriptors: np.ndarray, training: np.ndarray) -> dict[str, np.ndarray]:
+    """Descriptors with 4 or 2 bits, and with noise of a quarter of each dimension's training deviation."""
+    noise = np.random.default_rng(0).standard_normal(descriptors.shape) * 0.25 * training.std(0)
     return {
-        "4 bits": coarser(codes, 4, training),
-        "2 bits": coarser(codes, 2, training),
-        "noise": (codes + noise).astype(np.float32),
+        "4 bits": coarser(descriptors, 4, training),
+        "2 bits": coarser(descriptors, 2, training),
+        "noise": (descriptors + noise).astype(np.float32),
     }
 
 
 def _panel(spec: RunSpec, own: tuple) -> np.ndarray:
-    """The panel's codes [identities, 1 + expressions, D] in the run's form; each identity relative to itself."""
+    """The panel's descriptors [identities, 1 + expressions, D] in the run's form; each identity relative to itself."""
     encoded, form = parts(spec.descriptor)
     people = [load_person("panel", seed)[encoded] for seed in PANEL]
     return np.stack([in_form(p, form, p[0], p) for p in people]).astype(np.float32)
@@ -231,16 +231,16 @@ def run(spec: RunSpec, encoder) -> dict:
         trained = time.perf_counter() - started
     started = time.perf_counter()
     members = group_members(answers, Training(spec.scripts, spec.frames))
-    codes = driving_codes(answers, spec.descriptor, *own).astype(np.float32)
+    descriptors = graded_descriptors(answers, spec.descriptor, *own).astype(np.float32)
 
     def rendered(driving):
         return avatar.render(driving, answers["head_pose"], [_front(GRADED_SIZE)])[:, 0]
 
-    images = rendered(codes)
+    images = rendered(descriptors)
     seen = encoder.detect(images)
     errors = code_errors(seen.landmarks[..., :2], seen.blendshapes, answers) | picture_errors(images, answers)
     outcomes = {"direct": pooled(errors, members)}
-    others = drives(spec, answers, data, codes, own)
+    others = drives(spec, answers, data, descriptors, own)
     for name, driving in others.items():
         images = rendered(driving)
         again = encoder.detect(images)
@@ -249,11 +249,11 @@ def run(spec: RunSpec, encoder) -> dict:
         )
         outcomes[name] = pooled(errors, members)
     if spec.tolerance:
-        for name, driving in tolerance_drives(codes, data.descriptors).items():
+        for name, driving in tolerance_drives(descriptors, data.descriptors).items():
             outcomes[name] = pooled(picture_errors(rendered(driving), answers, only_mae=True), members)
     extras = decoupling(spec, avatar, own, recording, answers)
-    extras["reach"] = _reach(data.descriptors, augmentation, codes[members["cross"]])
-    extras["missed"] = int((~seen.found).sum())
+    extras["reach"] = _reach(data.descriptors, augmentation, descriptors[members["cross"]])
+    extras["missed"] = int((~seen.face_found).sum())
     if augmentation is not None:
         extras["augment_ms"] = _milliseconds_per_call(augmentation, data.descriptors)
     extras["step_ms"] = trained / config.steps * 1e3

@@ -13,7 +13,7 @@ from raf_lite.avatar import GaussianAvatar, driving_descriptors, frontal_camera,
 from raf_lite.captures import iter_video, write_video
 from raf_lite.captures.cameras import OPENGL_AXES
 from raf_lite.captures.video import quarter_turns
-from raf_lite.descriptors.encode_video import VideoEncoding
+from raf_lite.descriptors.encode_video import VideoDetections
 from raf_lite.viewing.video import caption_panels
 
 _FLIP = OPENGL_AXES[:3, :3]  # MediaPipe gives rotations in OpenGL's axes
@@ -28,7 +28,7 @@ def _panel(frame: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(sheet) / np.float32(255)
 
 
-def drive_video(avatar: GaussianAvatar, video: str | os.PathLike, encoding: VideoEncoding, out: str | os.PathLike, *,
+def drive_video(avatar: GaussianAvatar, video: str | os.PathLike, encoding: VideoDetections, out: str | os.PathLike, *,
                 size: int = 384, relative: str | int | None = None, hold_head: bool = False, progress: bool = True) -> Path:
     """Write an H.264 mp4 with each frame of the video beside the avatar that it drives; one frame at a time is in memory.
 

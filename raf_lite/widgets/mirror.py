@@ -51,12 +51,12 @@ class LiveDriver:
         if self._encoder is None:
             self._encoder = MediaPipeEncoder()
         seen = self._encoder.detect(frame[None])
-        found = bool(seen.found[0])
+        found = bool(seen.face_found[0])
         if found:
             if rest:
                 self.resting = seen.blendshapes[0]
             self._descriptor = seen.blendshapes[0] if self.resting is None else seen.blendshapes[0] - self.resting + self.own
-            self._rotation = Rotation.from_matrix(_FLIP @ seen.pose[0, :3, :3]).as_matrix() @ _FLIP
+            self._rotation = Rotation.from_matrix(_FLIP @ seen.encoder_pose[0, :3, :3]).as_matrix() @ _FLIP
         pose = turned(self.avatar, self.camera, (self._rotation if turn else np.eye(3))[None])
         image = self.avatar.render(self._descriptor[None], pose, [self.camera])[0, 0]
         return (image * 255 + 0.5).astype(np.uint8), found

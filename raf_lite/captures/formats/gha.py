@@ -20,7 +20,7 @@ from raf_lite.captures.formats.images import Parsed, View
 
 SEQUENCE = "all"
 FPS = 24.3  # GHA's preprocessing of NeRSemble keeps every third of 73 frames a second; the files do not tell
-CODES = 64
+COEFFICIENTS = 64
 
 
 def is_gha(path: Path) -> bool:
@@ -29,8 +29,8 @@ def is_gha(path: Path) -> bool:
 
 
 def parse_gha(path: Path) -> Parsed:
-    """One sequence `all`. Codes: `bfm_exp` [T, 64]. Head poses: the fit's. Cameras whose images are missing in some frame are a
-    fault."""
+    """One sequence `all`. Descriptors: `bfm_exp` [T, 64]. Head poses: the fit's. Cameras whose images are missing in some frame
+    are a fault."""
     if not is_gha(path):
         raise FileNotFoundError(f"{path} has not all of images/, cameras/ and params/; copy the capture again")
     frames = sorted(folder.name for folder in (path / "images").iterdir() if folder.is_dir())
@@ -56,18 +56,18 @@ def parse_gha(path: Path) -> Parsed:
             if np.abs(first.world_to_camera - camera.world_to_camera).max() > 1e-4 or np.abs(first.K - camera.K).max() > 1e-2:
                 raise ValueError(f"{path / 'cameras' / frame}: camera {serial} differs from that of frame {frames[0]}; cameras "
                                  "of a capture must not move")
-    codes, poses = [], []
+    descriptors, poses = [], []
     files = [path / "params" / frame / "params.npz" for frame in frames]
     for file in files:
         arrays = read_arrays(file, ("exp_coeff", "pose"))
-        codes.append(numbers(arrays["exp_coeff"].reshape(-1), (CODES,), f"{file}, exp_coeff"))
+        descriptors.append(numbers(arrays["exp_coeff"].reshape(-1), (COEFFICIENTS,), f"{file}, exp_coeff"))
         six = numbers(arrays["pose"].reshape(-1), (6,), f"{file}, pose")
         pose = np.eye(4)
         pose[:3, :3], pose[:3, 3] = Rotation.from_rotvec(six[:3]).as_matrix(), six[3:]
         poses.append(pose)
     return Parsed(subject=path.name, fps=FPS, views={SEQUENCE: views}, cameras=cameras, head_pose_source="GHA's BFM fit",
                   annotation_files={SEQUENCE: files},
-                  annotations={SEQUENCE: {"bfm_exp": np.stack(codes).astype(np.float32), "head_pose": np.stack(poses)}})
+                  annotations={SEQUENCE: {"bfm_exp": np.stack(descriptors).astype(np.float32), "head_pose": np.stack(poses)}})
 
 
 def _present(path: Path) -> Path:

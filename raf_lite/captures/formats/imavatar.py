@@ -41,7 +41,7 @@ def _videos(path: Path) -> list[Path]:
 
 
 def parse_imavatar(path: Path) -> Parsed:
-    """A sequence a video; the last one, by name, is held out, as the authors do with their test videos. Codes: `flame_exp`
+    """A sequence a video; the last one, by name, is held out, as the authors do with their test videos. Descriptors: `flame_exp`
     [T, 50] and `flame_exp_jaw` [T, 53].
 
     The camera moves with the tracked head, which still turns by FLAME's global and neck rotation, about joints that only the

@@ -20,7 +20,7 @@ from raf_lite.captures.formats.images import Parsed, View
 
 SERIAL = "0"
 FPS = 25.0  # the tracker's default; the files do not tell
-MAX_CODE_BYTES = 1 << 20
+MAX_DESCRIPTOR_BYTES = 1 << 20
 
 
 def is_insta(path: Path) -> bool:
@@ -33,8 +33,8 @@ def is_insta(path: Path) -> bool:
 
 
 def parse_insta(path: Path) -> Parsed:
-    """Sequences `train` and, held out, `test`. Codes: `flame_exp` [T, E]. Head poses: the tracker's, seen by a camera that stands
-    still."""
+    """Sequences `train` and, held out, `test`. Descriptors: `flame_exp` [T, E]. Head poses: the tracker's, seen by a camera that
+    stands still."""
     names = [(part, path / f"transforms_{part}.json") for part in ("train", "test")]
     names = [(part, file) for part, file in names if file.is_file()] or [("train", path / "transforms.json")]
     views, annotations, annotation_files, camera = {}, {}, {}, None
@@ -52,7 +52,7 @@ def parse_insta(path: Path) -> Parsed:
         if camera is not None and (not np.allclose(now.K, camera.K) or (now.width, now.height) != (camera.width, camera.height)):
             raise ValueError(f"{file}: its intrinsics differ from those of {names[0][1].name}; export both from one video")
         camera = now
-        images, codes, poses, code_files = [], [], [], []
+        images, descriptors, poses, descriptor_files = [], [], [], []
         for number, frame in enumerate(frames):
             where = f"{file} frame {number}"
             images.append(inside(path, field(frame, "file_path", where), f"{where}, file_path"))
@@ -61,25 +61,25 @@ def parse_insta(path: Path) -> Parsed:
                 poses.append(np.linalg.inv(matrix))
             except np.linalg.LinAlgError as error:
                 raise ValueError(f"{where}: transform_matrix cannot be inverted; export the video again") from error
-            code_files.append(inside(path, field(frame, "exp_path", where), f"{where}, exp_path"))
-            codes.append(_code(code_files[-1]))
-        if len({len(code) for code in codes}) > 1:
+            descriptor_files.append(inside(path, field(frame, "exp_path", where), f"{where}, exp_path"))
+            descriptors.append(_descriptor(descriptor_files[-1]))
+        if len({len(values) for values in descriptors}) > 1:
             raise ValueError(f"{file}: its expression files have different lengths; export the video again")
         height, width, _ = image_size(images[0], f"{file} frame 0")
         if (height, width) != (camera.height, camera.width):
             raise ValueError(f"{images[0]} is {width}x{height} (WxH), but {file.name} says {camera.width}x{camera.height}; write "
                              "the images at the size of the intrinsics")
         views[part] = {SERIAL: View(images, calibration=[file for _, file in names])}
-        annotation_files[part] = [file, *code_files]
-        annotations[part] = {"flame_exp": np.stack(codes), "head_pose": np.stack(poses)}
+        annotation_files[part] = [file, *descriptor_files]
+        annotations[part] = {"flame_exp": np.stack(descriptors), "head_pose": np.stack(poses)}
     return Parsed(subject=path.name, fps=FPS, views=views, cameras={SERIAL: camera}, annotations=annotations,
                   annotation_files=annotation_files, holdout_sequences=("test",), head_pose_source="INSTA's tracker")
 
 
-def _code(path: Path) -> np.ndarray:
+def _descriptor(path: Path) -> np.ndarray:
     if not path.is_file():
         raise FileNotFoundError(f"there is no {path}; copy the capture again")
-    if path.stat().st_size > MAX_CODE_BYTES:
+    if path.stat().st_size > MAX_DESCRIPTOR_BYTES:
         raise ValueError(f"{path} is far too long for an expression; copy it again")
     try:
         values = [float(text) for text in path.read_text(encoding="utf-8").split()]

@@ -37,7 +37,7 @@ def is_vhap(path: Path) -> bool:
 
 
 def parse_vhap(path: Path) -> Parsed:
-    """Read every transforms file of a folder. Codes: `flame_expr` [T, 100] and `flame_expr_jaw` [T, 103].
+    """Read every transforms file of a folder. Descriptors: `flame_expr` [T, 100] and `flame_expr_jaw` [T, 103].
 
     Cameras that `val` shows and `train` does not are held out; so are the time steps of `test`. FLAME's head pose turns about
     joints that only the licensed model knows, so head poses are left to `fit_head_poses`.
@@ -119,10 +119,10 @@ def _assemble(path: Path, cameras: dict[str, Camera], transforms: list[Path], re
         files = [next(iter(steps[step].values()))[2] for step in order]
         if all(file is not None for file in files):
             annotation_files[name] = files
-            codes = [_flame(file) for file in files]
-            expr = np.stack([c["expr"] for c in codes])
+            parameters = [_flame(file) for file in files]
+            expr = np.stack([c["expr"] for c in parameters])
             annotations[name] = {"flame_expr": expr,
-                                 "flame_expr_jaw": np.concatenate([expr, np.stack([c["jaw_pose"] for c in codes])], 1)}
+                                 "flame_expr_jaw": np.concatenate([expr, np.stack([c["jaw_pose"] for c in parameters])], 1)}
     for serial, camera in cameras.items():
         first = next(view[serial].images[0] for view in views.values() if serial in view)
         height, width, _ = image_size(first, f"{path}, camera {serial}")

@@ -25,19 +25,20 @@ def parts(descriptor: str) -> tuple[str, str]:
     return encoded, form or "raw"
 
 
-def in_form(codes: np.ndarray, form: str, neutral: np.ndarray, video: np.ndarray) -> np.ndarray:
-    """Codes [N, D] of one person in a form. neutral: [D] or [M, D]. video: [F, D], of which the mean is taken."""
-    return codes if form == "raw" else relative_to(codes, neutral if form == "neutral" else video)
+def in_form(descriptors: np.ndarray, form: str, neutral: np.ndarray, video: np.ndarray) -> np.ndarray:
+    """Descriptors [N, D] of one person in a form. neutral: [D] or [M, D]. video: [F, D], of which the mean is taken."""
+    return descriptors if form == "raw" else relative_to(descriptors, neutral if form == "neutral" else video)
 
 
 def reference_of(recording: dict[str, np.ndarray], encoded: str) -> tuple[np.ndarray, np.ndarray]:
-    """(neutral code [D], codes [F, D] of the usable video) of a recording of a driver; frames turned on purpose are left out."""
+    """(neutral [D], usable video [F, D]): descriptors of a driver's recording; frames turned on purpose are left out."""
     plain = np.isin(recording["sequence"], [s for s in CROSS_SEQUENCES if s != TURNED]) & recording["found"]
     neutral = (recording["sequence"] == "FREE") & (recording["frame"] == 0)
     return recording[encoded][neutral][0], recording[encoded][plain]
 
 
-def driving_codes(answers: dict[str, np.ndarray], descriptor: str, own_neutral: np.ndarray, own_video: np.ndarray) -> np.ndarray:
+def graded_descriptors(answers: dict[str, np.ndarray], descriptor: str, own_neutral: np.ndarray,
+                       own_video: np.ndarray) -> np.ndarray:
     """What drives each graded frame [T, D]: every row relative to the person who acts in it, the subject or a driver."""
     encoded, form = parts(descriptor)
     out = np.empty_like(answers[encoded])
@@ -57,17 +58,17 @@ def study_bank(descriptor: str, bank: str = "shipped", rows: int | None = None) 
     encoded, form = parts(descriptor)
     if bank == "shipped":
         source = ExpressionBank.load(find_data() / "bank", descriptor=BANK_COLUMNS[encoded])
-        codes, donors, neutral = source.descriptors, source.donors, source.neutral
+        descriptors, donors, neutral = source.descriptors, source.donors, source.neutral
     elif bank == "seen":
         people = [load_person("seen", seed) for seed in SEEN_DONORS]
-        codes = np.concatenate([p[encoded][p["found"]] for p in people])
+        descriptors = np.concatenate([p[encoded][p["found"]] for p in people])
         neutral = np.concatenate([p["neutral"][p["found"]] for p in people])
         donors = np.repeat(np.arange(len(people)), [int(p["found"].sum()) for p in people])
     else:
         raise ValueError(f"unknown bank '{bank}'; choose one of {', '.join(BANKS)}")
-    formed = np.empty_like(codes)
+    formed = np.empty_like(descriptors)
     for donor in np.unique(donors):
         own = donors == donor
-        formed[own] = in_form(codes[own], form, codes[own & neutral], codes[own])
+        formed[own] = in_form(descriptors[own], form, descriptors[own & neutral], descriptors[own])
     kept = np.arange(len(formed)) if rows is None else np.sort(np.random.default_rng(0).permutation(len(formed))[:rows])
     return ExpressionBank.from_arrays(formed[kept], donors[kept], encoder=ENCODER, descriptor=descriptor, neutral=neutral[kept])

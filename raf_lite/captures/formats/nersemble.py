@@ -3,7 +3,7 @@
     {pid:03d}/calibration/camera_params.json      world_2_cam {serial: 4x4 OpenCV}, intrinsics: one 3x3 or {serial: 3x3}
     {pid:03d}/sequences/{SEQ}/images/cam_{serial}.mp4
     {pid:03d}/sequences/{SEQ}/alpha_maps/cam_{serial}.mp4        (benchmark, rendered)
-    {pid:03d}/sequences/{SEQ}/tracking/flame2023_tracking_v2.npz (benchmark; FLAME codes and head poses)
+    {pid:03d}/sequences/{SEQ}/tracking/flame2023_tracking_v2.npz (benchmark; FLAME expressions and head poses)
     {pid:03d}/capture.json, annotations/{SEQ}.npz, truth/{SEQ}.npz     (rendered; ours)
 
 Layout and names: `nersemble_data` 0.0.6 and `nersemble_benchmark` 0.2.0 on PyPI.

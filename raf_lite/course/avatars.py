@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from raf_lite._setup import Session
 from raf_lite.avatar import GaussianAvatar
+from raf_lite.course.setup import Session
 from raf_lite.manifest import find_data, update_manifest
 from raf_lite.retrieval import RetrievalAugmentation
 from raf_lite.training import PRESETS, TrainConfig, Trainer, TrainingSet
@@ -72,10 +72,10 @@ def train_landmark_net(descriptors: np.ndarray, landmarks: np.ndarray, augmentat
     rng, augmentation_rng = np.random.default_rng(seed), np.random.default_rng([seed, 1])
     for _ in range(steps):
         rows = rng.integers(len(descriptors), size=64)
-        codes = descriptors[rows]
+        inputs = descriptors[rows]
         if augmentation is not None:
-            codes, _ = augmentation.augment(codes, augmentation_rng, index=rows)
-        loss = (net(torch.as_tensor(codes, dtype=torch.float32)) - targets[rows]).square().mean()
+            inputs, _ = augmentation.augment(inputs, augmentation_rng, index=rows)
+        loss = (net(torch.as_tensor(inputs, dtype=torch.float32)) - targets[rows]).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -19,9 +19,8 @@ class Session:
     fast: bool
 
 
-def setup(*, minutes_cpu: float, minutes_gpu: float | None = None, needs_gpu: bool = False) -> Session:
-    """Print versions, device, mode and how long the notebook takes; warn where a GPU is needed and there is none, and of data
-    that are not whole.
+def setup(*, minutes_cpu: float, minutes_gpu: float | None = None) -> Session:
+    """Print versions, device, mode and how long the notebook takes; warn of data that are not whole.
 
     minutes_cpu, minutes_gpu: measured durations of the full notebook on two CPU cores and on a T4-class GPU (None: not measured).
 
@@ -50,8 +49,6 @@ def setup(*, minutes_cpu: float, minutes_gpu: float | None = None, needs_gpu: bo
         minutes = minutes_gpu if device == "cuda" else minutes_cpu
         here = "not timed on a GPU yet" if minutes is None else f"about {minutes:g} minute{'s' * (minutes != 1)} here"
         print(f"mode: full, {here}")
-    if needs_gpu and device == "cpu":
-        print("WARNING: this notebook is made for a GPU, and none is here. In Colab: Runtime > Change runtime type > GPU.")
     _check_data()
     return Session(device, fast)
 
