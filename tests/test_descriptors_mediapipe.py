@@ -6,6 +6,8 @@ import contextlib
 import functools
 import hashlib
 import http.server
+import importlib.metadata
+import os
 import socket
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from packaging.version import Version
 
 from raf_lite._files import sha256_file
 from raf_lite.descriptors import (
@@ -29,6 +32,7 @@ from raf_lite.descriptors import (
     mediapipe_model,
 )
 
+mediapipe_encoder = sys.modules[MediaPipeEncoder.__module__]
 DATA = Path(__file__).parent.parent / "data"
 SHIPPED = sorted((DATA / "mini_nersemble").glob("*/sequences/*/images/cam_222200037.mp4"))
 
@@ -400,3 +404,30 @@ def test_fresh_encodings_agree_with_the_stored_ones(model_file, encoder):
             np.testing.assert_allclose(seen.blendshapes[found], stored["blendshapes"][found], atol=0.02, err_msg=str(video))
             np.testing.assert_allclose(pca.encode_landmarks(seen.landmarks)[found], stored["landmarks_pca"][found], atol=0.02,
                                        err_msg=str(video))
+
+
+def test_mediapipe_reports_its_use_to_nobody(model_file, monkeypatch):
+    """What newer versions send when they close goes to the proxy that they are given for that moment, and nowhere else."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    monkeypatch.setenv("no_proxy", "*")
+    before = dict(os.environ)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(5)
+        monkeypatch.setattr(mediapipe_encoder, "_NOWHERE", f"http://127.0.0.1:{listener.getsockname()[1]}")
+        encoder = MediaPipeEncoder()
+        encoder.detect(np.full((2, 64, 64, 3), 128, np.uint8))
+        encoder.close()
+        assert dict(os.environ) == before
+        try:
+            connection, _ = listener.accept()
+        except TimeoutError:
+            assert Version(importlib.metadata.version("mediapipe")) < Version("1.2.2")  # the first that was seen to report
+            return
+        with connection:
+            assert connection.recv(100).startswith(b"CONNECT play.googleapis.com:443")
+
+
+def test_the_proxy_of_that_moment_has_no_listener():
+    port = int(mediapipe_encoder._NOWHERE.rpartition(":")[2])
+    with pytest.raises(OSError), socket.create_connection(("127.0.0.1", port), timeout=2):
+        pass

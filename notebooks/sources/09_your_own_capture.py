@@ -15,11 +15,10 @@
 # | **Download** | {{download}} |
 #
 # **Privacy.** `raf_lite` sends nothing: a video that you give here is read by this notebook's kernel, and what the lesson writes lies in
-# `out/09_your_own_capture`. If the kernel runs on another machine (Colab, a server), your video is on that machine. One exception that
-# is not ours: newer versions of MediaPipe, which finds the face, call `play.googleapis.com` by themselves to report that they are used
-# ([issue 6291](https://github.com/google-ai-edge/mediapipe/issues/6291); version 1.2.2 was seen to try). Google's
-# [terms](https://developers.google.com/mediapipe/legal/tos) say that pictures are processed on the device and not sent. To be sure, switch the
-# network off while encoding: nothing here needs it once MediaPipe's model is on disk.
+# `out/09_your_own_capture`. If the kernel runs on another machine (Colab, a server), your video is on that machine. What is not ours:
+# newer versions of MediaPipe, which finds the face, report to `play.googleapis.com` that they are used when they close
+# ([issue 6291](https://github.com/google-ai-edge/mediapipe/issues/6291)). `raf_lite` gives them a proxy that leads nowhere for that moment, so
+# nothing is sent. To be sure, switch the network off while encoding: nothing here needs it once MediaPipe's model is on disk.
 
 # %%
 import numpy as np

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 ENCODER = "mediapipe-face_landmarker-float16-1"
 NUM_LANDMARKS = 478
 
+# Newer versions of MediaPipe report their use to play.googleapis.com when they close, and have no switch for it. They ask the
+# environment for a proxy, and on this port nobody listens.
+_NOWHERE = "http://127.0.0.1:9"
+_PROXIES = ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY")
+
 # The model's own order. "Left" and "Right" are the subject's.
 BLENDSHAPE_NAMES = (
     "_neutral", "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "cheekPuff",
@@ -71,7 +76,7 @@ class MediaPipeEncoder:
         self.kind = kind
         self.landmark_pca = landmark_pca
         self._landmarker, self._image = _make_landmarker(num_faces)
-        self._finalizer = weakref.finalize(self, self._landmarker.close)
+        self._finalizer = weakref.finalize(self, _close, self._landmarker)
         # MediaPipe closes through a thread pool, which Python shuts down before it runs `atexit` hooks (and finalizers);
         # this hook, the one that concurrent.futures itself uses, runs before that.
         threading._register_atexit(self._finalizer)
@@ -191,6 +196,17 @@ def _make_landmarker(num_faces: int) -> tuple[Any, Any]:
     except OSError as error:
         raise ImportError(missing.format(error)) from error
     return landmarker, lambda image: mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=image)
+
+
+def _close(landmarker: Any) -> None:
+    """Close MediaPipe, with a proxy that leads nowhere for as long as that takes: its report of use is not sent."""
+    kept = {name: os.environ.pop(name, None) for name in _PROXIES}
+    os.environ["https_proxy"] = _NOWHERE
+    try:
+        landmarker.close()
+    finally:
+        del os.environ["https_proxy"]
+        os.environ.update({name: value for name, value in kept.items() if value is not None})
 
 
 @contextlib.contextmanager
