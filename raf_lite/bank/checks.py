@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from raf_lite._names import clean_name
+
 
 def donor_array(donors, rows: int) -> np.ndarray:
     """Return `donors` as a 1-D array of integers or fixed-width strings, one for each of `rows` descriptors."""
@@ -14,6 +16,9 @@ def donor_array(donors, rows: int) -> np.ndarray:
         raise ValueError(f"donors has shape {list(array.shape)} but there are {rows} descriptors; give one donor per descriptor")
     if array.dtype.kind not in "iuU":
         raise ValueError(f"donors must be integers or strings, not {array.dtype}; give each recording an id of one of these")
+    if array.dtype.kind == "U" and rows:
+        distinct, which = np.unique(array, return_inverse=True)
+        array = np.array([clean_name(str(donor), "a donor") for donor in distinct])[which]
     return array
 
 

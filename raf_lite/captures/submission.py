@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from raf_lite._files import atomic_path
+from raf_lite._names import file_name
 from raf_lite.captures.video import probe_video, write_video
 
 # nersemble_benchmark.constants: BENCHMARK_MONO_FLAME_AVATAR_IDS, _SEQUENCES_TEST, _SERIALS; size, rate and crf from its writer.
@@ -29,8 +30,8 @@ SIZE, FPS, CRF = 512, 24.3, 14
 
 
 def video_name(participant: int, sequence: str, serial: str) -> str:
-    """Where a video lies in the zip."""
-    return f"{participant:03d}/{sequence}/cam_{serial}.mp4"
+    """Where a video lies in the zip. Raises ValueError for a sequence or serial that would lie elsewhere."""
+    return f"{participant:03d}/{file_name(sequence, 'a sequence')}/cam_{file_name(serial, 'a camera')}.mp4"
 
 
 def write_submission(path: str | os.PathLike, videos: Mapping[tuple[int, str, str], Iterable[np.ndarray]],

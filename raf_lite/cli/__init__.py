@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from raf_lite._install import check_installation, check_python, how_to_install
+from raf_lite._names import shown
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             check_installation()
         return command()
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
-        print(f"raf-lite: {error}", file=sys.stderr)
+        print(f"raf-lite: {shown(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("raf-lite: interrupted", file=sys.stderr)

@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import numpy as np
 from PIL import Image
@@ -121,7 +122,7 @@ on this person's face, graded against an exact answer.</p>
 alone a fair judge: how much of a gain equally large noise would have brought is measured in notebook 00.</p>
 {''.join(change_figure(change, c, t) for c, t in figures if c in change.columns)}
 <h2>Pictures</h2>{''.join(picture_html(image, alt) for image, alt in strips)}
-<figure><video controls muted loop src="{html.escape(Path(video).name)}" aria-label="Comparison video"></video>
+<figure><video controls muted loop src="{html.escape(quote(Path(video).name))}" aria-label="Comparison video"></video>
 <figcaption>{html.escape(Path(video).name)}: driver, ground truth, and each avatar with its error (dark = large).</figcaption>
 </figure>
 <h2>What was run</h2><dl>{items}</dl>"""

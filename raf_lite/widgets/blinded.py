@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from raf_lite._names import clean_name
 from raf_lite.bank import ExpressionBank
 from raf_lite.viewing.figures import strip_html
 
@@ -73,6 +74,11 @@ def draw_trials(bank: ExpressionBank, count: int, rng: np.random.Generator, *, c
     return trials
 
 
+def is_simulated(rater: str) -> bool:
+    """Whether a rater's name says that a machine answered."""
+    return rater.casefold().startswith(SIMULATED)
+
+
 def read_answers(path: str | os.PathLike) -> pd.DataFrame:
     """The answers in a file, one a row. A last line that a kill has torn is left out.
 
@@ -88,6 +94,10 @@ def read_answers(path: str | os.PathLike) -> pd.DataFrame:
     for number, row in enumerate(csv.reader(lines[1:-1]), start=2):  # what stands after the last line's end was torn
         if len(row) != len(COLUMNS) or row[5] not in SIDES or row[6] not in SIDES or not row[1].isdecimal():
             raise ValueError(f"{path}, line {number} is damaged; delete that line")
+        try:
+            row[0] = clean_name(row[0], "a rater")
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from error
         rows.append(dict(zip(COLUMNS, row)))
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"trial": int})
 
@@ -115,15 +125,18 @@ def append_answer(path: Path, rater: str, number: int, trial: Trial, answer: str
 class BlindTest(widgets.VBox):
     """The questions as a widget: three faces, two buttons, a line that says how far one is. Works by keyboard.
 
-    rater: a name, at least one letter, no line breaks; "simulated" is kept for simulated raters. path: the CSV file that every
+    rater: a name that begins with a letter or a digit; "simulated" is kept for simulated raters. path: the CSV file that every
     answer is added to at once; the same rater goes on where they stopped. Raises ValueError for such a name, or a file of
     another kind.
     """
 
     def __init__(self, bank: ExpressionBank, trials: Sequence[Trial], rater: str, path: str | os.PathLike):
-        if not rater.strip() or "\n" in rater or "\r" in rater or rater.startswith(SIMULATED):
-            raise ValueError(f"'{rater}' cannot be a rater's name; use a short one that does not begin with '{SIMULATED}'")
-        self.bank, self.trials, self.rater, self.path = bank, list(trials), rater.strip(), Path(path)
+        rater = clean_name(rater, "a rater")
+        # A spreadsheet takes what begins with = + - or @ for a formula.
+        if not rater[0].isalnum() or is_simulated(rater):
+            raise ValueError(f"'{rater}' cannot be a rater's name; use one that begins with a letter or a digit, and not with "
+                             f"'{SIMULATED}'")
+        self.bank, self.trials, self.rater, self.path = bank, list(trials), rater, Path(path)
         self.number = int((read_answers(path)["rater"] == self.rater).sum()) if self.path.is_file() else 0
         self.question, self.status = widgets.HTML(), widgets.HTML()
         self.buttons = [widgets.Button(description=f"Face {side}", tooltip=f"Face {side} makes the same expression")
@@ -189,7 +202,7 @@ def analyse(*paths: str | os.PathLike) -> pd.DataFrame:
         raise ValueError(f"{', '.join(map(str, paths))}: nobody has answered yet; answer the questions first")
     hits = answers["answer"] == answers["nearest_side"]
     rows = {rater: _binomial(hits[answers["rater"] == rater]) for rater in answers["rater"].unique()}
-    people = [rater for rater in rows if not rater.startswith(SIMULATED)]
+    people = [rater for rater in rows if not is_simulated(rater)]
     if len(people) > 1:
         rows["all answers of people"] = _binomial(hits[answers["rater"].isin(people)])
     if len(people) > 2:

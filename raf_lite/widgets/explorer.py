@@ -158,8 +158,8 @@ class Explorer(widgets.VBox):
         self.shown = self.search.neighbours(self.row, own, self.pictured.value)
         self.strip.value = self.search.strip(self.row, own, self.shown, self.errors.value)
         who = f"Own frame {row}" if own else f"Row {row} of person {self.search.bank.donors[row]}"
-        self.status.value = (f'<p role="status" aria-live="polite">{html.escape(who)}: nearest is person '
-                             f'{self.search.bank.donors[self.shown.rows[0]]} at {self.shown.distances[0]:.2f}.</p>')
+        nearest = f"nearest is person {self.search.bank.donors[self.shown.rows[0]]} at {self.shown.distances[0]:.2f}"
+        self.status.value = f'<p role="status" aria-live="polite">{html.escape(f"{who}: {nearest}.")}</p>'
         self._mark()
         self._moving = True  # the controls follow a click, which must not pick again
         self.source.value, self.number.max, self.number.value = own, limit - 1, self.row
@@ -189,7 +189,8 @@ class Explorer(widgets.VBox):
         with self.figure.batch_update():
             self.figure.data[0].marker = {**_crowd(), "color": values, "showscale": self.colour.value != "donor",
                                           "colorbar": {"title": {"text": what, "side": "right"}}}
-            self.figure.data[0].text = [f"row {k}, person {d}" for k, d in enumerate(self.search.bank.donors)]
+            # plotly takes hover texts for markup.
+            self.figure.data[0].text = [html.escape(f"row {k}, person {d}") for k, d in enumerate(self.search.bank.donors)]
         self._say()
 
     def _say(self) -> None:
