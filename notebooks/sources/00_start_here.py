@@ -235,7 +235,7 @@ print("same numbers:", all(torch.equal(p, q) for p, q in zip(baseline.parameters
 from raf_lite.evaluation import change_from_baseline, evaluate
 drivers = {name: open_capture(data / "mini_nersemble" / name) for name in ("101", "102", "103")}
 table = evaluate(avatars, capture, drivers, size=config.size, frame_step=24 if session.fast else 6)
-columns = ["views", "psnr_face", "flip", "mae_face", "mae_mouth", "mae_eyes"]
+columns = ["views", "psnr_face", "flip_face", "mae_face", "mae_mouth", "mae_eyes"]
 table.loc[["training views", "self", "cross"], columns].round(3)
 
 # %%
