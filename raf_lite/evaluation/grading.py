@@ -84,7 +84,8 @@ def evaluate(avatars: Mapping[str, Driven], capture: Capture, drivers: Mapping[s
     Returns a table with a row for each (group, avatar), and a "noise floor" row a group for what depends on the encoder: ground
     truth against itself shifted by half a pixel. Columns: views (how many pictures), psnr and ssim of whole frames; psnr_face,
     ssim_face, flip_face and mae_* (by region) as `raf_lite.evaluation.metrics.picture_errors` defines them, NaN without
-    landmarks in the capture; landmarks (pixels at `size`) and aed.
+    landmarks in the capture; landmarks (pixels at `size`) and aed. The slow ones, SSIM and FLIP, are taken from the first camera
+    only.
     """
     labels = archetype_labels(capture)
     rows = []
@@ -108,36 +109,41 @@ def _errors_of_case(case: Case, avatars: Mapping[str, Driven], capture: Capture,
                     encoder: MediaPipeEncoder | None) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """(avatar, column -> [T]) for every avatar and camera, the noise floor first."""
     answers = [_answer(capture, case.sequence, serial, case.frames, size) for serial in case.serials]
-    truly_seen = None
+    seeing = None
     if encoder is not None and case.protocol in ("self", "cross"):
-        truly_seen = encoder.detect(answers[0].pictures)
-        yield NOISE_FLOOR, _noise_floor(answers[0], truly_seen, encoder)
+        seeing = _Seeing(encoder, encoder.detect(answers[0].pictures))
+        yield NOISE_FLOOR, seeing.errors(half_pixel_shift(answers[0].pictures), moved=0.5)
     for name, avatar in avatars.items():
         shown = avatar.render(case.descriptors, case.head_poses, [answer.camera for answer in answers])
         for c, answer in enumerate(answers):
-            errors = _picture_columns(shown[:, c], answer)
-            if truly_seen is not None and c == 0:
-                errors |= _encoder_columns(encoder.detect(shown[:, c]), truly_seen)
+            errors = _picture_columns(shown[:, c], answer, slow=c == 0)
+            if seeing is not None and c == 0:
+                errors |= seeing.errors(shown[:, c])
             yield name, errors
 
 
-def _noise_floor(answer: Answer, truly_seen: FaceDetections, encoder: MediaPipeEncoder) -> dict[str, np.ndarray]:
-    """What the encoder's errors are for the truth against itself, moved by half a pixel."""
-    shifted = encoder.detect(half_pixel_shift(answer.pictures))
-    return _encoder_columns(shifted, truly_seen, moved=0.5)
+@dataclass(frozen=True)
+class _Seeing:
+    """An encoder, and what it sees in the truth."""
+
+    encoder: MediaPipeEncoder
+    truth: FaceDetections
+
+    def errors(self, pictures: np.ndarray, moved: float = 0) -> dict[str, np.ndarray]:
+        """landmarks and aed, [T], of pictures in which everything lies `moved` pixels further right and down."""
+        seen = self.encoder.detect(pictures)
+        errors = encoder_errors(seen.landmarks[..., :2] - moved, seen.blendshapes, self.truth.landmarks, self.truth.blendshapes)
+        return {measure: regions["face"] for measure, regions in errors.items()}
 
 
-def _encoder_columns(seen: FaceDetections, truly: FaceDetections, moved: float = 0) -> dict[str, np.ndarray]:
-    """moved: by how many pixels right and down everything was moved that is seen."""
-    errors = encoder_errors(seen.landmarks[..., :2] - moved, seen.blendshapes, truly.landmarks, truly.blendshapes)
-    return {measure: regions["face"] for measure, regions in errors.items()}
-
-
-def _picture_columns(shown: np.ndarray, answer: Answer) -> dict[str, np.ndarray]:
+def _picture_columns(shown: np.ndarray, answer: Answer, slow: bool) -> dict[str, np.ndarray]:
+    """Errors of whole frames by measure, and of the face's regions by measure_region; slow: SSIM and FLIP too."""
     whole = {"frame": np.ones(shown.shape[:3], bool)}
-    columns = {measure: r["frame"] for measure, r in picture_errors(shown, answer.pictures, whole, ["psnr", "ssim"]).items()}
+    errors = picture_errors(shown, answer.pictures, whole, ["psnr", "ssim"] if slow else ["psnr"])
+    columns = {measure: regions["frame"] for measure, regions in errors.items()}
     if answer.regions is not None:
-        by_region = picture_errors(shown, answer.pictures, answer.regions)
+        measures = ["mae", "psnr", "ssim", "flip"] if slow else ["mae", "psnr"]
+        by_region = picture_errors(shown, answer.pictures, answer.regions, measures)
         columns |= {f"{measure}_{region}": values for measure, regions in by_region.items() for region, values in regions.items()}
     return columns
 
@@ -145,7 +151,7 @@ def _picture_columns(shown: np.ndarray, answer: Answer) -> dict[str, np.ndarray]
 def _pool(frames: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """Means over frames and cameras; `views` counts the pictures."""
     grouped = frames.groupby(keys, sort=False)
-    return grouped[list(COLUMNS)].mean().assign(views=grouped.size())[["views", *COLUMNS]]
+    return pd.concat([grouped.size().rename("views"), grouped[list(COLUMNS)].mean()], axis=1)
 
 
 def _records(table: pd.DataFrame) -> list[dict]:
@@ -158,7 +164,8 @@ def change_from_baseline(table: pd.DataFrame) -> pd.DataFrame:
     """Percent change of every error column against the group's first avatar (negative = better); PSNR as a difference in dB."""
     errors = [c for c in table.columns if c != "views" and not c.startswith(("psnr", "ssim"))]
     out = []
-    for (group, name), row in table.iterrows():
+    for group, name in table.index:
+        row = table.loc[(group, name)]
         base = table.loc[group].iloc[0]
         if name in (NOISE_FLOOR, table.loc[group].index[0]):
             continue

@@ -37,7 +37,7 @@ Errors = dict[str, dict[str, np.ndarray]]  # measure -> region -> [T]
 
 
 def picture_errors(images: np.ndarray, truth: np.ndarray, regions: Mapping[str, np.ndarray],
-                   measures: Collection[str] = ("mae", "psnr", "ssim", "flip")) -> Errors:
+                   measures: Collection[str] = ("mae", "psnr", "ssim", "flip"), slow_step: int = 1) -> Errors:
     """Errors of pictures, frame by frame: measure -> region -> [T]; NaN where a region is empty.
 
     images, truth: [T, H, W, 3], floats in [0, 1] or uint8. regions: masks bool [T, H, W]; at the smaller size (see above) a pixel
@@ -49,19 +49,18 @@ def picture_errors(images: np.ndarray, truth: np.ndarray, regions: Mapping[str, 
     - flip: FLIP (Andersson et al. 2020), a perceptual error in [0, 1], by NVIDIA's module at its default viewing distance (67
       pixels a degree); NaN where that is not installed.
 
-    ssim and flip are slow, and are measured on every second picture, beginning with the first; on the others they are NaN.
+    ssim and flip are slow: they are measured on every `slow_step`-th picture, beginning with the first, and NaN on the others.
     """
     masks = {name: block_mean(mask, SHRINK) >= 0.5 for name, mask in regions.items()}
     windows = _windows(np.logical_or.reduce(list(masks.values())))
     shown, truth = (_cut(_compared(pictures), windows) for pictures in (images, truth))
     masks = {name: _cut(mask, windows) for name, mask in masks.items()}
     maps = {"mae": _absolute, "psnr": _squared, "ssim": _similarity, "flip": _flip}
-
-    def mean(measure: str) -> dict[str, np.ndarray]:
-        values = maps[measure](shown, truth)
-        return {name: _masked_mean(values, mask) for name, mask in masks.items()}
-
-    errors = {measure: mean(measure) for measure in measures}
+    errors = {}
+    for measure in measures:
+        values, step = np.full(shown.shape[:3], np.nan, np.float32), slow_step if measure in ("ssim", "flip") else 1
+        values[::step] = maps[measure](shown[::step], truth[::step])
+        errors[measure] = {name: _masked_mean(values, mask) for name, mask in masks.items()}
     if "psnr" in errors:
         errors["psnr"] = {name: -10 * np.log10(np.maximum(mse, 10 ** (-PSNR_LIMIT / 10))) for name, mse in errors["psnr"].items()}
     return errors
@@ -76,7 +75,7 @@ def _compared(pictures: np.ndarray) -> np.ndarray:
 def _windows(masks: np.ndarray) -> tuple[np.ndarray, int, int]:
     """Windows of one size round what each of the masks [T, H, W] holds: top left corners [T, 2], height, width."""
     height, width = masks.shape[1:]
-    rows, columns = masks.any(2), masks.any(1)
+    rows, columns = np.logical_or.reduce(masks, 2), np.logical_or.reduce(masks, 1)
     top, left = rows.argmax(1), columns.argmax(1)
     bottom, right = height - rows[:, ::-1].argmax(1), width - columns[:, ::-1].argmax(1)
     h = min(height, int((bottom - top).max()) + 2 * _BORDER)
@@ -106,9 +105,9 @@ def _squared(shown: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def _similarity(shown: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """SSIM's map of every second picture, mean over the channels: [T, H, W], else NaN."""
-    out = np.full(shown.shape[:3], np.nan, np.float32)
-    for t in range(0, len(shown), 2):
+    """SSIM's map, mean over the channels: [T, H, W]."""
+    out = np.empty(shown.shape[:3], np.float32)
+    for t in range(len(shown)):  # one at a time: the maps of a whole sequence would need gigabytes
         a, b = (torch.from_numpy(x[t:t + 1]).permute(0, 3, 1, 2) for x in (shown, truth))
         _, full = structural_similarity_index_measure(a, b, data_range=1.0, kernel_size=11, sigma=1.5, reduction="none",
                                                       return_full_image=True)
@@ -117,11 +116,11 @@ def _similarity(shown: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def _flip(shown: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """FLIP's map of every second picture: [T, H, W], else NaN."""
+    """FLIP's map [T, H, W]; NaN where NVIDIA's module is not installed."""
     out, evaluator = np.full(shown.shape[:3], np.nan, np.float32), flip_evaluator()
     if evaluator is None:
         return out
-    for t in range(0, len(shown), 2):
+    for t in range(len(shown)):
         out[t] = evaluator.evaluate(truth[t], shown[t], "LDR", applyMagma=False, computeMeanError=False)[0][..., 0]
     return out
 

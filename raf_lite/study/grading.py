@@ -11,6 +11,8 @@ from raf_lite.rig.expressions import ARCHETYPE_INDEX
 from raf_lite.rig.scripts import seen_archetypes
 from raf_lite.study.people import REGION_BITS, TURNED, Training
 
+SLOW_STEP = 2  # every how many answers ssim and FLIP are measured on
+
 
 def region_masks(answers: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Masks bool [T, H, W] of each region of the face, from the bits in which answers store them."""

@@ -20,7 +20,7 @@ from raf_lite.retrieval import Augmentation, RetrievalAugmentation
 from raf_lite.rig.studio import CAMERA_ANGLES, camera
 from raf_lite.study.augmentations import PairAugmentation, PoseAugmentation
 from raf_lite.study.codes import BANKS, driving_codes, in_form, parts, study_bank
-from raf_lite.study.grading import group_members, pooled, region_masks
+from raf_lite.study.grading import SLOW_STEP, group_members, pooled, region_masks
 from raf_lite.study.people import GRADED_SIZE, PANEL, REGION_BITS, TRAIN_CAMERAS, TRAIN_SIZE, Training, load_person, role_of
 from raf_lite.study.variants import POSE_VARIANTS, setting_of
 from raf_lite.training import TrainConfig, Trainer, TrainingSet
@@ -245,7 +245,8 @@ def run(spec: RunSpec, encoder) -> dict:
     truth, regions = answers["image"], region_masks(answers)
     images = rendered(codes)
     seen = encoder.detect(images)
-    outcomes = {"direct": pooled(_seen_errors(seen, answers) | picture_errors(images, truth, regions), members)}
+    errors = _seen_errors(seen, answers) | picture_errors(images, truth, regions, slow_step=SLOW_STEP)
+    outcomes = {"direct": pooled(errors, members)}
     for name, driving in drives(spec, answers, data, codes, own).items():
         images = rendered(driving)
         errors = _seen_errors(encoder.detect(images), answers) | picture_errors(images, truth, regions, ["mae"])

@@ -40,7 +40,7 @@ MEANINGS = {
     "↑ ↓": "higher is better, lower is better",
     "face, mouth, eyes, cheeks+nose": "mean absolute difference in grey levels (0 to 255) inside the region, drawn from "
                                       "the rig's projected landmarks",
-    "SSIM, FLIP": "of every second picture; FLIP is a perceptual error from 0 to 1",
+    "SSIM, FLIP": "on the first camera only; FLIP is a perceptual error from 0 to 1",
     "landmarks, AED": "MediaPipe on avatar and truth, frontal camera: mean distance of its landmarks in pixels, mean difference "
                       "of its 52 blendshapes. AED shares its encoder with the descriptor that drives the avatar",
     "noise floor": "the truth against itself, moved by half a pixel: smaller differences mean nothing",
