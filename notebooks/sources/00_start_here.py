@@ -228,6 +228,7 @@ print("same numbers:", all(torch.equal(p, q) for p, q in zip(baseline.parameters
 #
 # *Self* is the person's own hold-out sequences. *Cross* is what RAF is for: three other people act, the avatar gets **their**
 # descriptors and head poses, and the answer is our person's face rendered with their true expression weights. No avatar has seen it.
+# Pictures are compared at half their size: finer texture is the same blur in every avatar, and would drown what the face does.
 #
 # **Predict:** where will RAF help, and where will it cost? Write it down before you run the cell.
 
