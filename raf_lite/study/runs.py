@@ -14,11 +14,13 @@ from scipy.spatial.transform import Rotation
 
 import raf_lite
 from raf_lite.captures import Camera
+from raf_lite.descriptors import Detections
+from raf_lite.evaluation.metrics import Errors, encoder_errors, picture_errors
 from raf_lite.retrieval import Augmentation, RetrievalAugmentation
 from raf_lite.rig.studio import CAMERA_ANGLES, camera
 from raf_lite.study.augmentations import PairAugmentation, PoseAugmentation
 from raf_lite.study.descriptors import BANKS, graded_descriptors, in_form, parts, study_bank
-from raf_lite.study.grading import REGIONS, code_errors, group_members, picture_errors, pooled
+from raf_lite.study.grading import SLOW_STEP, group_members, pooled, region_masks
 from raf_lite.study.people import GRADED_SIZE, PANEL, REGION_BITS, TRAIN_CAMERAS, TRAIN_SIZE, Training, load_person, role_of
 from raf_lite.study.variants import POSE_VARIANTS, setting_of
 from raf_lite.training import TrainConfig, Trainer, TrainingSet
@@ -218,6 +220,10 @@ def decoupling(spec: RunSpec, avatar, own: tuple, recording: dict, answers: dict
     }
 
 
+def _seen_errors(seen: Detections, answers: dict) -> Errors:
+    return encoder_errors(seen.landmarks, seen.blendshapes, answers["points"], answers["scores"])
+
+
 def run(spec: RunSpec, encoder) -> dict:
     """Train and grade; returns the line. encoder: a MediaPipeEncoder for what is seen in the avatar's pictures."""
     data, *own = training_set(spec)
@@ -236,21 +242,18 @@ def run(spec: RunSpec, encoder) -> dict:
     def rendered(driving):
         return avatar.render(driving, answers["head_pose"], [_front(GRADED_SIZE)])[:, 0]
 
+    truth, regions = answers["image"], region_masks(answers)
     images = rendered(descriptors)
     seen = encoder.detect(images)
-    errors = code_errors(seen.landmarks[..., :2], seen.blendshapes, answers) | picture_errors(images, answers)
+    errors = _seen_errors(seen, answers) | picture_errors(images, truth, regions, slow_step=SLOW_STEP)
     outcomes = {"direct": pooled(errors, members)}
-    others = drives(spec, answers, data, descriptors, own)
-    for name, driving in others.items():
+    for name, driving in drives(spec, answers, data, descriptors, own).items():
         images = rendered(driving)
-        again = encoder.detect(images)
-        errors = code_errors(again.landmarks[..., :2], again.blendshapes, answers) | picture_errors(
-            images, answers, only_mae=True
-        )
+        errors = _seen_errors(encoder.detect(images), answers) | picture_errors(images, truth, regions, ["mae"])
         outcomes[name] = pooled(errors, members)
     if spec.tolerance:
         for name, driving in tolerance_drives(descriptors, data.descriptors).items():
-            outcomes[name] = pooled(picture_errors(rendered(driving), answers, only_mae=True), members)
+            outcomes[name] = pooled(picture_errors(rendered(driving), truth, regions, ["mae"]), members)
     extras = decoupling(spec, avatar, own, recording, answers)
     extras["reach"] = _reach(data.descriptors, augmentation, descriptors[members["cross"]])
     extras["missed"] = int((~seen.face_found).sum())
@@ -273,7 +276,7 @@ def run(spec: RunSpec, encoder) -> dict:
 def noise_floor(subject: int) -> dict:
     """What landmark error and AED say of the answers against themselves moved by half a pixel: group -> measure -> region."""
     answers = load_person("answers", subject)
-    errors = code_errors(answers["points_shifted"], answers["scores_shifted"], answers)
+    errors = encoder_errors(answers["points_shifted"], answers["scores_shifted"], answers["points"], answers["scores"])
     return {
         "key": f"{subject} noise floor",
         "role": role_of(subject),
@@ -282,4 +285,4 @@ def noise_floor(subject: int) -> dict:
     }
 
 
-__all__ = ["PRESET", "REGIONS", "RunSpec", "coarser", "make_augmentation", "noise_floor", "run", "training_set"]
+__all__ = ["PRESET", "RunSpec", "coarser", "make_augmentation", "noise_floor", "run", "training_set"]
