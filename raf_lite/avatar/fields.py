@@ -23,7 +23,9 @@ class LearnedBasis(nn.Module):
     At run time an expression is a linear blend of K offsets: fast on a CPU, and it can be played in a browser.
     """
 
-    def __init__(self, descriptor_dim: int, gaussians: int, bases: int = 24, hidden: int = 128):
+    gains: Tensor
+
+    def __init__(self, descriptor_dim: int, gaussians: int, bases: int = 24, hidden: int = 128) -> None:
         super().__init__()
         self.settings = {"bases": bases, "hidden": hidden}
         self.coefficients = nn.Sequential(nn.Linear(descriptor_dim, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(),
@@ -39,7 +41,10 @@ class LearnedBasis(nn.Module):
 class FieldMLP(nn.Module):
     """An MLP of canonical position and descriptor: the family of fields that RAF was proposed for (Gaussian Head Avatar)."""
 
-    def __init__(self, descriptor_dim: int, gaussians: int, hidden: int = 64, frequencies: int = 4):
+    bands: Tensor
+    gains: Tensor
+
+    def __init__(self, descriptor_dim: int, gaussians: int, hidden: int = 64, frequencies: int = 4) -> None:
         super().__init__()
         self.settings = {"hidden": hidden, "frequencies": frequencies}
         self.register_buffer("bands", 2.0 ** torch.arange(frequencies), persistent=False)

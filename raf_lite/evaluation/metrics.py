@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import warnings
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -40,11 +41,12 @@ def mean_absolute_error(images: np.ndarray, truth: np.ndarray, masks: np.ndarray
 def ssim(images: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Structural similarity, [T], of pictures [T, H, W, 3] in [0, 1], whole frames: torchmetrics, 11x11 window, sigma 1.5."""
     a, b = (torch.as_tensor(np.ascontiguousarray(x, np.float32)).permute(0, 3, 1, 2) for x in (images, truth))
-    return structural_similarity_index_measure(a, b, data_range=1.0, kernel_size=11, sigma=1.5, reduction="none").numpy()
+    values = structural_similarity_index_measure(a, b, data_range=1.0, kernel_size=11, sigma=1.5, reduction="none")
+    return values.numpy()  # pyright: ignore[reportAttributeAccessIssue] (a pair only where a full image is asked for)
 
 
 @functools.cache
-def flip_evaluator():
+def flip_evaluator() -> ModuleType | None:
     """NVIDIA's module, or None, told once, where it is not installed: Linux on ARM has no wheel of it."""
     try:
         import flip_evaluator
@@ -70,8 +72,8 @@ def flip(images: np.ndarray, truth: np.ndarray, masks: np.ndarray) -> np.ndarray
             continue
         rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
         box = np.s_[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1]
-        pair = [np.ascontiguousarray(x[t][box], np.float32) for x in (truth, images)]
-        error, _, _ = evaluator.evaluate(*pair, "LDR", applyMagma=False, computeMeanError=False)
+        answer, shown = (np.ascontiguousarray(x[t][box], np.float32) for x in (truth, images))
+        error, _, _ = evaluator.evaluate(answer, shown, "LDR", applyMagma=False, computeMeanError=False)
         errors[t] = (error[..., 0] * mask[box]).sum() / mask[box].sum()
     return errors
 

@@ -13,12 +13,14 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
 from raf_lite._files import write_json
+from raf_lite.avatar import Drivable
 from raf_lite.captures import Camera, Capture, block_mean, shrink_factor
 from raf_lite.evaluation.metrics import (
     descriptor_distance,
@@ -30,6 +32,9 @@ from raf_lite.evaluation.metrics import (
     ssim,
 )
 from raf_lite.evaluation.regions import REGIONS, face_regions
+
+if TYPE_CHECKING:
+    from raf_lite.descriptors import MediaPipeEncoder
 
 GROUPS = ("training views", "hold-out cameras", "self", "self-seen", "self-unseen", "self-strong", "cross")
 NOISE_FLOOR = "noise floor"
@@ -55,7 +60,9 @@ def driving_cases(capture: Capture, drivers: Mapping[str, Capture], descriptor: 
     """
     split = capture.split("default")
 
-    def usable(source, sequence, step, middle=False):
+    def usable(
+        source: Capture, sequence: str, step: int, middle: bool = False,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         values = source.descriptors(sequence, descriptor)
         kept = np.flatnonzero(np.isfinite(values).all(1))
         kept = kept[(len(kept) - 1) % step // 2 if middle else 0::step]
@@ -94,7 +101,7 @@ def _labels(capture: Capture) -> dict[str, tuple[np.ndarray, np.ndarray]] | None
         return None
 
 
-def _groups(case: Case, labels) -> list[list[str]]:
+def _groups(case: Case, labels: dict[str, tuple[np.ndarray, np.ndarray]] | None) -> list[list[str]]:
     """The names of the groups that each frame of a case counts in."""
     if case.protocol != "self" or labels is None:
         return [[case.protocol] for _ in case.frames]
@@ -117,8 +124,10 @@ def _scaled_truth(capture: Capture, case: Case, serial: str, size: int) -> tuple
     return block_mean(truth, factor), camera.scaled(1 / factor)
 
 
-def frame_errors(avatar, capture: Capture, sequence: str, descriptors: np.ndarray, frames: np.ndarray, *,
-                 size: int) -> dict[str, np.ndarray]:
+def frame_errors(
+    avatar: Drivable, capture: Capture, sequence: str, descriptors: np.ndarray, frames: np.ndarray, *,
+    size: int
+) -> dict[str, np.ndarray]:
     """What an avatar shows for descriptors [T, D] against `frames` [T] of a sequence, frame by frame, on the encoder's camera.
 
     The avatar gets the frames' own head poses. size: pixels a side at which pictures are compared. Returns the mean absolute
@@ -135,9 +144,11 @@ def frame_errors(avatar, capture: Capture, sequence: str, descriptors: np.ndarra
     return {region: mean_absolute_error(shown, truth, masks[region]) for region in REGIONS}
 
 
-def evaluate(avatars: Mapping[str, object], capture: Capture, drivers: Mapping[str, Capture], *, size: int,
-             out: str | os.PathLike | None = None, encoder=None, frame_step: int = 2, settings: dict | None = None,
-             progress: bool = True) -> pd.DataFrame:
+def evaluate(
+    avatars: Mapping[str, Drivable], capture: Capture, drivers: Mapping[str, Capture], *, size: int,
+    out: str | os.PathLike | None = None, encoder: MediaPipeEncoder | None = None, frame_step: int = 2,
+    settings: dict | None = None, progress: bool = True
+) -> pd.DataFrame:
     """Grade avatars side by side on the same frames.
 
     avatars: name -> something with `render(descriptors, head_poses, cameras) -> [T, C, H, W, 3]` and `descriptor`; the first one
@@ -161,7 +172,7 @@ def evaluate(avatars: Mapping[str, object], capture: Capture, drivers: Mapping[s
         if landmarks is not None:
             masks = [_region_masks(camera, landmarks[case.frames]) for camera in cameras]
         graded = encoder is not None and case.protocol in ("self", "cross") and capture.encoder_camera in case.serials
-        if graded:
+        if encoder is not None and graded:
             front = case.serials.index(capture.encoder_camera)
             reference = encoder.detect(truth[front])
             shifted = encoder.detect(half_pixel_shift(truth[front]))
@@ -171,7 +182,7 @@ def evaluate(avatars: Mapping[str, object], capture: Capture, drivers: Mapping[s
                       "aed": floor["aed"][t]} for t, names in enumerate(groups) for group in names]
         for name, avatar in avatars.items():
             shown = avatar.render(case.descriptors, case.head_poses, list(cameras))
-            seen = encoder.detect(shown[:, front]) if graded else None
+            seen = encoder.detect(shown[:, front]) if encoder is not None and graded else None
             for c, answer in enumerate(truth):
                 images = shown[:, c]
                 values = {"psnr": psnr(images, answer)}
@@ -182,7 +193,7 @@ def evaluate(avatars: Mapping[str, object], capture: Capture, drivers: Mapping[s
                     values |= {f"mae_{r}": mean_absolute_error(images, answer, masks[c][r]) for r in REGIONS}
                     if c == 0:
                         values["flip"] = flip(images, answer, masks[c]["face"])
-                if graded and c == front:
+                if seen is not None and c == front:
                     values["landmarks"] = landmark_error(seen.landmarks, reference.landmarks)
                     values["aed"] = descriptor_distance(seen.blendshapes, reference.blendshapes)
                 for t, names in enumerate(groups):

@@ -52,7 +52,7 @@ def code_errors(points: np.ndarray, scores: np.ndarray, answers: Mapping[str, np
 def _crops(faces: np.ndarray) -> tuple[np.ndarray, int, int]:
     """Windows of one size round every face (masks [T, H, W]): top left corners [T, 2], height, width."""
     height, width = faces.shape[1:]
-    rows, columns = faces.any(2), faces.any(1)
+    rows, columns = np.any(faces, axis=2), np.any(faces, axis=1)
     top, left = rows.argmax(1), columns.argmax(1)
     bottom, right = height - rows[:, ::-1].argmax(1), width - columns[:, ::-1].argmax(1)
     h = min(height, int((bottom - top).max()) + 2 * _SSIM_BORDER)
@@ -76,7 +76,7 @@ def picture_errors(images: np.ndarray, answers: Mapping[str, np.ndarray], only_m
     shown = cut(block_mean(images, 2).astype(np.float32))
     masks = {r: cut(mask) for r, mask in halves.items()}
 
-    def mean(values, mask):
+    def mean(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
         counts = mask.sum((1, 2))
         return np.where(counts > 0, np.einsum("thw,thw->t", values, mask) / np.maximum(counts, 1), np.nan)
 
@@ -88,7 +88,7 @@ def picture_errors(images: np.ndarray, answers: Mapping[str, np.ndarray], only_m
     import flip_evaluator  # here, since not every system has it and grades of regions alone do without
 
     out["psnr"] = {r: -10 * np.log10(np.maximum(mean(squared, masks[r]), 1e-10)) for r in REGIONS}
-    similar, perceived = np.full((2, *absolute.shape), np.nan, np.float32)
+    similar, perceived = (np.full(absolute.shape, np.nan, np.float32) for _ in range(2))
     for t in range(0, len(shown), 2):
         a, b = (torch.from_numpy(x[t:t + 1]).permute(0, 3, 1, 2) for x in (shown, truth))
         _, full = structural_similarity_index_measure(a, b, data_range=1.0, kernel_size=11, sigma=1.5, reduction="none",
