@@ -57,7 +57,7 @@ def write_npz(path: str | os.PathLike, **arrays: np.ndarray) -> None:
         if np.asarray(array).dtype == object:
             raise ValueError(f"{path}: field '{name}' is an object array; store numbers or fixed-width strings instead")
     with atomic_path(path) as tmp:
-        np.savez_compressed(tmp, **arrays)
+        np.savez_compressed(tmp, **arrays)  # pyright: ignore[reportArgumentType] (no field is called allow_pickle)
 
 
 def read_npz(path: str | os.PathLike, fields: Sequence[str] | None = None, *, optional: Sequence[str] = (),

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import faiss
 import numpy as np
+from numpy.typing import ArrayLike
 
 from raf_lite._arrays import descriptor_array
 from raf_lite.bank import storage
@@ -49,8 +50,11 @@ class ExpressionBank:
     ExpressionBank(18480 rows of 'blendshapes' [52] from 220 donors, encoder 'mediapipe-face_landmarker-float16-1', index 'Flat')
     """
 
-    def __init__(self, descriptors, donors, *, encoder: str, descriptor: str, factory: str = "Flat",
-                 index: faiss.Index | None = None, neutral=None, encoder_pose=None, thumbnails=None):
+    def __init__(
+        self, descriptors: ArrayLike, donors: ArrayLike, *, encoder: str, descriptor: str,
+        factory: str = "Flat", index: faiss.Index | None = None, neutral: ArrayLike | None = None,
+        encoder_pose: ArrayLike | None = None, thumbnails: Mapping[int, bytes] | None = None
+    ) -> None:
         self.descriptors = descriptor_array(descriptors, "the bank's descriptors").copy()
         rows = len(self.descriptors)
         if rows == 0:
@@ -66,14 +70,14 @@ class ExpressionBank:
     @classmethod
     def from_arrays(
         cls,
-        descriptors,  # [N, D]
-        donors,  # [N]
+        descriptors: ArrayLike,  # [N, D]
+        donors: ArrayLike,  # [N]
         *,
         encoder: str = "unknown",
         descriptor: str = "descriptors",
         index: str = "Flat",
-        neutral=None,  # bool [N]
-        encoder_pose=None,  # [N, 4, 4]
+        neutral: ArrayLike | None = None,  # bool [N]
+        encoder_pose: ArrayLike | None = None,  # [N, 4, 4]
         thumbnails: Mapping[int, bytes] | None = None,
     ) -> ExpressionBank:
         """A bank of these descriptors (copied).
@@ -113,7 +117,9 @@ class ExpressionBank:
         data = self._thumbnails.get(int(row))
         return None if data is None else storage.decode_thumbnail(data)
 
-    def check_descriptors(self, descriptors, *, encoder: str | None = None, what: str = "descriptors") -> np.ndarray:
+    def check_descriptors(
+        self, descriptors: ArrayLike, *, encoder: str | None = None, what: str = "descriptors",
+    ) -> np.ndarray:
         """Return `descriptors` as float32 `[N, D]`; ValueError unless they are finite, of this bank's D and of its encoder."""
         array = descriptor_array(descriptors, what, dim=self.dim, whose=f"the bank's '{self.descriptor}'")
         if encoder is not None and encoder != self.encoder and "unknown" not in (encoder, self.encoder):
@@ -121,8 +127,11 @@ class ExpressionBank:
                              "them mean nothing; encode both with the same")
         return array
 
-    def add(self, descriptors, donors, *, encoder: str | None = None, neutral=None, encoder_pose=None,
-            thumbnails: Mapping[int, bytes] | None = None) -> None:
+    def add(
+        self, descriptors: ArrayLike, donors: ArrayLike, *, encoder: str | None = None,
+        neutral: ArrayLike | None = None, encoder_pose: ArrayLike | None = None,
+        thumbnails: Mapping[int, bytes] | None = None
+    ) -> None:
         """Append rows. Arguments as in `from_arrays`; `thumbnails` counts rows from the first added one.
 
         An index that was trained (IVF, PQ) keeps the training of the first rows, as FAISS does. Raises ValueError as
@@ -148,7 +157,7 @@ class ExpressionBank:
         ids = [ids if ids.dtype.kind == "U" else ids.astype(np.int64) for ids in (self.donors, donors)]
         self.donors = np.concatenate(ids)
         self.neutral = np.concatenate([self.neutral, neutral])
-        if encoder_pose is not None:
+        if encoder_pose is not None and self.encoder_pose is not None:
             self.encoder_pose = np.concatenate([self.encoder_pose, encoder_pose])
         self._thumbnails |= {first + row: data for row, data in thumbnails.items()}
 
@@ -170,7 +179,7 @@ class ExpressionBank:
 
     def search(
         self,
-        queries,  # [Q, D]
+        queries: ArrayLike,  # [Q, D]
         k: int,
         exclude_donors: Iterable = (),
         *,
@@ -207,7 +216,9 @@ class ExpressionBank:
             distances[block], rows[block] = self._search_block(queries[block], k, allowed, params)
         return SearchResult(distances, rows)
 
-    def _search_block(self, queries, k, allowed, params):
+    def _search_block(
+        self, queries: np.ndarray, k: int, allowed: np.ndarray, params: faiss.SearchParameters | None,
+    ) -> tuple[np.ndarray, np.ndarray]:
         try:
             _, rows = self.index.search(queries, k, params=params)
         except RuntimeError as error:
@@ -287,17 +298,20 @@ def _build_index(descriptors: np.ndarray, factory: str) -> faiss.Index:
 
 def _search_parameters(index: faiss.Index, selector: faiss.IDSelector) -> faiss.SearchParameters:
     """FAISS wants the selector in the parameter class of each kind of index; the index's own settings are kept."""
+    # FAISS adds these classes' keywords when it is imported, so its type stubs do not know them.
     index = faiss.downcast_index(index)
     if isinstance(index, faiss.IndexPreTransform):
-        return faiss.SearchParametersPreTransform(index_params=_search_parameters(index.index, selector))
+        return faiss.SearchParametersPreTransform(index_params=_search_parameters(index.index, selector))  # pyright: ignore[reportCallIssue]
     if isinstance(index, faiss.IndexRefine):
-        return faiss.IndexRefineSearchParameters(k_factor=index.k_factor,
-                                                 base_index_params=_search_parameters(index.base_index, selector))
+        return faiss.IndexRefineSearchParameters(
+            k_factor=index.k_factor,  # pyright: ignore[reportCallIssue]
+            base_index_params=_search_parameters(index.base_index, selector),  # pyright: ignore[reportCallIssue]
+        )
     if isinstance(index, faiss.IndexIVF):
-        return faiss.SearchParametersIVF(sel=selector, nprobe=index.nprobe, max_codes=index.max_codes)
+        return faiss.SearchParametersIVF(sel=selector, nprobe=index.nprobe, max_codes=index.max_codes)  # pyright: ignore[reportCallIssue]
     if isinstance(index, faiss.IndexHNSW):
-        return faiss.SearchParametersHNSW(sel=selector, efSearch=index.hnsw.efSearch)
-    return faiss.SearchParameters(sel=selector)
+        return faiss.SearchParametersHNSW(sel=selector, efSearch=index.hnsw.efSearch)  # pyright: ignore[reportAttributeAccessIssue]
+    return faiss.SearchParameters(sel=selector)  # pyright: ignore[reportCallIssue]
 
 
 def _reason(error: RuntimeError) -> str:

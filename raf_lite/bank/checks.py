@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
-def donor_array(donors, rows: int) -> np.ndarray:
+def donor_array(donors: ArrayLike, rows: int) -> np.ndarray:
     """Return `donors` as a 1-D array of integers or fixed-width strings, one for each of `rows` descriptors."""
     array = np.asarray(donors)
     if array.shape != (rows,):
@@ -17,7 +18,7 @@ def donor_array(donors, rows: int) -> np.ndarray:
     return array
 
 
-def neutral_array(neutral, rows: int) -> np.ndarray:
+def neutral_array(neutral: ArrayLike | None, rows: int) -> np.ndarray:
     """Return bool `[N]`: the row is its donor's neutral frame. None means that no row is marked."""
     if neutral is None:
         return np.zeros(rows, dtype=bool)
@@ -27,7 +28,7 @@ def neutral_array(neutral, rows: int) -> np.ndarray:
     return array
 
 
-def pose_array(encoder_pose, rows: int) -> np.ndarray | None:
+def pose_array(encoder_pose: ArrayLike | None, rows: int) -> np.ndarray | None:
     """Return float32 `[N, 4, 4]`, heads as the encoder saw them, or None."""
     if encoder_pose is None:
         return None

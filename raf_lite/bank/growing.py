@@ -60,15 +60,15 @@ def add_donor(
                          "give the same")
     if (encoder_pose is None) != (old["encoder_pose"] is None):
         raise ValueError(f"either the frames or the bank {folder} lack encoder poses; give them for all rows or for none")
-    donor = _donor_id(folder, old["donors"], donor)
+    own = _donor_id(folder, old["donors"], donor)
 
-    kept = _distinct(next(iter(old["columns"].values())), old["donors"] == donor, next(iter(new.values())))
+    kept = _distinct(next(iter(old["columns"].values())), old["donors"] == own, next(iter(new.values())))
     size, position = len(old["donors"]), {int(row): k for k, row in enumerate(kept)}
     added = {name: np.concatenate([old["columns"][name], array[kept].astype(old["columns"][name].dtype)])
              for name, array in new.items()}
     if len(kept):
         storage.write_bank(
-            out, columns=added, donors=np.concatenate([old["donors"], np.full(len(kept), donor)]), encoder=encoder,
+            out, columns=added, donors=np.concatenate([old["donors"], np.full(len(kept), own)]), encoder=encoder,
             neutral=np.concatenate([old["neutral"], np.zeros(len(kept), bool)]),
             encoder_pose=None if encoder_pose is None else np.concatenate([old["encoder_pose"],
                                                                           np.asarray(encoder_pose, np.float32)[kept]]),
@@ -76,7 +76,7 @@ def add_donor(
                                             if row in position})
         if (folder / "landmark_pca.npz").is_file() and out.resolve() != folder.resolve():
             shutil.copy2(folder / "landmark_pca.npz", out)  # without it nobody could encode for the landmark column
-    return str(donor), len(kept), count - len(kept)
+    return str(own), len(kept), count - len(kept)
 
 
 def _read_all(folder: Path) -> dict:

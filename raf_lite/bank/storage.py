@@ -21,6 +21,7 @@ from pathlib import Path
 
 import faiss
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image
 
 from raf_lite._arrays import descriptor_array
@@ -37,10 +38,10 @@ def write_bank(
     folder: str | os.PathLike,
     *,
     columns: Mapping[str, np.ndarray],  # {name: [N, D]}
-    donors,  # [N]
+    donors: ArrayLike,  # [N]
     encoder: str,
-    neutral=None,  # bool [N]
-    encoder_pose=None,  # [N, 4, 4]
+    neutral: ArrayLike | None = None,  # bool [N]
+    encoder_pose: ArrayLike | None = None,  # [N, 4, 4]
     thumbnails: Mapping[int, bytes] | None = None,
     truth: Mapping[str, np.ndarray] | None = None,
     index: tuple[str, str, faiss.Index] | None = None,
@@ -62,13 +63,13 @@ def write_bank(
     folder = Path(folder)
     if not columns:
         raise ValueError(f"a bank needs at least one descriptor column to be written to {folder}; pass columns={{name: [N, D]}}")
-    arrays, rows = {}, None
+    arrays, rows = {}, 0
     for name, column in columns.items():
         if not name or "/" in name or name in _NOT_A_COLUMN:
             raise ValueError(f"'{name}' cannot name a descriptor column; use a word other than {', '.join(_NOT_A_COLUMN)}")
         column = np.asarray(column)
         checked = descriptor_array(column, f"column '{name}'")
-        rows = len(checked) if rows is None else rows
+        rows = rows or len(checked)
         if len(checked) != rows or rows == 0:
             raise ValueError(f"column '{name}' has {len(checked)} rows where {max(rows, 1)} "
                              "are needed; give all columns as many")

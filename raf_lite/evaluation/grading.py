@@ -6,13 +6,13 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
 from raf_lite._files import write_json
+from raf_lite.avatar import Drivable
 from raf_lite.captures import Camera, Capture, block_mean, shrink_factor
 from raf_lite.descriptors import Detections, MediaPipeEncoder
 from raf_lite.evaluation.metrics import encoder_errors, half_pixel_shift, picture_errors
@@ -21,16 +21,6 @@ from raf_lite.evaluation.regions import REGIONS, face_regions
 
 NOISE_FLOOR = "noise floor"
 COLUMNS = ("psnr", "psnr_face", "ssim", "ssim_face", "flip_face", *(f"mae_{region}" for region in REGIONS), "landmarks", "aed")
-
-
-class Driven(Protocol):
-    """What can be graded: a `GaussianAvatar`, or anything that renders as it does."""
-
-    descriptor: str
-
-    def render(self, descriptors: np.ndarray, head_poses: np.ndarray, cameras: list[Camera]) -> np.ndarray:
-        """Pictures [T, C, H, W, 3] in [0, 1] for descriptors [T, D] and head poses [T, 4, 4]."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -55,7 +45,7 @@ def _answer(capture: Capture, sequence: str, serial: str, frames: np.ndarray, si
     return Answer(camera, pictures, {name: np.stack([m[name] for m in masks]) > 0 for name in REGIONS})
 
 
-def frame_errors(avatar: Driven, capture: Capture, sequence: str, descriptors: np.ndarray, frames: np.ndarray, *,
+def frame_errors(avatar: Drivable, capture: Capture, sequence: str, descriptors: np.ndarray, frames: np.ndarray, *,
                  size: int) -> dict[str, np.ndarray]:
     """What an avatar shows for descriptors [T, D] against `frames` [T] of a sequence, frame by frame, on the encoder's camera.
 
@@ -80,7 +70,7 @@ def frame_errors(avatar: Driven, capture: Capture, sequence: str, descriptors: n
     return picture_errors(shown, answer.pictures, answer.regions, ["mae"])["mae"]
 
 
-def evaluate(avatars: Mapping[str, Driven], capture: Capture, drivers: Mapping[str, Capture], *, size: int,
+def evaluate(avatars: Mapping[str, Drivable], capture: Capture, drivers: Mapping[str, Capture], *, size: int,
              out: str | os.PathLike | None = None, encoder: MediaPipeEncoder | None = None, frame_step: int = 2,
              settings: dict | None = None, progress: bool = True) -> pd.DataFrame:
     """Grade avatars side by side on the same frames.
@@ -124,7 +114,7 @@ def evaluate(avatars: Mapping[str, Driven], capture: Capture, drivers: Mapping[s
     return table
 
 
-def _errors_of_case(case: Case, avatars: Mapping[str, Driven], capture: Capture, size: int,
+def _errors_of_case(case: Case, avatars: Mapping[str, Drivable], capture: Capture, size: int,
                     encoder: MediaPipeEncoder | None) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """(avatar, column -> [T]) for every avatar and camera, the noise floor first."""
     answers = [_answer(capture, case.sequence, serial, case.frames, size) for serial in case.serials]

@@ -48,7 +48,9 @@ def driving_cases(capture: Capture, drivers: Mapping[str, Capture], descriptor: 
     """
     split = capture.split("default")
 
-    def usable(source, sequence, step, middle=False):
+    def usable(
+        source: Capture, sequence: str, step: int, middle: bool = False,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         values = source.descriptors(sequence, descriptor)
         kept = np.flatnonzero(np.isfinite(values).all(1))
         kept = kept[(len(kept) - 1) % step // 2 if middle else 0::step]

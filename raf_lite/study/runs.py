@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,6 +26,10 @@ from raf_lite.study.grading import SLOW_STEP, group_members, pooled, region_mask
 from raf_lite.study.people import GRADED_SIZE, PANEL, REGION_BITS, TRAIN_CAMERAS, TRAIN_SIZE, Training, load_person, role_of
 from raf_lite.study.variants import POSE_VARIANTS, setting_of
 from raf_lite.training import TrainConfig, Trainer, TrainingSet
+
+if TYPE_CHECKING:
+    from raf_lite.avatar import GaussianAvatar
+    from raf_lite.descriptors import MediaPipeEncoder
 
 PRESET = TrainConfig(
     steps=2400,
@@ -59,7 +65,7 @@ class RunSpec:
     bank_rows: int | None = None
     tolerance: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         role_of(self.subject)
         parts(self.descriptor)
         setting_of(self.variant)  # or says that there is none of that name
@@ -131,6 +137,8 @@ def _bank_rotations() -> np.ndarray:
     from raf_lite.manifest import find_data
 
     pose = ExpressionBank.load(find_data() / "bank", descriptor="blendshapes").encoder_pose
+    if pose is None:
+        raise ValueError("the shipped bank has no encoder poses to turn descriptors by; build it with `raf-lite data build`")
     return Rotation.from_matrix(pose[:, :3, :3]).as_rotvec()
 
 
@@ -164,7 +172,9 @@ def coarser(descriptors: np.ndarray, bits: int, training: np.ndarray) -> np.ndar
     return (np.round(np.clip((descriptors - low) / span, 0, 1) * levels) / levels * span + low).astype(np.float32)
 
 
-def drives(spec: RunSpec, answers: dict, data: TrainingSet, descriptors: np.ndarray, own: tuple) -> dict[str, np.ndarray]:
+def drives(
+    spec: RunSpec, answers: dict, data: TrainingSet, descriptors: np.ndarray, own: Sequence[np.ndarray]
+) -> dict[str, np.ndarray]:
     """name -> descriptors [T, D] that drive the same avatar in other ways, none of which needs training of its own."""
     out: dict[str, np.ndarray] = {}
     if spec.variant == "none":
@@ -187,14 +197,16 @@ def tolerance_drives(descriptors: np.ndarray, training: np.ndarray) -> dict[str,
     }
 
 
-def _panel(spec: RunSpec, own: tuple) -> np.ndarray:
+def _panel(spec: RunSpec, own: Sequence[np.ndarray]) -> np.ndarray:
     """The panel's descriptors [identities, 1 + expressions, D] in the run's form; each identity relative to itself."""
     encoded, form = parts(spec.descriptor)
     people = [load_person("panel", seed)[encoded] for seed in PANEL]
     return np.stack([in_form(p, form, p[0], p) for p in people]).astype(np.float32)
 
 
-def decoupling(spec: RunSpec, avatar, own: tuple, recording: dict, answers: dict) -> dict[str, float]:
+def decoupling(
+    spec: RunSpec, avatar: GaussianAvatar, own: Sequence[np.ndarray], recording: dict, answers: dict
+) -> dict[str, float]:
     """What the avatar's picture owes to who drives it and what to how: spreads in grey levels over the face.
 
     identity_spread: deviation over the panel's identities that make the same face, averaged over faces. expression_spread:
@@ -224,7 +236,7 @@ def _seen_errors(seen: Detections, answers: dict) -> Errors:
     return encoder_errors(seen.landmarks, seen.blendshapes, answers["points"], answers["scores"])
 
 
-def run(spec: RunSpec, encoder) -> dict:
+def run(spec: RunSpec, encoder: MediaPipeEncoder) -> dict:
     """Train and grade; returns the line. encoder: a MediaPipeEncoder for what is seen in the avatar's pictures."""
     data, *own = training_set(spec)
     answers, recording = _recording("answers", spec.subject), _recording("training", spec.subject)
@@ -239,7 +251,7 @@ def run(spec: RunSpec, encoder) -> dict:
     members = group_members(answers, Training(spec.scripts, spec.frames))
     descriptors = graded_descriptors(answers, spec.descriptor, *own).astype(np.float32)
 
-    def rendered(driving):
+    def rendered(driving: np.ndarray) -> np.ndarray:
         return avatar.render(driving, answers["head_pose"], [_front(GRADED_SIZE)])[:, 0]
 
     truth, regions = answers["image"], region_masks(answers)
