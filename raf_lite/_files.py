@@ -26,8 +26,8 @@ _DAMAGE = (OSError, EOFError, KeyError, ValueError, TypeError, SyntaxError, Toke
            NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
-# A temporary file is `.NAME~PLACE-PID-RANDOM.SUFFIX` beside what it is to become: PLACE stands for the machine (and the container)
-# in which PID counts.
+# A temporary file is `.NAME~PLACE-PID-RANDOM.SUFFIX` beside what it is to become: PLACE stands for the machine (and the
+# container) in which PID counts.
 _TEMPORARY = re.compile(r"\..*~(?P<place>[0-9a-f]{8})-(?P<pid>\d+)-\w+(\.[^.]*)?")
 STALE_SECONDS = 24 * 3600  # after which nobody is believed to be writing a temporary file still
 
@@ -128,8 +128,8 @@ def _runs(pid: int) -> bool:
 def locked(folder: str | os.PathLike, seconds: float | None = None) -> Iterator[None]:
     """Keep other writers out of a folder, which is made; wait for the one who is there, LOCK_SECONDS at most or `seconds`.
 
-    The lock ends with the process, also if that is killed. It leaves an empty file `.lock`. Raises TimeoutError, saying who is
-    there.
+    The lock ends with the process, also if that is killed. It leaves an empty file `.lock`. Raises TimeoutError that says who
+    is there.
     """
     from filelock import FileLock, Timeout  # its import costs too much for everyone who only reads
 
@@ -143,7 +143,8 @@ def locked(folder: str | os.PathLike, seconds: float | None = None) -> Iterator[
             who = holder.read_text(encoding="utf-8")
         except OSError:
             who = "another process"
-        raise TimeoutError(f"{who} is writing to {folder}, and has not ended after {seconds:g} s; try again when it has") from error
+        raise TimeoutError(f"{who} is writing to {folder}, and has not ended after {seconds:g} s; try again when it "
+                           "has") from error
     with lock:
         holder.write_text(f"process {os.getpid()} on {platform.node()} (since {time.strftime('%Y-%m-%d %H:%M:%S')})",
                           encoding="utf-8", newline="\n")

@@ -41,7 +41,7 @@ class ExpressionBank:
     head_pose : float32 [N, 4, 4] as the encoder saw it, or None
     encoder : str, what made the descriptors ("unknown" is compatible with all)
     descriptor : str, the name of the descriptor column
-    index : faiss.Index over `descriptors`; its search-time settings (`index.nprobe` of "IVF..." and `index.efSearch` of "HNSW...")
+    index : faiss.Index over `descriptors`; its search-time settings (`index.nprobe` of "IVF...", `index.efSearch` of "HNSW...")
         may be changed, its rows may not
     """
 

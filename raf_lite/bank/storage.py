@@ -1,7 +1,8 @@
 """A bank on disk: a folder of npz files under one manifest that holds the sha256 of each.
 
     bank.json              format, version, encoder, the descriptor columns, name and sha256 of every file below
-    descriptors-HASH.npz   one float array [N, D] per descriptor column; donors [N]; neutral bool [N]; encoder_pose float32 [N, 4, 4]
+    descriptors-HASH.npz   one float array [N, D] per descriptor column; donors [N]; neutral bool [N];
+                           encoder_pose float32 [N, 4, 4]
     thumbnails-HASH.npz    WebP files end to end: bytes uint8 [B], offsets int64 [M+1], rows int64 [M]
     index-HASH.faiss       the FAISS index of one column (without it, the index is built when the bank is loaded)
     truth-HASH.npz         what the frames really show, where a renderer knows it; opened by `load_truth` only, to grade retrieval
@@ -11,8 +12,8 @@ replaced by the rename of its manifest alone, and whoever is killed before or af
 no manifest names any more are deleted after the rename. Version 1, which the shipped data have, differs in that the names have no
 HASH; it is read, and becomes this one when the bank is next written.
 
-Writers take turns (`raf_lite._files.locked`): one that reads the bank to write it again does both inside. Readers need no lock: where the files that a manifest names are gone, the bank was replaced
-meanwhile, and they read again.
+Writers take turns (`raf_lite._files.locked`): one that reads the bank to write it again does both inside. Readers need no lock:
+where the files that a manifest names are gone, the bank was replaced meanwhile, and they read again.
 """
 
 from __future__ import annotations
@@ -31,7 +32,16 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from raf_lite._arrays import as_numpy, descriptor_array
-from raf_lite._files import locked, put_in_place, read_npz, sha256_file, sync_folder, temporary_path, write_json
+from raf_lite._files import (
+    locked,
+    put_in_place,
+    read_npz,
+    sha256_file,
+    sweep_temporaries,
+    sync_folder,
+    temporary_path,
+    write_json,
+)
 from raf_lite.bank.checks import donor_array, neutral_array, pose_array, thumbnail_dict
 
 FORMAT = "raf_lite.bank"
@@ -163,7 +173,7 @@ def commit(folder: str | os.PathLike, manifest: dict, parts: Mapping[str, Writer
         sync_folder(folder)  # a name in the manifest must not outlast a power failure that the file does not
         write_json(folder / MANIFEST, manifest)
     finally:
-        _sweep(folder, plain=was_bank)
+        sweep(folder, was_bank=was_bank)
 
 
 def _write_part(folder: Path, part: str, write: Writer) -> tuple[str, str]:
@@ -177,17 +187,20 @@ def _write_part(folder: Path, part: str, write: Writer) -> tuple[str, str]:
     return name, digest
 
 
-def _sweep(folder: Path, *, plain: bool) -> None:
-    """Delete the parts in a folder that its manifest does not name; those without a hash in the name only if `plain`, since in
-    a folder that was no bank before they are not ours."""
+def sweep(folder: Path, *, was_bank: bool) -> None:
+    """Delete the parts in a folder that its manifest does not name, and what killed writers left; to be called inside `locked`.
+
+    was_bank: parts without a hash in the name go too, which in a folder that was no bank before the last write are not ours.
+    """
     try:
         named = read_manifest(folder)["files"] if (folder / MANIFEST).is_file() else {}
     except ValueError:  # a manifest that we cannot read may name anything
         return
     for path in folder.iterdir():
         part = _part_of(path.name)
-        if part is not None and path.name not in named and (plain or path.name != part):
+        if part is not None and path.name not in named and (was_bank or path.name != part):
             path.unlink(missing_ok=True)
+    sweep_temporaries(folder)
 
 
 def _part_of(name: str) -> str | None:

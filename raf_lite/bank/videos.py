@@ -32,8 +32,8 @@ def add_video(folder: str | os.PathLike, video: str | os.PathLike, *, donor: str
               out: str | os.PathLike | None = None, progress: bool = True) -> AddedVideo:
     """Add the frames of a video to the bank in `folder`, or begin a bank there; the video is encoded first, unless it is.
 
-    donor: the person's id (default: that of the donor who has most of these frames already, or else the next number). out: where the grown bank goes (default: `folder`). Every fifth frame with
-    a face leaves a thumbnail.
+    donor: the person's id (default: that of the donor who has most of these frames already, or else the next number). out: where
+    the grown bank goes (default: `folder`). Every fifth frame with a face leaves a thumbnail.
 
     Raises ValueError for a bank with a column that a video does not give, and as `encode_video` and `add_donor`.
     """
