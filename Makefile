@@ -31,6 +31,7 @@ colab: system setup
 lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/pyright
 
 site: setup
 	@$(BIN)/python tools/build_site.py

@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import numba as nb
 
@@ -20,14 +21,19 @@ _owner: int | None = None
 _warm: set[str] = set()
 
 
-def kernel(*, parallel: bool = False, fastmath: bool | set[str] = True) -> Callable:
+Result = TypeVar("Result")
+
+
+def kernel(
+    *, parallel: bool = False, fastmath: bool | set[str] = True
+) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
     """Decorator: compile with numba on first use and keep the machine code on disk where a folder can be written.
 
     numba looks for changes in a kernel's own file only: after changing a constant that a kernel imports from another file,
     delete `__pycache__`.
     """
 
-    def decorate(function: Callable) -> Callable:
+    def decorate(function: Callable[..., Result]) -> Callable[..., Result]:
         options = {"parallel": parallel, "fastmath": fastmath, "nogil": True, "error_model": "numpy"}
         try:
             return nb.njit(cache=True, **options)(function)

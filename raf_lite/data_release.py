@@ -73,9 +73,10 @@ def unpack(archive: Path, folder: Path) -> None:
     with tarfile.open(archive, "r:") as tar:
         for entry in tar:
             target = folder / entry.name
-            if not entry.isfile() or not target.resolve().is_relative_to(folder.resolve()):
+            if (not entry.isfile() or not target.resolve().is_relative_to(folder.resolve())
+                    or (source := tar.extractfile(entry)) is None):
                 raise ValueError(f"{archive} holds {entry.name}, which is no plain file below its folder, so it was not "
                                  "unpacked; take the archive of raf_lite's own release")
             target.parent.mkdir(parents=True, exist_ok=True)
-            with tar.extractfile(entry) as source, open(target, "xb") as copy:
+            with source, open(target, "xb") as copy:
                 shutil.copyfileobj(source, copy)

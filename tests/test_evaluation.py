@@ -2,32 +2,31 @@
 
 import dataclasses
 import json
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from torchmetrics.functional.image import structural_similarity_index_measure
 
 from raf_lite.captures import open_capture
 from raf_lite.captures.formats.nersemble import NersembleSource
+from raf_lite.descriptors import BLENDSHAPE_NAMES
 from raf_lite.evaluation import (
     GROUPS,
     NOISE_FLOOR,
     REGIONS,
     change_from_baseline,
     driving_cases,
+    encoder_errors,
     evaluate,
     face_regions,
     frame_errors,
+    picture_errors,
 )
-from raf_lite.evaluation.metrics import (
-    descriptor_distance,
-    flip,
-    half_pixel_shift,
-    landmark_error,
-    mean_absolute_error,
-    psnr,
-    ssim,
-)
+from raf_lite.evaluation.metrics import LANDMARKS, flip_evaluator, half_pixel_shift
+from raf_lite.evaluation.protocols import archetype_labels, frame_groups
 
 SIZE = 64
 
@@ -72,42 +71,97 @@ class Recall:
         return np.stack(out)
 
 
-def test_psnr_by_hand_and_normalised_by_its_own_mask():
-    truth = np.full((3, 10, 10, 3), 0.5, np.float32)
+def blocks(values):
+    """[..., H, W] with every pixel as a block of 2 x 2: what is left of it when pictures are compared is `values`."""
+    return np.kron(values, np.ones((2, 2), values.dtype))
+
+
+def test_errors_by_hand_and_normalised_by_their_own_region():
+    truth = np.full((3, 40, 40, 3), 0.5, np.float32)
+    images, masks = truth.copy(), np.zeros((3, 40, 40), bool)
+    masks[:2, :8] = True  # the third one is empty
+    images[0, :8] += 0.1
+    errors = picture_errors(images, truth, {"part": masks, "frame": np.ones_like(masks)}, ["mae", "psnr"])
+    np.testing.assert_allclose(errors["psnr"]["part"], [20, 100, np.nan], atol=1e-4)  # -10 log10(0.1^2); equal pictures
+    np.testing.assert_allclose(errors["psnr"]["frame"], [20 + 10 * np.log10(5), 100, 100], atol=1e-4)  # a fifth of the pixels
+    np.testing.assert_allclose(errors["mae"]["part"], [25.5, 0, np.nan], atol=1e-3)
+    np.testing.assert_allclose(errors["mae"]["frame"], [5.1, 0, 0], atol=1e-3)
+    whole = picture_errors((images * 255).astype(np.uint8), (truth * 255).astype(np.uint8), {"part": masks}, ["mae"])
+    np.testing.assert_allclose(whole["mae"]["part"], [153 - 127, 0, np.nan], atol=1e-3)  # whole grey levels
+
+
+def test_pictures_are_compared_at_half_their_size():
+    truth = np.full((1, 40, 40, 3), 0.5, np.float32)
+    finer = truth + np.where(np.indices((40, 40)).sum(0) % 2, 0.2, -0.2).astype(np.float32)[:, :, None]
+    frame = {"frame": np.ones((1, 40, 40), bool)}
+    assert picture_errors(finer, truth, frame, ["mae"])["mae"]["frame"][0] < 1e-3
     images = truth.copy()
-    masks = np.zeros((3, 10, 10), np.float32)
-    masks[:2, :2] = 1  # the third one is empty
-    images[0, :2] += 0.1
-    np.testing.assert_allclose(psnr(images, truth, masks), [20, np.inf, np.nan], atol=1e-4)  # -10 log10(0.1^2)
-    np.testing.assert_allclose(psnr(images, truth), [20 + 10 * np.log10(5), np.inf, np.inf], atol=1e-4)  # a fifth of the pixels
-    np.testing.assert_allclose(mean_absolute_error(images, truth, masks), [25.5, 0, np.nan], atol=1e-3)
-    np.testing.assert_allclose(mean_absolute_error(images, truth, np.ones_like(masks)), [5.1, 0, 0], atol=1e-3)
+    images[0, :20] += 0.1
+    masks = np.zeros((2, 1, 40, 40), bool)
+    masks[0, :, 19:] = True  # half of row 9 of 20: counts, and is wrong
+    masks[1, :, 19:, ::2] = True  # a quarter of each of its pixels: does not count
+    errors = picture_errors(images, truth, dict(zip(("half", "quarter"), masks)), ["mae"])["mae"]
+    np.testing.assert_allclose([errors["half"][0], errors["quarter"][0]], [25.5 / 11, 0], atol=1e-3)
 
 
 def test_ssim_knows_structure():
-    truth = noise((2, 40, 40, 3))
-    np.testing.assert_allclose(ssim(truth, truth), 1, atol=1e-5)
-    assert (ssim(truth[:, :, ::-1], truth) < 0.2).all()
-    assert (ssim(truth * 0.9, truth) > 0.9).all()
+    small = noise((2, 40, 40))
+    truth = np.repeat(blocks(small)[..., None], 3, -1)
+    frame = {"frame": np.ones((2, 80, 80), bool)}
+    similar = lambda images: picture_errors(images, truth, frame, ["ssim"])["ssim"]["frame"]  # noqa: E731
+    np.testing.assert_allclose(similar(truth), 1, atol=1e-5)
+    assert (similar(truth[:, :, ::-1].copy()) < 0.2).all()
+    assert (similar(truth * np.float32(0.9)) > 0.9).all()
+    # torchmetrics on the small pictures, without the reflected rim; then the mean over the region alone
+    a, b = (torch.from_numpy(x)[:, None] for x in (noise((2, 40, 40), 1), small))
+    _, full = structural_similarity_index_measure(a, b, data_range=1.0, reduction="none", return_full_image=True)
+    inside = np.zeros((2, 80, 80), bool)
+    inside[:, 20:40, 30:60] = True
+    images = np.repeat(blocks(a[:, 0].numpy())[..., None], 3, -1)
+    found = picture_errors(images, truth, {"part": inside}, ["ssim"])["ssim"]["part"]
+    np.testing.assert_allclose(found, full[:, 0, 10:20, 15:30].mean((1, 2)), atol=1e-5)
+    sparse = picture_errors(images, truth, {"part": inside}, ["mae", "ssim"], slow_step=2)
+    np.testing.assert_allclose(sparse["ssim"]["part"], [found[0], np.nan], atol=1e-6)
+    assert np.isfinite(sparse["mae"]["part"]).all()  # which is quick
 
 
-def test_flip_counts_inside_the_mask():
-    truth = np.repeat(noise((1, 48, 48, 3)) * 0.5, 4, 0)
-    masks = np.zeros((4, 48, 48), np.float32)
-    masks[:3, 10:30, 12:34] = 1
+def test_flip_counts_inside_the_region():
+    pytest.importorskip("flip_evaluator")
+    truth = np.repeat(noise((1, 96, 96, 3)) * np.float32(0.5), 4, 0)
+    masks = np.zeros((4, 96, 96), bool)
+    masks[:3, 20:50, 24:68] = True
     images = truth.copy()
-    images[1, 35:] = 1  # outside
-    images[2, 15:25, 15:25] = 1  # inside
-    error = flip(images, truth, masks)
+    images[1, 80:] = 1  # outside
+    images[2, 30:40, 30:50] = 1  # inside
+    error = picture_errors(images, truth, {"part": masks}, ["flip"])["flip"]["part"]
     assert error[0] == 0 and error[1] == 0 and 0.05 < error[2] < 1 and np.isnan(error[3])
 
 
-def test_landmark_error_descriptor_distance_and_half_a_pixel():
-    truth = np.zeros((2, 4, 3))
-    moved = truth + [3, 4, 100]  # depth does not count
+def test_flip_is_left_out_where_it_is_not_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "flip_evaluator", None)
+    flip_evaluator.cache_clear()
+    try:
+        frame = {"frame": np.ones((1, 40, 40), bool)}
+        with pytest.warns(UserWarning, match="pip install flip-evaluator"):
+            errors = picture_errors(noise((1, 40, 40, 3)), noise((1, 40, 40, 3), 1), frame)
+    finally:
+        flip_evaluator.cache_clear()
+    assert np.isnan(errors["flip"]["frame"][0])
+    assert all(np.isfinite(errors[m]["frame"][0]) for m in ("mae", "psnr", "ssim"))
+
+
+def test_what_the_encoder_sees_by_region_and_half_a_pixel():
+    truth, scores = np.zeros((2, 478, 3)), np.zeros((2, 52))
+    moved, acted = truth.copy(), scores.copy()
+    moved[:, LANDMARKS["mouth"]] = [3, 4, 100]  # depth does not count
     moved[1, 0] = np.nan
-    np.testing.assert_allclose(landmark_error(moved, truth), [5, np.nan])
-    np.testing.assert_allclose(descriptor_distance(np.full((1, 52), 0.3), np.full((1, 52), 0.1)), [0.2])
+    acted[:, BLENDSHAPE_NAMES.index("jawOpen")] = 0.26
+    errors = encoder_errors(moved, acted, truth, scores)
+    np.testing.assert_allclose(errors["landmarks"]["mouth"], [5, np.nan])
+    np.testing.assert_allclose(errors["landmarks"]["eyes"], [0, 0])
+    np.testing.assert_allclose(errors["landmarks"]["face"], [5 * len(LANDMARKS["mouth"]) / 478, np.nan])
+    np.testing.assert_allclose(errors["aed"]["face"], [0.26 / 52] * 2)
+    assert errors["aed"]["mouth"][0] > 0.26 / 52 and errors["aed"]["eyes"][0] == 0
     ramp = np.broadcast_to(np.arange(20.0)[None, None, :, None], (1, 20, 20, 3))
     np.testing.assert_allclose(half_pixel_shift(ramp)[0, 1:, 1:], ramp[0, 1:, 1:] - 0.5)  # what was half a pixel to the left
 
@@ -237,7 +291,8 @@ def test_a_perfect_avatar_is_perfect_and_a_brighter_one_is_not(capture, drivers,
     table = evaluate(avatars, capture, drivers, size=SIZE, out=out, frame_step=6, settings={"seed": 3}, progress=False)
     assert [g for g in GROUPS if g in table.index.get_level_values(0)] == list(GROUPS)
     perfect, brighter = table.xs("perfect", level="avatar"), table.xs("brighter", level="avatar")
-    assert np.isinf(perfect["psnr"]).all() and np.allclose(perfect["ssim"], 1) and (perfect["flip"] == 0).all()
+    assert (perfect[["psnr", "psnr_face"]] == 100).all(axis=None)
+    assert np.allclose(perfect[["ssim", "ssim_face"]], 1) and (perfect["flip_face"] == 0).all()
     assert (perfect[[f"mae_{r}" for r in REGIONS]] == 0).all(axis=None)
     np.testing.assert_allclose(brighter["psnr"], -20 * np.log10(0.02), atol=0.01)
     np.testing.assert_allclose(brighter[[f"mae_{r}" for r in REGIONS]], 5.1, atol=0.02)
@@ -247,6 +302,20 @@ def test_a_perfect_avatar_is_perfect_and_a_brighter_one_is_not(capture, drivers,
     assert stored["settings"] == {"seed": 3} and stored["baseline"] == "perfect"
     assert len(stored["table"]) == len(table)
     assert {row["sequence"] for row in stored["by_sequence"]} >= set(capture.cross_sequences)
+
+
+def test_without_landmarks_whole_frames_are_graded(capture, drivers):
+    class Blank:
+        def __getattr__(self, name):
+            return getattr(capture, name)
+
+        def landmarks68(self, sequence):
+            return None
+
+    table = evaluate({"brighter": Recall(capture, drivers, SIZE, offset=0.02)}, Blank(), drivers, size=SIZE, frame_step=24,
+                     progress=False)
+    np.testing.assert_allclose(table["psnr"], -20 * np.log10(0.02), atol=0.01)
+    assert table["ssim"].notna().all() and table[["psnr_face", "flip_face", "mae_face"]].isna().all(axis=None)
 
 
 def test_errors_frame_by_frame_are_those_of_the_table(capture, drivers):
@@ -265,17 +334,15 @@ def test_errors_frame_by_frame_are_those_of_the_table(capture, drivers):
 
 def test_seen_and_unseen_follow_the_archetypes(capture, drivers):
     """Seen frames are of archetypes that a training sequence has; unseen ones of none."""
-    from raf_lite.evaluation.protocols import _groups, _labels
-
     split = capture.split()
     trained = set(np.concatenate([capture.truth(s)["archetype"] for s in split.train_sequences]))
-    labels = _labels(capture)
+    labels = archetype_labels(capture)
     counted = dict.fromkeys(("self-seen", "self-unseen", "self-strong"), 0)
     for case in driving_cases(capture, drivers, "blendshapes", frame_step=1):
         if case.protocol != "self":
             continue
         truth = capture.truth(case.sequence)
-        for frame, names in zip(case.frames, _groups(case, labels)):
+        for frame, names in zip(case.frames, frame_groups(case, labels)):
             archetype, strong = truth["archetype"][frame], truth["amplitude"][frame] >= 1
             wanted = [] if archetype < 0 else ["self-seen"] if archetype in trained else ["self-unseen"]
             wanted += ["self-strong"] * bool(wanted == ["self-seen"] and strong)
@@ -313,9 +380,11 @@ def test_landmarks_and_aed_with_the_encoder(capture, drivers, tmp_path):
 def test_change_from_baseline_by_hand():
     index = pd.MultiIndex.from_tuples([("cross", "base"), ("cross", "raf"), ("cross", NOISE_FLOOR)], names=["group", "avatar"])
     table = pd.DataFrame({"views": [4, 4, 4], "psnr": [30.0, 31.5, np.nan], "psnr_face": [28.0, 27.0, np.nan],
-                          "ssim": [0.9, 0.8, np.nan], "mae_face": [10.0, 8.0, np.nan], "aed": [0.2, 0.3, 0.01]}, index=index)
+                          "ssim": [0.9, 0.8, np.nan], "ssim_face": [0.7, 0.6, np.nan],
+                          "mae_face": [10.0, 8.0, np.nan], "aed": [0.2, 0.3, 0.01]}, index=index)
     change = change_from_baseline(table)
     assert list(change.index) == [("cross", "raf")]
     row = change.loc[("cross", "raf")]
+    assert not any("ssim" in name for name in row.index)  # a similarity is no error
     assert row["psnr dB"] == 1.5 and row["psnr_face dB"] == -1
     assert row["mae_face %"] == pytest.approx(-20) and row["aed %"] == pytest.approx(50)

@@ -301,7 +301,7 @@ def test_hosted_ci_has_every_supported_python_on_three_systems(jobs):
 
 def test_hosted_ci_only_calls_what_runs_locally(jobs):
     everything = [command for job in jobs.values() for command in commands(job)]
-    assert "python tools/matrix.py --here" in everything and "make test" in everything and "ruff check ." in everything
+    assert "python tools/matrix.py --here" in everything and {"make test", "make lint"} <= set(everything)
     for command in everything:
         for script in re.findall(r"\btools/\w+\.py", command):
             assert (ROOT / script).is_file(), script

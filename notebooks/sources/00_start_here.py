@@ -228,6 +228,7 @@ print("same numbers:", all(torch.equal(p, q) for p, q in zip(baseline.parameters
 #
 # *Self* is the person's own hold-out sequences. *Cross* is what RAF is for: three other people act, the avatar gets **their**
 # descriptors and head poses, and the answer is our person's face rendered with their true expression weights. No avatar has seen it.
+# Pictures are compared at half their size: finer texture is the same blur in every avatar, and would drown what the face does.
 #
 # **Predict:** where will RAF help, and where will it cost? Write it down before you run the cell.
 
@@ -235,7 +236,7 @@ print("same numbers:", all(torch.equal(p, q) for p, q in zip(baseline.parameters
 from raf_lite.evaluation import change_from_baseline, evaluate
 drivers = {name: open_capture(data / "mini_nersemble" / name) for name in ("101", "102", "103")}
 table = evaluate(avatars, capture, drivers, size=config.size, frame_step=24 if session.fast else 6)
-columns = ["views", "psnr_face", "flip", "mae_face", "mae_mouth", "mae_eyes"]
+columns = ["views", "psnr_face", "flip_face", "mae_face", "mae_mouth", "mae_eyes"]
 table.loc[["training views", "self", "cross"], columns].round(3)
 
 # %%

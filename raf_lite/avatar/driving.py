@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 
@@ -11,6 +12,28 @@ from raf_lite.captures import Camera
 from raf_lite.captures.cameras import OPENGL_AXES
 
 _DISTANCE = 6.0  # of the camera that is made up where an avatar knows none, in head radii
+
+
+class Drivable(Protocol):
+    """Whatever can be graded and filmed as an avatar; `GaussianAvatar` is one.
+
+    >>> from raf_lite.manifest import find_data
+    >>> avatar: Drivable = GaussianAvatar.load(find_data() / "checkpoints" / "001-centred.safetensors")
+    >>> avatar.descriptor
+    'blendshapes'
+    """
+
+    descriptor: str
+    """The name of the descriptor that drives it."""
+
+    def render(
+        self,
+        descriptors: np.ndarray,  # [T, D]
+        head_poses: np.ndarray,  # [T, 4, 4]
+        cameras: list[Camera],  # C of one size
+    ) -> np.ndarray:
+        """Pictures float32 [T, C, H, W, 3] in [0, 1]."""
+        ...
 
 
 def frontal_camera(avatar: GaussianAvatar, size: int) -> Camera:

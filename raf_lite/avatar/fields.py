@@ -27,7 +27,9 @@ class LearnedBasis(nn.Module):
     torch.Size([2, 100, 13])
     """
 
-    def __init__(self, descriptor_dim: int, gaussians: int, bases: int = 24, hidden: int = 128):
+    gains: Tensor
+
+    def __init__(self, descriptor_dim: int, gaussians: int, bases: int = 24, hidden: int = 128) -> None:
         super().__init__()
         self.settings = {"bases": bases, "hidden": hidden}
         self.coefficients = nn.Sequential(nn.Linear(descriptor_dim, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(),
@@ -48,7 +50,10 @@ class FieldMLP(nn.Module):
     torch.Size([2, 100, 13])
     """
 
-    def __init__(self, descriptor_dim: int, gaussians: int, hidden: int = 64, frequencies: int = 4):
+    bands: Tensor
+    gains: Tensor
+
+    def __init__(self, descriptor_dim: int, gaussians: int, hidden: int = 64, frequencies: int = 4) -> None:
         super().__init__()
         self.settings = {"hidden": hidden, "frequencies": frequencies}
         self.register_buffer("bands", 2.0 ** torch.arange(frequencies), persistent=False)

@@ -22,6 +22,7 @@ from raf_lite.avatar.hull import Similarity, surface_points, visual_hull
 from raf_lite.captures import Camera
 from raf_lite.captures.cameras import rigid_problem
 from raf_lite.splatting import rasterize
+from raf_lite.splatting.rasterize import Backend
 
 FORMAT = 1  # of the checkpoint; raised when its meaning changes
 
@@ -61,10 +62,13 @@ class GaussianAvatar(nn.Module):
     torch.Size([1, 5000, 3])
     """
 
+    descriptor_mean: Tensor
+    descriptor_scale: Tensor
+
     def __init__(self, means: Tensor, colors: Tensor, spacing: float, similarity: Similarity, *, descriptor: str,
                  descriptor_mean: Tensor, descriptor_scale: float, field: str = "basis", field_settings: dict | None = None,
                  neutral_descriptor: np.ndarray | None = None, front: Camera | None = None,
-                 provenance: Mapping[str, Any] | None = None):
+                 provenance: Mapping[str, Any] | None = None) -> None:
         super().__init__()
         n = len(means)
         self.descriptor, self.field_name, self.similarity = descriptor, field, similarity
@@ -123,7 +127,7 @@ class GaussianAvatar(nn.Module):
                 "opacities": torch.sigmoid(self.opacity_logits), "colors": torch.sigmoid(self.color_logits + d_colors)}, offsets
 
     def splat(self, descriptor: Tensor, viewmats: Tensor, Ks: Tensor, width: int, height: int,  # [D], [C, 4, 4], [C, 3, 3]
-              background: float = 1.0, backend: str = "auto") -> tuple[Tensor, Tensor, Tensor]:
+              background: float = 1.0, backend: Backend = "auto") -> tuple[Tensor, Tensor, Tensor]:
         """Differentiable render of one expression from C views: image [C, H, W, 3], alpha [C, H, W, 1], offsets [N, 13].
 
         viewmats come from `view`, which folds in the head pose and the normalisation.

@@ -9,8 +9,10 @@ from typing import NamedTuple
 
 import faiss
 import numpy as np
+from numpy.typing import ArrayLike
 
 from raf_lite._arrays import descriptor_array
+from raf_lite._files import locked
 from raf_lite.bank import storage
 from raf_lite.bank.checks import donor_array, neutral_array, pose_array, thumbnail_dict
 from raf_lite.bank.statistics import bank_statistics, donor_means
@@ -40,7 +42,8 @@ class ExpressionBank:
     encoder_pose : float32 [N, 4, 4] as the encoder saw it, or None
     encoder : str, what made the descriptors ("unknown" is compatible with all)
     descriptor : str, the name of the descriptor column
-    index : faiss.Index over `descriptors`; its search-time settings (`nprobe`, `efSearch`) may be changed, its rows may not
+    index : faiss.Index over `descriptors`; its search-time settings (`index.nprobe` of "IVF...", `index.efSearch` of "HNSW...")
+        may be changed, its rows may not
 
     Conventions: docs/conventions.md#descriptors.
 
@@ -49,8 +52,11 @@ class ExpressionBank:
     ExpressionBank(18480 rows of 'blendshapes' [52] from 220 donors, encoder 'mediapipe-face_landmarker-float16-1', index 'Flat')
     """
 
-    def __init__(self, descriptors, donors, *, encoder: str, descriptor: str, factory: str = "Flat",
-                 index: faiss.Index | None = None, neutral=None, encoder_pose=None, thumbnails=None):
+    def __init__(
+        self, descriptors: ArrayLike, donors: ArrayLike, *, encoder: str, descriptor: str,
+        factory: str = "Flat", index: faiss.Index | None = None, neutral: ArrayLike | None = None,
+        encoder_pose: ArrayLike | None = None, thumbnails: Mapping[int, bytes] | None = None
+    ) -> None:
         self.descriptors = descriptor_array(descriptors, "the bank's descriptors").copy()
         rows = len(self.descriptors)
         if rows == 0:
@@ -61,19 +67,19 @@ class ExpressionBank:
         self.encoder_pose = pose_array(encoder_pose, rows)
         self.encoder, self.descriptor, self.factory = encoder, descriptor, factory
         self._thumbnails = thumbnail_dict(thumbnails, rows)
-        self.index = _build_index(self.descriptors, factory) if index is None else index
+        self.index = centred_index(_build_index(self.descriptors, factory) if index is None else index)
 
     @classmethod
     def from_arrays(
         cls,
-        descriptors,  # [N, D]
-        donors,  # [N]
+        descriptors: ArrayLike,  # [N, D]
+        donors: ArrayLike,  # [N]
         *,
         encoder: str = "unknown",
         descriptor: str = "descriptors",
         index: str = "Flat",
-        neutral=None,  # bool [N]
-        encoder_pose=None,  # [N, 4, 4]
+        neutral: ArrayLike | None = None,  # bool [N]
+        encoder_pose: ArrayLike | None = None,  # [N, 4, 4]
         thumbnails: Mapping[int, bytes] | None = None,
     ) -> ExpressionBank:
         """A bank of these descriptors (copied).
@@ -113,7 +119,9 @@ class ExpressionBank:
         data = self._thumbnails.get(int(row))
         return None if data is None else storage.decode_thumbnail(data)
 
-    def check_descriptors(self, descriptors, *, encoder: str | None = None, what: str = "descriptors") -> np.ndarray:
+    def check_descriptors(
+        self, descriptors: ArrayLike, *, encoder: str | None = None, what: str = "descriptors",
+    ) -> np.ndarray:
         """Return `descriptors` as float32 `[N, D]`; ValueError unless they are finite, of this bank's D and of its encoder."""
         array = descriptor_array(descriptors, what, dim=self.dim, whose=f"the bank's '{self.descriptor}'")
         if encoder is not None and encoder != self.encoder and "unknown" not in (encoder, self.encoder):
@@ -121,12 +129,15 @@ class ExpressionBank:
                              "them mean nothing; encode both with the same")
         return array
 
-    def add(self, descriptors, donors, *, encoder: str | None = None, neutral=None, encoder_pose=None,
-            thumbnails: Mapping[int, bytes] | None = None) -> None:
+    def add(
+        self, descriptors: ArrayLike, donors: ArrayLike, *, encoder: str | None = None,
+        neutral: ArrayLike | None = None, encoder_pose: ArrayLike | None = None,
+        thumbnails: Mapping[int, bytes] | None = None
+    ) -> None:
         """Append rows. Arguments as in `from_arrays`; `thumbnails` counts rows from the first added one.
 
         An index that was trained (IVF, PQ) keeps the training of the first rows, as FAISS does. Raises ValueError as
-        `from_arrays` does, also when only one side has head poses; the bank is then unchanged.
+        `from_arrays` does, also when only one side has encoder poses; the bank is then unchanged.
 
         >>> bank = ExpressionBank.from_arrays([[0.0, 1.0], [4.0, 4.0]], donors=["ann", "bo"])
         >>> bank.add([[2.0, 2.0]], donors=["cy"])
@@ -148,7 +159,7 @@ class ExpressionBank:
         ids = [ids if ids.dtype.kind == "U" else ids.astype(np.int64) for ids in (self.donors, donors)]
         self.donors = np.concatenate(ids)
         self.neutral = np.concatenate([self.neutral, neutral])
-        if encoder_pose is not None:
+        if encoder_pose is not None and self.encoder_pose is not None:
             self.encoder_pose = np.concatenate([self.encoder_pose, encoder_pose])
         self._thumbnails |= {first + row: data for row, data in thumbnails.items()}
 
@@ -170,7 +181,7 @@ class ExpressionBank:
 
     def search(
         self,
-        queries,  # [Q, D]
+        queries: ArrayLike,  # [Q, D]
         k: int,
         exclude_donors: Iterable = (),
         *,
@@ -207,7 +218,9 @@ class ExpressionBank:
             distances[block], rows[block] = self._search_block(queries[block], k, allowed, params)
         return SearchResult(distances, rows)
 
-    def _search_block(self, queries, k, allowed, params):
+    def _search_block(
+        self, queries: np.ndarray, k: int, allowed: np.ndarray, params: faiss.SearchParameters | None,
+    ) -> tuple[np.ndarray, np.ndarray]:
         try:
             _, rows = self.index.search(queries, k, params=params)
         except RuntimeError as error:
@@ -246,29 +259,78 @@ class ExpressionBank:
     def save(self, folder: str | os.PathLike) -> Path:
         """Write the bank with its index to `folder` (format: `raf_lite.bank.storage`), replacing a bank of the same column.
 
-        Raises ValueError where the folder holds a bank with other columns or with ground truth, which would be lost.
+        Raises ValueError where the folder holds a bank with other columns or with ground truth, which would be lost, and
+        TimeoutError where another process has been writing there for too long.
         """
-        if Path(folder, "bank.json").exists():
-            old = storage.read_manifest(folder)
-            if list(old["descriptors"]) != [self.descriptor] or "truth.npz" in old["files"]:
-                raise ValueError(f"{folder} holds a bank with columns {', '.join(old['descriptors'])} that this one would "
-                                 "replace; save to a folder of its own")
-        return storage.write_bank(folder, columns={self.descriptor: self.descriptors}, donors=self.donors, encoder=self.encoder,
-                                  neutral=self.neutral, encoder_pose=self.encoder_pose, thumbnails=self._thumbnails,
-                                  index=(self.descriptor, self.factory, self.index))
+        contents = storage.bank_contents(folder, columns={self.descriptor: self.descriptors}, donors=self.donors,
+                                         encoder=self.encoder, neutral=self.neutral, encoder_pose=self.encoder_pose,
+                                         thumbnails=self._thumbnails, index=(self.descriptor, self.factory, self.index))
+        with locked(folder):
+            if Path(folder, storage.MANIFEST).exists():
+                old = storage.read_manifest(folder)
+                if list(old["descriptors"]) != [self.descriptor] or storage.has_part(old, "truth.npz"):
+                    raise ValueError(f"{folder} holds a bank with columns {', '.join(old['descriptors'])} that this one would "
+                                     "replace; save to a folder of its own")
+            storage.commit(folder, *contents)
+        return Path(folder)
 
     @classmethod
     def load(cls, folder: str | os.PathLike, descriptor: str | None = None) -> ExpressionBank:
         """Read a bank folder. descriptor: the column to search on, such as "blendshapes" (default: the first that was written).
 
         Raises FileNotFoundError for a missing file and ValueError for a damaged one (its sha256 is checked), another format
-        version or an unknown column. `truth.npz` is not opened.
+        version or an unknown column. The ground truth is not opened.
         """
         stored = storage.read_bank(folder, descriptor)
         try:
             return cls(**stored)
         except (ValueError, TypeError) as error:
             raise ValueError(f"the bank {folder} holds what no bank can ({error}); restore it or write it again") from error
+
+
+class CentredIndex(faiss.IndexPreTransform):
+    """FAISS's index behind the transform that takes the mean off, with the inner one's search settings within reach."""
+
+    @property
+    def nprobe(self) -> int:
+        """How many cells of an IVF index are looked into."""
+        return self._ivf().nprobe
+
+    @nprobe.setter
+    def nprobe(self, cells: int) -> None:
+        self._ivf().nprobe = cells
+
+    @property
+    def efSearch(self) -> int:  # noqa: N802, FAISS's name
+        """How many candidates an HNSW index keeps."""
+        return self._hnsw().efSearch
+
+    @efSearch.setter
+    def efSearch(self, candidates: int) -> None:  # noqa: N802
+        self._hnsw().efSearch = candidates
+
+    def _ivf(self) -> faiss.IndexIVF:
+        index = faiss.try_extract_index_ivf(self)
+        if index is None:
+            raise AttributeError("nprobe is a setting of 'IVF...' indexes, and this is none")
+        return index
+
+    def _hnsw(self) -> faiss.HNSW:
+        index = faiss.downcast_index(self.index)
+        while not isinstance(index, faiss.IndexHNSW):
+            inner = {faiss.IndexPreTransform: "index", faiss.IndexRefine: "base_index"}
+            name = next((name for kind, name in inner.items() if isinstance(index, kind)), None)
+            if name is None:
+                raise AttributeError("efSearch is a setting of 'HNSW...' indexes, and this is none")
+            index = faiss.downcast_index(getattr(index, name))
+        return index.hnsw
+
+
+def centred_index(index: faiss.Index) -> faiss.Index:
+    """The same index; what FAISS has read or made becomes a `CentredIndex` where it is one."""
+    if type(index) is faiss.IndexPreTransform:
+        index.__class__ = CentredIndex
+    return index
 
 
 def _build_index(descriptors: np.ndarray, factory: str) -> faiss.Index:
@@ -287,17 +349,20 @@ def _build_index(descriptors: np.ndarray, factory: str) -> faiss.Index:
 
 def _search_parameters(index: faiss.Index, selector: faiss.IDSelector) -> faiss.SearchParameters:
     """FAISS wants the selector in the parameter class of each kind of index; the index's own settings are kept."""
+    # FAISS adds these classes' keywords when it is imported, so its type stubs do not know them.
     index = faiss.downcast_index(index)
     if isinstance(index, faiss.IndexPreTransform):
-        return faiss.SearchParametersPreTransform(index_params=_search_parameters(index.index, selector))
+        return faiss.SearchParametersPreTransform(index_params=_search_parameters(index.index, selector))  # pyright: ignore[reportCallIssue]
     if isinstance(index, faiss.IndexRefine):
-        return faiss.IndexRefineSearchParameters(k_factor=index.k_factor,
-                                                 base_index_params=_search_parameters(index.base_index, selector))
+        return faiss.IndexRefineSearchParameters(
+            k_factor=index.k_factor,  # pyright: ignore[reportCallIssue]
+            base_index_params=_search_parameters(index.base_index, selector),  # pyright: ignore[reportCallIssue]
+        )
     if isinstance(index, faiss.IndexIVF):
-        return faiss.SearchParametersIVF(sel=selector, nprobe=index.nprobe, max_codes=index.max_codes)
+        return faiss.SearchParametersIVF(sel=selector, nprobe=index.nprobe, max_codes=index.max_codes)  # pyright: ignore[reportCallIssue]
     if isinstance(index, faiss.IndexHNSW):
-        return faiss.SearchParametersHNSW(sel=selector, efSearch=index.hnsw.efSearch)
-    return faiss.SearchParameters(sel=selector)
+        return faiss.SearchParametersHNSW(sel=selector, efSearch=index.hnsw.efSearch)  # pyright: ignore[reportAttributeAccessIssue]
+    return faiss.SearchParameters(sel=selector)  # pyright: ignore[reportCallIssue]
 
 
 def _reason(error: RuntimeError) -> str:

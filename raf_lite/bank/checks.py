@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+from raf_lite._arrays import as_numpy
 
 from raf_lite._names import clean_name
 
 
-def donor_array(donors, rows: int) -> np.ndarray:
+def donor_array(donors: ArrayLike, rows: int) -> np.ndarray:
     """Return `donors` as a 1-D array of integers or fixed-width strings, one for each of `rows` descriptors."""
-    array = np.asarray(donors)
+    array = as_numpy(donors)
     if array.shape != (rows,):
         raise ValueError(f"donors has shape {list(array.shape)} but there are {rows} descriptors; give one donor per descriptor")
     if array.dtype.kind not in "iuU":
@@ -22,21 +25,21 @@ def donor_array(donors, rows: int) -> np.ndarray:
     return array
 
 
-def neutral_array(neutral, rows: int) -> np.ndarray:
+def neutral_array(neutral: ArrayLike | None, rows: int) -> np.ndarray:
     """Return bool `[N]`: the row is its donor's neutral frame. None means that no row is marked."""
     if neutral is None:
         return np.zeros(rows, dtype=bool)
-    array = np.asarray(neutral)
+    array = as_numpy(neutral)
     if array.shape != (rows,) or array.dtype != bool:
         raise ValueError(f"neutral must be bool with shape [{rows}], not {array.dtype} {list(array.shape)}; mark every row")
     return array
 
 
-def pose_array(encoder_pose, rows: int) -> np.ndarray | None:
+def pose_array(encoder_pose: ArrayLike | None, rows: int) -> np.ndarray | None:
     """Return float32 `[N, 4, 4]`, heads as the encoder saw them, or None."""
     if encoder_pose is None:
         return None
-    array = np.asarray(encoder_pose, dtype=np.float32)
+    array = as_numpy(encoder_pose).astype(np.float32, copy=False)
     if array.shape != (rows, 4, 4):
         raise ValueError(f"encoder_pose has shape {list(array.shape)}, not [{rows}, 4, 4]; give one matrix per descriptor")
     return array

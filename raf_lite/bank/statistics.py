@@ -57,7 +57,8 @@ def bank_statistics(
         other = np.empty(len(queries))
         for donor in np.unique(donors[queries]):
             mine = donors[queries] == donor
-            other[mine] = search(descriptors[queries[mine]], 1, [donor]).distances[:, 0]
+            distances, _ = search(descriptors[queries[mine]], 1, [donor])
+            other[mine] = distances[:, 0]
     return {
         "donors": len(sizes),
         "rows": rows,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,8 +106,8 @@ def project(
 
 
 def nearest_to_axes(
-    centers: np.ndarray,  # [C, 3]
-    directions: np.ndarray,  # [C, 3]
+    centers: Iterable[np.ndarray],  # [C, 3]
+    directions: Iterable[np.ndarray],  # [C, 3]
 ) -> np.ndarray | None:
     """The point [3] nearest to all optical axes, by least squares; None where one axis or parallel ones leave it open.
 

@@ -75,11 +75,8 @@ def common_target(cameras: list[Camera]) -> np.ndarray | None:
     return nearest_to_axes([c.center for c in cameras], [c.world_to_camera[2, :3] for c in cameras])
 
 
-def _misses(cameras: list[Camera]) -> dict[str, float] | None:
-    """How far each camera's axis misses their common target, as a share of its distance (inf: it is behind); None without one."""
-    target = common_target(cameras)
-    if target is None:
-        return None
+def _misses(cameras: list[Camera], target: np.ndarray) -> dict[str, float]:
+    """How far each camera's axis misses their common target, as a share of its distance (inf: it is behind)."""
     out = {}
     for camera in cameras:
         x, y, depth = camera.world_to_camera[:3, :3] @ target + camera.world_to_camera[:3, 3]
@@ -87,9 +84,8 @@ def _misses(cameras: list[Camera]) -> dict[str, float] | None:
     return out
 
 
-def _remoteness(cameras: list[Camera]) -> float:
+def _remoteness(cameras: list[Camera], target: np.ndarray) -> float:
     """How far the common target is from the world's origin, in units of the mean distance from which the cameras look at it."""
-    target = common_target(cameras)
     return float(np.linalg.norm(target) / np.linalg.norm([c.center - target for c in cameras], axis=1).mean())
 
 
@@ -110,11 +106,12 @@ def camera_problem(cameras: list[Camera]) -> str | None:
     >>> camera_problem(inverted).split("; ")[1]
     "the file seems to hold camera-to-world matrices: convert them to OpenCV's world-to-camera"
     """
-    misses = _misses(cameras)
-    if misses is None:
+    target = common_target(cameras)
+    if target is None:
         return None
-    worst = sorted(misses, key=misses.get, reverse=True)[:4]
-    remote = max(misses.values()) < _SUSPICIOUS and _remoteness(cameras) > _FAR
+    misses = _misses(cameras, target)
+    worst = sorted(misses, key=misses.__getitem__, reverse=True)[:4]
+    remote = max(misses.values()) < _SUSPICIOUS and _remoteness(cameras, target) > _FAR
     if max(misses.values()) < _SUSPICIOUS and not remote:
         return None
     for name, undo in CONVENTIONS.items():
@@ -122,11 +119,12 @@ def camera_problem(cameras: list[Camera]) -> str | None:
             repaired = [replace(c, world_to_camera=undo(c.world_to_camera)) for c in cameras]
         except (ValueError, np.linalg.LinAlgError):
             continue
-        other = _misses(repaired)
-        if other is None:
+        target = common_target(repaired)
+        if target is None:
             continue
+        other = _misses(repaired, target)
         if remote:
-            better = max(other.values()) < _SUSPICIOUS and _remoteness(repaired) < 1
+            better = max(other.values()) < _SUSPICIOUS and _remoteness(repaired, target) < 1
         else:
             better = max(other.values()) < min(_SPREAD, max(misses.values()) / 4)
         if better:

@@ -99,7 +99,7 @@ def _triangulate(
     noise: float,
 ) -> np.ndarray:  # [N, 3]
     """Robust triangulation of each point by itself; NaN where fewer than two cameras see it."""
-    seen = np.isfinite(observed).all(2)
+    seen = np.all(np.isfinite(observed), axis=2)
     best = np.full((len(observed), 3), np.nan)
     best_cost = np.full(len(observed), np.inf)
     for a, b in itertools.combinations(range(len(projections)), 2):

@@ -20,6 +20,9 @@ from raf_lite.captures.scaling import shrink
 
 if TYPE_CHECKING:
     import av
+    import av.container
+    import av.error
+    import av.video.reformatter
 else:  # captures of pictures, cameras and avatars do without films
     av = deferred("av", "captures")
 

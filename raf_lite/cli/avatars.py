@@ -102,7 +102,7 @@ def evaluate(
         capture: The person's capture.
         drivers: Captures of the people whose expressions the capture's CROSS sequences show.
         out: The table as JSON, also by sequence.
-        size: Pixels a side at which pictures are compared.
+        size: Pixels a side at which avatars are rendered; pictures are compared at half of it.
         frame_step: Every how many frames one is graded; of training sequences six times fewer.
     """
     from raf_lite.avatar.loading import load_avatars

@@ -269,6 +269,8 @@ def _encoder() -> str:
     if not _version("mediapipe"):
         raise Trouble(f"mediapipe is not installed, and {needed}; {how_to_install('encode')}")
     capture = open_capture(find_data() / "mini_nersemble" / "001")
+    if capture.neutral is None:
+        raise Trouble(f"the capture that ships names no neutral frame, and {needed}; get the data again")
     sequence, frame = capture.neutral
     try:
         with MediaPipeEncoder() as encoder:

@@ -79,7 +79,7 @@ class MediaPipeEncoder:
         self._finalizer = weakref.finalize(self, _close, self._landmarker)
         # MediaPipe closes through a thread pool, which Python shuts down before it runs `atexit` hooks (and finalizers);
         # this hook, the one that concurrent.futures itself uses, runs before that.
-        threading._register_atexit(self._finalizer)
+        threading._register_atexit(self._finalizer)  # pyright: ignore[reportAttributeAccessIssue]
 
     @property
     def name(self) -> str:
@@ -115,8 +115,9 @@ class MediaPipeEncoder:
         blendshapes = np.full((len(rows), len(BLENDSHAPE_NAMES)), np.nan, np.float32)
         landmarks = np.full((len(rows), NUM_LANDMARKS, 3), np.nan, np.float32)
         poses = np.full((len(rows), 4, 4), np.nan, np.float32)
-        for number in np.flatnonzero(found):
-            blendshapes[number], landmarks[number], poses[number] = rows[number]
+        for number, row in enumerate(rows):
+            if row is not None:
+                blendshapes[number], landmarks[number], poses[number] = row
         return Detections(blendshapes, landmarks, poses, found, self.landmark_pca)
 
     def faces(self, frame: np.ndarray, number: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

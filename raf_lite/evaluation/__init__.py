@@ -3,8 +3,10 @@
 from raf_lite._install import needs
 
 with needs("captures"):
-    from raf_lite.evaluation.protocols import GROUPS, NOISE_FLOOR, change_from_baseline, driving_cases, evaluate, frame_errors
+    from raf_lite.evaluation.grading import NOISE_FLOOR, change_from_baseline, evaluate, frame_errors
+    from raf_lite.evaluation.metrics import encoder_errors, picture_errors
+    from raf_lite.evaluation.protocols import GROUPS, driving_cases
 from raf_lite.evaluation.regions import REGIONS, face_regions
 
-__all__ = ["GROUPS", "NOISE_FLOOR", "REGIONS", "change_from_baseline", "driving_cases", "evaluate", "face_regions",
-           "frame_errors"]
+__all__ = ["GROUPS", "NOISE_FLOOR", "REGIONS", "change_from_baseline", "driving_cases", "encoder_errors", "evaluate",
+           "face_regions", "frame_errors", "picture_errors"]

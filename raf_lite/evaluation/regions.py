@@ -10,7 +10,7 @@ from scipy.spatial import ConvexHull
 REGIONS = ("face", "mouth", "eyes", "cheeks+nose")
 
 
-def _hull(points: np.ndarray, height: int, width: int, margin: float) -> np.ndarray:
+def _hull(points: np.ndarray, height: int, width: int, margin: float | np.floating) -> np.ndarray:
     """Filled convex hull of points [K, 2] (pixels), grown by `margin` pixels: bool [H, W]."""
     image = Image.new("1", (width, height))
     corners = points[ConvexHull(points).vertices] - 0.5  # PIL counts pixel centres from 0, we from 0.5

@@ -46,7 +46,7 @@ def _principal(avatar: GaussianAvatar, descriptors: np.ndarray | None) -> tuple[
     Offsets are those of the field, before its gains. Components are principal ones of `descriptors`, else of probes, and sorted
     by how far the Gaussians' centres move; sizes and colours come along.
     """
-    field = avatar.field
+    field = need_basis(avatar, "the player")
 
     def coefficients(values: np.ndarray) -> np.ndarray:
         x = (torch.as_tensor(values, device=avatar.means.device) - avatar.descriptor_mean) / avatar.descriptor_scale
@@ -82,9 +82,10 @@ def _effects(avatar: GaussianAvatar, low: np.ndarray, high: np.ndarray) -> np.nd
     """How far each dimension moves the offsets between its ends, the others at their mean: [D]."""
     mean = avatar.descriptor_mean.cpu().numpy()
     ends = [np.where(np.eye(len(mean), dtype=bool), end, mean).astype(np.float32) for end in (low, high)]
-    c = [avatar.field.coefficients((torch.as_tensor(e, device=avatar.means.device) - avatar.descriptor_mean)
-                                   / avatar.descriptor_scale) for e in ends]
-    gram = avatar.field.basis @ avatar.field.basis.T
+    field = need_basis(avatar, "the player")
+    c = [field.coefficients((torch.as_tensor(e, device=avatar.means.device) - avatar.descriptor_mean)
+                            / avatar.descriptor_scale) for e in ends]
+    gram = field.basis @ field.basis.T
     change = c[1] - c[0]
     return ((change @ gram) * change).sum(1).clamp(min=0).sqrt().cpu().numpy()
 

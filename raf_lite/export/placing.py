@@ -24,7 +24,7 @@ class PlacedGaussians:
 
     def turned(self, rotation: np.ndarray) -> PlacedGaussians:
         """The same Gaussians in other axes: rotation [3, 3] takes these axes to those."""
-        return PlacedGaussians(np.float32(self.means @ rotation.T), _turn(self.quats, rotation), self.log_scales,
+        return PlacedGaussians((self.means @ rotation.T).astype(np.float32), _turn(self.quats, rotation), self.log_scales,
                                self.opacity_logits, self.colors)
 
 
@@ -33,7 +33,7 @@ def _turn(quats: np.ndarray, rotation: np.ndarray) -> np.ndarray:
     whole = np.where(np.linalg.norm(quats, axis=1, keepdims=True) > 0, quats, [1.0, 0, 0, 0])
     # A copy, since SciPy 1.11 takes no matrix that is read-only.
     turned = Rotation.from_matrix(np.array(rotation)) * Rotation.from_quat(whole[:, [1, 2, 3, 0]])
-    return np.float32(turned.as_quat()[:, [3, 0, 1, 2]])
+    return turned.as_quat()[:, [3, 0, 1, 2]].astype(np.float32)
 
 
 def checked_descriptors(avatar: GaussianAvatar, descriptors: np.ndarray, what: str) -> np.ndarray:
@@ -53,11 +53,12 @@ def checked_pose(head_pose: np.ndarray | None, what: str) -> np.ndarray:
     return pose
 
 
-def need_basis(avatar: GaussianAvatar, what: str) -> None:
-    """Raises ValueError that begins with `what` for an avatar whose expressions are no linear blend."""
+def need_basis(avatar: GaussianAvatar, what: str) -> LearnedBasis:
+    """The avatar's field. Raises ValueError that begins with `what` for an avatar whose expressions are no linear blend."""
     if not isinstance(avatar.field, LearnedBasis):
         raise ValueError(f"{what} needs a learned basis, and this avatar's field is '{avatar.field_name}'; train it with "
                          "field='basis', or write a PLY sequence")
+    return avatar.field
 
 
 @torch.no_grad()
@@ -88,9 +89,9 @@ def place(avatar: GaussianAvatar, descriptor: np.ndarray, head_pose: np.ndarray 
     view, middle = avatar.view(camera, pose), avatar.view(camera, np.eye(4))[:3, 3]
     means, quats, colors = (g[name][0].cpu().numpy().astype(np.float64) for name in ("means", "quats", "colors"))
     return PlacedGaussians(
-        means=np.float32(means @ view[:3, :3].T + view[:3, 3] - middle),
+        means=(means @ view[:3, :3].T + view[:3, 3] - middle).astype(np.float32),
         quats=_turn(quats, view[:3, :3]),
         # Not the logarithm of what was just exponentiated: that would be minus infinity where a scale underflows.
         log_scales=(avatar.log_scales + offsets[0, :, 7:10]).cpu().numpy(),
         opacity_logits=avatar.opacity_logits.cpu().numpy(),
-        colors=np.float32(colors))
+        colors=colors.astype(np.float32))

@@ -89,7 +89,7 @@ class RetrievalAugmentation:
     """
 
     def __init__(self, bank: ExpressionBank, p: float = 0.2, k: int = 1, key: str = "raw", strategy: str = "nearest",
-                 subject: int | str | None = None, blend: bool = False):
+                 subject: int | str | None = None, blend: bool = False) -> None:
         if not 0 <= p <= 1:
             raise ValueError(f"p = {p} is not a probability; use a number from 0 to 1")
         self.bank, self.p, self.subject = bank, p, subject

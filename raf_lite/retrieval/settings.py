@@ -28,7 +28,7 @@ class Setting:
     strategy: str = "nearest"
     blend: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.key not in KEYS:
             raise ValueError(f"unknown key '{self.key}'; choose one of {', '.join(KEYS)}")
         if self.strategy not in STRATEGIES:

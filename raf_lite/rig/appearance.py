@@ -63,14 +63,14 @@ class Appearance:
         )
 
 
-def smoothstep(a: float, b: float, x: np.ndarray) -> np.ndarray:
+def smoothstep(a: float | np.ndarray, b: float | np.ndarray, x: np.ndarray) -> np.ndarray:
     """0 at `a`, 1 at `b` (b may be smaller than a), with zero slope at both ends."""
     t = np.clip((x - a) / (b - a), 0, 1)
     return t * t * (3 - 2 * t)
 
 
 @kernel(fastmath=False)
-def value_noise(points, seed):  # [N, 3], int -> [N] in [0, 1]
+def value_noise(points: np.ndarray, seed: int) -> np.ndarray:  # [N, 3], int -> [N] in [0, 1]
     """Trilinear value noise on the integer lattice, hashed from the lattice point and the seed."""
     out = np.empty(points.shape[0])
     for n in range(points.shape[0]):
@@ -91,7 +91,9 @@ def value_noise(points, seed):  # [N, 3], int -> [N] in [0, 1]
 
 
 @kernel(fastmath=False)
-def polyline_distance(points, line):  # [N, 2], [K, 2] -> [N] distance, [N] position along the line in [0, 1]
+def polyline_distance(
+    points: np.ndarray, line: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:  # [N, 2], [K, 2] -> [N] distance, [N] position along the line in [0, 1]
     """Distance of each point to an open polyline, and where along it the nearest point lies."""
     n, segments = points.shape[0], line.shape[0] - 1
     distance, along = np.empty(n), np.empty(n)
@@ -149,15 +151,15 @@ def skin_albedo(rest: np.ndarray, look: Appearance, landmarks: np.ndarray) -> np
     colour = look.skin * (1 + mottle[:, None])
     gloss = np.ones(len(rest))
 
-    def tint(weight, factor):
+    def tint(weight: np.ndarray, factor: np.ndarray) -> None:
         nonlocal colour
         colour = colour * (1 - weight[:, None] + weight[:, None] * factor)
 
-    def paint(weight, paint_colour):
+    def paint(weight: np.ndarray, paint_colour: np.ndarray) -> None:
         nonlocal colour
         colour = colour * (1 - weight[:, None]) + weight[:, None] * paint_colour
 
-    def blob(cx, cy, rx, ry):
+    def blob(cx: float, cy: float, rx: float, ry: float) -> np.ndarray:
         return np.exp(-((xy[:, 0] - cx) / rx) ** 2 - ((xy[:, 1] - cy) / ry) ** 2) * front
 
     red = np.array([1.06, 0.84, 0.82])

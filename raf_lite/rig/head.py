@@ -43,7 +43,7 @@ class HeadModel:
     pack: the rig's arrays (`raf_lite.rig.pack.load_pack`). Everything here is shared by all identities.
     """
 
-    def __init__(self, pack: Pack):
+    def __init__(self, pack: Pack) -> None:
         self.neutral = pack.neutral.astype(np.float32)  # [V, 3] cm
         self.identity_modes = pack.identity  # [100, V, 3] float16, cm per unit coefficient
         self.expression_modes = pack.expression.astype(np.float32)  # [57, V, 3] cm at weight 1
@@ -97,7 +97,7 @@ class HeadModel:
         vertex_normals(self.neutral, self.triangles, normals)
         self._rest_normals = normals
 
-    def _rest_positions(self, chosen, size):
+    def _rest_positions(self, chosen: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Rest position under every texel of a tile: [n, 3], the texels that have one, and the nearest one of each texel."""
         corners = self.uv[chosen].astype(np.float64)
         points = np.ones((len(corners) * 3, 3), np.float32)
@@ -203,7 +203,7 @@ def head_pose_matrix(rotation: np.ndarray, translation: np.ndarray) -> np.ndarra
     pitch, yaw, roll = np.moveaxis(np.asarray(rotation, np.float64), -1, 0)
     zero, one = np.zeros_like(pitch), np.ones_like(pitch)
 
-    def matrix(*rows):
+    def matrix(*rows: tuple[np.ndarray, ...]) -> np.ndarray:
         return np.stack([np.stack(row, -1) for row in rows], -2)
 
     rx = matrix((one, zero, zero), (zero, np.cos(pitch), -np.sin(pitch)), (zero, np.sin(pitch), np.cos(pitch)))

@@ -15,7 +15,7 @@ from PIL import Image
 from raf_lite._files import write_npz
 from raf_lite.bank import encode_thumbnail
 from raf_lite.descriptors import LandmarkPCA, MediaPipeEncoder
-from raf_lite.rig.head import HeadModel, head_pose_matrix
+from raf_lite.rig.head import BakedHead, HeadModel, head_pose_matrix
 from raf_lite.rig.pack import load_pack
 from raf_lite.rig.studio import Person, camera, studio_cameras
 from raf_lite.rig.writer import write_sequence
@@ -53,7 +53,7 @@ def _encoder() -> MediaPipeEncoder:
 
 
 @cache
-def _bake(seed: int):
+def _bake(seed: int) -> tuple[Person, BakedHead]:
     person = Person.from_seed(seed)
     return person, _head_model().bake(person.shape, person.look)
 
@@ -72,7 +72,7 @@ def donor_job(work: Path, settings: BuildSettings, donor: int) -> None:
     for row in range(0, settings.donor_frames, settings.thumbnail_every):
         margin = settings.size // 6  # the face, without the rim of the picture
         face = Image.fromarray(images[row]).crop((margin, margin, settings.size - margin, settings.size - margin))
-        face = face.resize((settings.thumbnail_size,) * 2, Image.Resampling.LANCZOS)
+        face = face.resize((settings.thumbnail_size, settings.thumbnail_size), Image.Resampling.LANCZOS)
         thumbnails[row] = np.frombuffer(encode_thumbnail(np.asarray(face), quality=72), np.uint8)
     write_npz(work / "donors" / f"{donor:04d}.npz", blendshapes=seen.blendshapes, landmarks=seen.landmarks,
               pose=seen.encoder_pose, found=seen.face_found, weights=performance.weights, archetype=performance.archetype,
@@ -88,7 +88,7 @@ def sequence_job(work: Path, settings: BuildSettings, pid: int, face_seed: int, 
     performance = Person.from_seed(actor_seed).perform(sequence, settings.frames)
     pca = LandmarkPCA.load(work / "landmark_pca.npz")
 
-    def annotate(frames):
+    def annotate(frames: np.ndarray) -> dict[str, np.ndarray]:
         seen = _encoder().detect(frames)
         return {"blendshapes": seen.blendshapes.astype(np.float16), "face_found": seen.face_found,
                 "landmarks_pca": pca.encode_landmarks(seen.landmarks).astype(np.float16),

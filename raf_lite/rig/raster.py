@@ -14,7 +14,9 @@ SKIN, TEETH, EYE, MOUTH, CAVITY = 1, 2, 3, 4, 5
 
 
 @kernel()
-def vertex_normals(vertices, triangles, normals):  # [V, 3] f32, [T, 3] i32 -> normals [V, 3] f32 (written)
+def vertex_normals(
+    vertices: np.ndarray, triangles: np.ndarray, normals: np.ndarray,
+) -> None:  # [V, 3] f32, [T, 3] i32 -> normals [V, 3] f32 (written)
     """Area-weighted unit vertex normals."""
     normals[:] = 0
     for t in range(triangles.shape[0]):
@@ -34,7 +36,10 @@ def vertex_normals(vertices, triangles, normals):  # [V, 3] f32, [T, 3] i32 -> n
 
 
 @kernel()
-def rasterise(points, triangles, height, width, face, depth, bary):
+def rasterise(
+    points: np.ndarray, triangles: np.ndarray, height: int, width: int, face: np.ndarray, depth: np.ndarray,
+    bary: np.ndarray
+) -> None:
     """Z-buffer. points: [V, 3] pixel x, pixel y, depth (cm). Writes face [H, W] (-1 = none), depth [H, W], bary [H, W, 3].
 
     Barycentric weights are perspective-correct. Pixel centres lie at +0.5. Triangles that touch the camera plane are dropped.
@@ -76,8 +81,12 @@ def rasterise(points, triangles, height, width, face, depth, bary):
 
 
 @kernel()
-def shade(face, bary, triangles, vertices, normals, uv, atlas, tile_start, tile_size, kind, flat_colour, eye, lights, lip_z,
-          samples, background, image, mask):
+def shade(
+    face: np.ndarray, bary: np.ndarray, triangles: np.ndarray, vertices: np.ndarray, normals: np.ndarray,
+    uv: np.ndarray, atlas: np.ndarray, tile_start: np.ndarray, tile_size: np.ndarray, kind: np.ndarray,
+    flat_colour: np.ndarray, eye: np.ndarray, lights: np.ndarray, lip_z: float, samples: int,
+    background: np.ndarray, image: np.ndarray, mask: np.ndarray
+) -> None:
     """Shade a supersampled buffer and average it down to the final picture.
 
     face, bary: [H*s, W*s(, 3)] from `rasterise`. vertices, normals: [V, 3] in head space. uv: [T, 3, 2] within the triangle's

@@ -156,7 +156,8 @@ def perform(sequence: str, style: Style, rng: np.random.Generator, frames: int) 
     if frames < frames_needed(sequence):
         raise ValueError(f"sequence {sequence} has {len(script.gestures)} gestures and needs {frames_needed(sequence)} frames, "
                          f"not {frames}; give it more")
-    gestures = [(g.archetype, float(rng.uniform(*g.amplitude)), None) for g in script.gestures]
+    gestures: list[tuple[str, float, str | None]] = [
+        (g.archetype, float(rng.uniform(*g.amplitude)), None) for g in script.gestures]
     return _act(gestures, script.overlap, script.head, style, rng, frames)
 
 

@@ -26,7 +26,10 @@ PACKED = 16
 
 
 @kernel(parallel=True)
-def prepare(means2d, conics, colors, opacities, radii, width, height, packed, boxes, tiles_per_gauss):
+def prepare(
+    means2d: np.ndarray, conics: np.ndarray, colors: np.ndarray, opacities: np.ndarray, radii: np.ndarray,
+    width: int, height: int, packed: np.ndarray, boxes: np.ndarray, tiles_per_gauss: np.ndarray
+) -> None:
     """Fill packed [C * N, 16], boxes [C, N, 4] (first and end tile in x, in y) and tiles_per_gauss [C, N] (zeros at first)."""
     columns, rows = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
     count, channels = radii.shape[1], colors.shape[1]
@@ -62,7 +65,11 @@ def prepare(means2d, conics, colors, opacities, radii, width, height, packed, bo
 
 
 @kernel(parallel=True)
-def bin_tiles(radii, boxes, depth_bits, starts, columns, rows, tile_bits, flatten_ids, isect_ids, positions, offsets):
+def bin_tiles(
+    radii: np.ndarray, boxes: np.ndarray, depth_bits: np.ndarray, starts: np.ndarray, columns: int, rows: int,
+    tile_bits: int, flatten_ids: np.ndarray, isect_ids: np.ndarray, positions: np.ndarray,
+    offsets: np.ndarray
+) -> None:
     """Tile lists in depth order, per camera: sort the visible Gaussians once by depth, then append them to their tiles.
 
     depth_bits [C, N] uint32: positive floats sort like their bits. starts [C * N + 1]: running sum of tiles_per_gauss.

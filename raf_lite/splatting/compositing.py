@@ -18,6 +18,8 @@ difference of two nearly equal numbers.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba as nb
 import numpy as np
 import torch
@@ -81,7 +83,7 @@ LOWEST_EXPONENT = F(-24.0)  # 2^-24 is far below 1/255 and far above the denorma
 
 
 @kernel()
-def exp2_negative(t):
+def exp2_negative(t: np.float32) -> np.float32:
     """2^t for t <= 0; anything below 2^-24 comes out as 2^-24."""
     t = max(t, LOWEST_EXPONENT)
     whole = np.int32(t)  # towards zero, so the fraction is in (-1, 0]
@@ -94,7 +96,10 @@ def exp2_negative(t):
 
 
 @kernel()
-def _find_reach(packed, flatten_ids, begin, end, x0, y0, lanes, reach):
+def _find_reach(
+    packed: np.ndarray, flatten_ids: np.ndarray, begin: int, end: int, x0: int, y0: int, lanes: np.ndarray,
+    reach: np.ndarray
+) -> None:
     """reach[at, 2 strip] and [at, 2 strip + 1], for at in [begin, end): first and end row that the Gaussian's ellipse can reach.
 
     A batch at a time: gathered into `lanes`, where the cache misses overlap, then computed without branches or lookups, so
@@ -133,7 +138,7 @@ def _find_reach(packed, flatten_ids, begin, end, x0, y0, lanes, reach):
 
 
 @kernel()
-def _pixel_range(reach, at, strip, window):
+def _pixel_range(reach: np.ndarray, at: int, strip: int, window: np.ndarray) -> tuple[np.uint64, np.uint64]:
     """First pixel in the buffer and number of row pairs to blend into: the reached rows that are in the window.
 
     In pairs, since two rows fill an AVX-512 vector and a single one would go through the loop's slow remainder.
@@ -145,7 +150,9 @@ def _pixel_range(reach, at, strip, window):
 
 
 @kernel()
-def _blend(buf, start, pairs, packed, g, number):
+def _blend(
+    buf: np.ndarray, start: np.uint64, pairs: np.uint64, packed: np.ndarray, g: int, number: np.float32,
+) -> None:
     """Blend one Gaussian into the pixels from `start` on. Transmittance > 0: open; < 0: finished with that magnitude."""
     mx, my, p, q, r, opacity = packed[g, MX], packed[g, MY], packed[g, P], packed[g, Q], packed[g, R], packed[g, OPACITY]
     c0, c1, c2 = packed[g, COLOR], packed[g, COLOR + 1], packed[g, COLOR + 2]
@@ -167,7 +174,10 @@ def _blend(buf, start, pairs, packed, g, number):
 
 
 @kernel()
-def _blend_backward(buf, start, pairs, packed, g, number, gradient_slots, at):
+def _blend_backward(
+    buf: np.ndarray, start: np.uint64, pairs: np.uint64, packed: np.ndarray, g: int, number: np.float32,
+    gradient_slots: np.ndarray, at: int
+) -> None:
     """Gradients of one Gaussian from the pixels from `start` on, added to its slot; the pixels step back to before it."""
     mx, my, p, q, r, opacity = packed[g, MX], packed[g, MY], packed[g, P], packed[g, Q], packed[g, R], packed[g, OPACITY]
     c0, c1, c2 = packed[g, COLOR], packed[g, COLOR + 1], packed[g, COLOR + 2]
@@ -211,7 +221,7 @@ def _blend_backward(buf, start, pairs, packed, g, number, gradient_slots, at):
 
 
 @kernel()
-def _drop_finished_rows(buf, window):
+def _drop_finished_rows(buf: np.ndarray, window: np.ndarray) -> bool:
     """Shrink each strip's window [first row, end row) past rows whose pixels are all finished; True while any row is left."""
     left = False
     for strip in range(STRIPS):
@@ -237,9 +247,10 @@ def _drop_finished_rows(buf, window):
 
 @kernel(parallel=True)
 def blend_forward(
-    packed, colors, flatten_ids, offsets, order, background, width, height, threads,
-    reach, render, transmittance, stop,
-):  # fmt: skip
+    packed: np.ndarray, colors: np.ndarray, flatten_ids: np.ndarray, offsets: np.ndarray, order: np.ndarray,
+    background: np.ndarray, width: int, height: int, threads: int, reach: np.ndarray, render: np.ndarray,
+    transmittance: np.ndarray, stop: np.ndarray,
+) -> None:  # fmt: skip
     """Fill render [C, H, W, D], transmittance [C, H, W] and stop [C, H, W], the number in the tile's list, counted from 1, of
     the last Gaussian blended into a pixel. Thread k takes tiles order[k], order[k + threads], ...
     """
@@ -291,7 +302,7 @@ def blend_forward(
 
 
 @kernel()
-def _open_rows(row_stop, strip, number, window):
+def _open_rows(row_stop: np.ndarray, strip: int, number: np.float32, window: np.ndarray) -> np.float32:
     """Set a strip's window (first row, last row + 1) to the rows that count when Gaussian `number` is reached from the back.
 
     A row counts from the last Gaussian on that was blended into it, whose number is its `row_stop`. Returns the largest
@@ -311,9 +322,11 @@ def _open_rows(row_stop, strip, number, window):
 
 @kernel(parallel=True)
 def blend_backward(
-    packed, colors, flatten_ids, offsets, order, background, width, height, threads,
-    reach, transmittance, stop, g_render, g_alpha, gradient_slots,
-):  # fmt: skip
+    packed: np.ndarray, colors: np.ndarray, flatten_ids: np.ndarray, offsets: np.ndarray, order: np.ndarray,
+    background: np.ndarray, width: int, height: int, threads: int, reach: np.ndarray,
+    transmittance: np.ndarray, stop: np.ndarray, g_render: np.ndarray, g_alpha: np.ndarray,
+    gradient_slots: np.ndarray,
+) -> None:  # fmt: skip
     """Fill gradient_slots [M, 6 + max(D, 3)], zeros at first, from the gradients of render and alpha."""
     channels = colors.shape[1]
     columns, rows = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
@@ -376,7 +389,11 @@ def blend_backward(
 
 
 @kernel(parallel=True)
-def gather(conics, opacities, starts, positions, gradient_slots, g_means2d, g_conics, g_opacities, g_colors):
+def gather(
+    conics: np.ndarray, opacities: np.ndarray, starts: np.ndarray, positions: np.ndarray,
+    gradient_slots: np.ndarray, g_means2d: np.ndarray, g_conics: np.ndarray, g_opacities: np.ndarray,
+    g_colors: np.ndarray
+) -> None:
     """Sum each Gaussian's slots, and turn the moments into gradients. All outputs are zeros at first."""
     shared = g_colors.shape[0] == 1
     for n in nb.prange(conics.shape[1]):
@@ -410,7 +427,10 @@ def _array(tensor: Tensor) -> np.ndarray:
 
 class _Composite(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, means2d, conics, colors, opacities, backgrounds, radii, depths, width, height):
+    def forward(
+        ctx: Any, means2d: Tensor, conics: Tensor, colors: Tensor, opacities: Tensor,
+        backgrounds: Tensor | None, radii: Tensor, depths: Tensor, width: int, height: int
+    ) -> tuple[Tensor, ...]:
         device = means2d.device
         means, cons, cols, opas, rads, deps = (_array(t) for t in (means2d, conics, colors, opacities, radii, depths))
         cameras, count = deps.shape
@@ -448,12 +468,12 @@ class _Composite(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, g_render, g_alpha, *_):
+    def backward(ctx: Any, to_render: Tensor, to_alpha: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]:
         cons, cols, opas = (_array(t) for t in ctx.saved_tensors)
         packed, flatten_ids, positions, starts, offsets, order, reach = ctx.lists
         background, transmittance, stop = ctx.pixels
         height, width = transmittance.shape[1:]
-        device, g_render, g_alpha = g_render.device, _array(g_render), _array(g_alpha)
+        device, g_render, g_alpha = to_render.device, _array(to_render), _array(to_alpha)
         g_means2d, g_conics, g_opacities = np.zeros((*opas.shape, 2), F), np.zeros_like(cons), np.zeros_like(opas)
         g_colors, features = np.zeros_like(cols), cols.reshape(-1, cols.shape[2])
         with launch("compositing backward"):
@@ -473,7 +493,9 @@ class _Composite(torch.autograd.Function):
         return g_means2d, g_conics, g_colors, g_opacities, g_background, None, None, None, None
 
 
-def composite(*arguments) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]:
+def composite(
+    *arguments: Tensor | int | None,
+) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]:
     """The same arguments and results as `reference.composite`, float32."""
     render, alphas, *tiles = _Composite.apply(*arguments)
     return render, alphas, tuple(tiles)

@@ -7,6 +7,8 @@ exact in float32 for needles where `xx * yy - xy^2` cancels.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba as nb
 import numpy as np
 import torch
@@ -18,6 +20,7 @@ from raf_lite.splatting.reference import ALPHA_MIN, CLAMP_MARGIN, EXTENT_MAX
 
 # Literals in a kernel are float64 and would promote everything they touch, hence named float32 constants.
 F = np.float32
+Jacobian = tuple[F, F, F, F, F, F, F, F, F, F, np.bool_, np.bool_]
 ZERO, HALF, ONE, TWO = F(0), F(0.5), F(1), F(2)
 ALPHA_MIN_F, EXTENT_MAX_F, MARGIN_F = F(ALPHA_MIN), F(EXTENT_MAX), F(CLAMP_MARGIN * 0.5)
 SMALLEST_NORM = F(1e-12)  # torch.nn.functional.normalize's
@@ -27,7 +30,9 @@ CHUNK = 512  # Gaussians per task; the camera gradient is summed per chunk, so t
 
 
 @kernel(fastmath=KEEP_NAN)
-def _unit_quaternion(w, x, y, z):
+def _unit_quaternion(
+    w: np.float32, x: np.float32, y: np.float32, z: np.float32,
+) -> tuple[np.float32, ...]:
     """The unit quaternion and 1 / norm, without overflow or underflow of the squares."""
     largest = max(max(abs(w), abs(x)), max(abs(y), abs(z)))
     if largest < SMALLEST_NORM:
@@ -38,7 +43,9 @@ def _unit_quaternion(w, x, y, z):
 
 
 @kernel(fastmath=KEEP_NAN)
-def _rotation(w, x, y, z):
+def _rotation(
+    w: np.float32, x: np.float32, y: np.float32, z: np.float32,
+) -> tuple[np.float32, ...]:
     return (
         ONE - TWO * (y * y + z * z),
         TWO * (x * y - w * z),
@@ -53,7 +60,9 @@ def _rotation(w, x, y, z):
 
 
 @kernel(fastmath=KEEP_NAN)
-def _jacobian_rows(x, y, z, view, K, width, height):
+def _jacobian_rows(
+    x: np.float32, y: np.float32, z: np.float32, view: np.ndarray, K: np.ndarray, width: int, height: int,
+) -> Jacobian:
     """Rows of J R_cam, the entries of J, and whether x / z and y / z lie inside the clamp."""
     fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
     inv_z = ONE / z
@@ -72,7 +81,7 @@ def _jacobian_rows(x, y, z, view, K, width, height):
 
 
 @kernel(fastmath=KEEP_NAN)
-def _to_camera(mean, view):
+def _to_camera(mean: np.ndarray, view: np.ndarray) -> tuple[np.float32, np.float32, np.float32]:
     x = view[0, 0] * mean[0] + view[0, 1] * mean[1] + view[0, 2] * mean[2] + view[0, 3]
     y = view[1, 0] * mean[0] + view[1, 1] * mean[1] + view[1, 2] * mean[2] + view[1, 3]
     z = view[2, 0] * mean[0] + view[2, 1] * mean[1] + view[2, 2] * mean[2] + view[2, 3]
@@ -80,7 +89,9 @@ def _to_camera(mean, view):
 
 
 @kernel(fastmath=KEEP_NAN)
-def _determinant(u0, u1, u2, v0, v1, v2):
+def _determinant(
+    u0: np.float32, u1: np.float32, u2: np.float32, v0: np.float32, v1: np.float32, v2: np.float32,
+) -> np.float32:
     """|u x v|^2 = det(H H^T)."""
     c0, c1, c2 = u1 * v2 - u2 * v1, u2 * v0 - u0 * v2, u0 * v1 - u1 * v0
     return c0 * c0 + c1 * c1 + c2 * c2
@@ -88,9 +99,11 @@ def _determinant(u0, u1, u2, v0, v1, v2):
 
 @kernel(parallel=True, fastmath=KEEP_NAN)
 def project_forward(
-    means, quats, scales, opacities, viewmats, Ks, width, height, eps2d, near, far, radius_clip, antialiased,
-    radii, means2d, depths, conics, compensations,
-):  # fmt: skip
+    means: np.ndarray, quats: np.ndarray, scales: np.ndarray, opacities: np.ndarray, viewmats: np.ndarray,
+    Ks: np.ndarray, width: int, height: int, eps2d: np.float32, near: np.float32, far: np.float32,
+    radius_clip: np.float32, antialiased: bool, radii: np.ndarray, means2d: np.ndarray, depths: np.ndarray,
+    conics: np.ndarray, compensations: np.ndarray,
+) -> None:  # fmt: skip
     """Fill the last five arrays, which come in as zeros, for every Gaussian that some camera sees."""
     count, chunks = means.shape[0], (means.shape[0] + CHUNK - 1) // CHUNK
     for chunk in nb.prange(chunks):
@@ -134,10 +147,12 @@ def project_forward(
 
 @kernel(parallel=True, fastmath=KEEP_NAN)
 def project_backward(
-    means, quats, scales, viewmats, Ks, width, height, eps2d, antialiased, with_viewmats,
-    radii, conics, compensations, g_means2d, g_depths, g_conics, g_compensations,
-    g_means, g_quats, g_scales, g_viewmats,
-):  # fmt: skip
+    means: np.ndarray, quats: np.ndarray, scales: np.ndarray, viewmats: np.ndarray, Ks: np.ndarray,
+    width: int, height: int, eps2d: np.float32, antialiased: bool, with_viewmats: bool, radii: np.ndarray,
+    conics: np.ndarray, compensations: np.ndarray, g_means2d: np.ndarray, g_depths: np.ndarray,
+    g_conics: np.ndarray, g_compensations: np.ndarray, g_means: np.ndarray, g_quats: np.ndarray,
+    g_scales: np.ndarray, g_viewmats: np.ndarray,
+) -> None:  # fmt: skip
     """Fill g_means, g_quats, g_scales and, per chunk of Gaussians, g_viewmats [chunks, C, 3, 4] float64 (zeros at first).
 
     `g_name` is the derivative of the loss by `name` throughout.
@@ -236,8 +251,10 @@ def _array(tensor: Tensor) -> np.ndarray:
 class _Project(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx, means, quats, scales, opacities, viewmats, Ks, width, height, eps2d, near_plane, far_plane, radius_clip, antialiased
-    ):
+        ctx: Any, means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, viewmats: Tensor,
+        Ks: Tensor, width: int, height: int, eps2d: float, near_plane: float, far_plane: float,
+        radius_clip: float, antialiased: bool
+    ) -> tuple[Tensor, ...]:
         arrays = [_array(t) for t in (means, quats, scales, opacities, viewmats, Ks)]
         shape = (len(viewmats), len(means))
         radii = np.zeros((*shape, 2), np.int32)
@@ -256,7 +273,7 @@ class _Project(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, _, *gradients):
+    def backward(ctx: Any, _: Tensor | None, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         means, quats, scales, viewmats, Ks = (_array(t) for t in ctx.saved_tensors)
         radii, conics, compensations = ctx.results
         with_viewmats = ctx.needs_input_grad[4]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from raf_lite.splatting import gsplat_backend, reference
 
+Backend = Literal["auto", "gsplat", "numba", "torch"]
 BACKENDS = ("auto", "gsplat", "numba", "torch")
 RENDER_MODES = ("RGB", "D", "ED", "RGB+D", "RGB+ED")
 RASTERIZE_MODES = ("classic", "antialiased")
@@ -36,7 +37,7 @@ def rasterize(
     backgrounds: Tensor | None = None,  # [C, D]
     render_mode: Literal["RGB", "D", "ED", "RGB+D", "RGB+ED"] = "RGB",
     rasterize_mode: Literal["classic", "antialiased"] = "classic",
-    backend: Literal["auto", "gsplat", "numba", "torch"] = "auto",
+    backend: Backend = "auto",
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """Render 3D Gaussians with gsplat 1.5.3's names, shapes and meaning, on any machine.
 
@@ -88,10 +89,12 @@ def rasterize(
     """
     named = {
         "means": means, "quats": quats, "scales": scales, "opacities": opacities, "colors": colors,
-        "viewmats": viewmats, "Ks": Ks, "backgrounds": backgrounds,
+        "viewmats": viewmats, "Ks": Ks,
     }  # fmt: skip
+    if backgrounds is not None:
+        named["backgrounds"] = backgrounds
     _check_options(width, height, near_plane, far_plane, eps2d, radius_clip, render_mode, rasterize_mode, backend)
-    _check_tensors({name: tensor for name, tensor in named.items() if tensor is not None or name != "backgrounds"})
+    _check_tensors(named)
     backend = _choose_backend(backend, means)
     width, height = int(width), int(height)
     if backend == "gsplat" and len(means) > 0:  # gsplat 1.5.3 divides by N
@@ -136,7 +139,10 @@ def rasterize(
     return render, alphas, meta
 
 
-def _check_options(width, height, near_plane, far_plane, eps2d, radius_clip, render_mode, rasterize_mode, backend) -> None:
+def _check_options(
+    width: int, height: int, near_plane: float, far_plane: float, eps2d: float, radius_clip: float,
+    render_mode: str, rasterize_mode: str, backend: str
+) -> None:
     for name, value in (("width", width), ("height", height)):
         if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{name} must be an integer of at least 1 pixel, got {value!r}")
@@ -207,7 +213,7 @@ def _sums_are_finite(tensors: list[Tensor]) -> bool:
     return bool(torch.stack([t.sum() for t in tensors]).isfinite().all())  # one transfer spares a GPU seven waits
 
 
-def _choose_backend(backend: str, means: Tensor) -> str:
+def _choose_backend(backend: Backend, means: Tensor) -> Backend:
     """The backend that will do the work: "gsplat", "numba" or "torch"."""
     if backend in ("auto", "gsplat") and means.is_cuda:
         if gsplat_backend.unusable_because() is None:

@@ -1,8 +1,8 @@
 """The study: does retrieval help, when, by how much, and what helps more. `raf-lite study` is its command.
 
-`people` renders who takes part, `descriptors` are what drives, `variants` are what a run may change, `runs` does one run,
-`grading` grades it, `plans` lists the runs, `execute` does them, `selecting` makes the choice that is then confirmed, `tables`,
-`statistics` and `report` say what came out, `retrieval_quality` compares neighbours with the truth.
+`people` renders who takes part, `descriptors` are what drives, `variants` are what a run may change, `runs` does one run and
+`grading` pools its errors, `plans` lists the runs, `execute` does them, `selecting` makes the choice that is then confirmed,
+`tables`, `statistics` and `report` say what came out, `retrieval_quality` compares neighbours with the truth.
 """
 
 from typing import TYPE_CHECKING

@@ -18,7 +18,7 @@ class PairAugmentation:
     partners: [F, P, D], for each training frame its P true partners. What retrieval would give if it never erred.
     """
 
-    def __init__(self, partners: np.ndarray, p: float):
+    def __init__(self, partners: np.ndarray, p: float) -> None:
         self.p = p
         self.partners = torch.from_numpy(partners)
         self.usable = torch.from_numpy(np.isfinite(partners).all(-1))
@@ -50,7 +50,7 @@ class PoseAugmentation:
         p: float,
         degrees: float = 12.0,
         inner: Augmentation | None = None,
-    ):
+    ) -> None:
         self.p, self.inner = p, inner
         centred = []
         for values in (rotations, bank.descriptors):

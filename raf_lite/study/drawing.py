@@ -31,28 +31,28 @@ def shown(effect: Effect | None, unit: str = "%") -> str:
     return f"{effect.mean:+.1f} {unit} [{effect.low:+.1f}, {effect.high:+.1f}], {effect.better}/{effect.subjects}"
 
 
-def forest(rows: Sequence[tuple[str, Effect]], title: str) -> Figure:
+def forest(rows: Sequence[tuple[str, Effect | None]], title: str) -> Figure:
     """Means with their intervals about zero; the sentence lists every one.
 
     >>> from raf_lite.study.statistics import paired_effect
     >>> forest([("centred", paired_effect([3.0, 3.6, 4.5], [4.0, 4.0, 5.0]))], "Error of the mouth").sentence
     'Error of the mouth: centred -15.0 % [-36.5, +6.5], 3/3.'
     """
-    rows = [(label, e) for label, e in rows if e is not None and e.subjects > 1]
-    sentence = f"{title}: " + "; ".join(f"{label} {shown(e)}" for label, e in rows) + "."
-    if not rows:
+    drawn = [(label, e) for label, e in rows if e is not None and e.subjects > 1]
+    sentence = f"{title}: " + "; ".join(f"{label} {shown(e)}" for label, e in drawn) + "."
+    if not drawn:
         return Figure("", f"{title}: nothing to show yet.")
-    reach = 1.1 * max(5.0, *(abs(x) for _, e in rows for x in (e.low, e.high)))
+    reach = 1.1 * max(5.0, *(abs(x) for _, e in drawn for x in (e.low, e.high)))
     left, width, step = 300, 460, 26
     at = lambda v: left + width / 2 * (1 + v / reach)  # noqa: E731
     parts = []
-    for k, (label, e) in enumerate(rows):
+    for k, (label, e) in enumerate(drawn):
         y = 22 + k * step
         parts.append(f'<text x="{left - 10}" y="{y + 4}" text-anchor="end" font-size="13">{html.escape(label)}</text>'
                      f'<line x1="{at(e.low):.1f}" x2="{at(e.high):.1f}" y1="{y}" y2="{y}" stroke="#1b4f72" stroke-width="3"/>'
                      f'<circle cx="{at(e.mean):.1f}" cy="{y}" r="5" fill="#1b4f72"/>'
                      f'<text x="{left + width + 8}" y="{y + 4}" font-size="13">{e.mean:+.1f} %</text>')
-    height = 40 + len(rows) * step
+    height = 40 + len(drawn) * step
     axis = "".join(f'<text x="{at(v):.1f}" y="{height - 4}" text-anchor="middle" font-size="11">{v:+.0f} %</text>'
                    for v in (-0.8 * reach, 0.8 * reach))
     svg = (f'<svg role="img" aria-label="{html.escape(sentence)}" viewBox="0 0 860 {height}" font-family="system-ui">'

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
@@ -17,6 +18,9 @@ from raf_lite._machine import describe_machine
 from raf_lite.study.people import SUBJECTS, person_file, prepare
 from raf_lite.study.plans import plan
 from raf_lite.study.runs import RunSpec, noise_floor, run
+
+if TYPE_CHECKING:
+    from raf_lite.descriptors import MediaPipeEncoder
 
 RESULTS = Path("benchmarks/results/study")
 _ONE_THREAD = {"NUMBA_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
@@ -53,7 +57,7 @@ def append_line(path: Path, line: dict) -> None:
 
 
 @cache
-def _encoder():
+def _encoder() -> MediaPipeEncoder:
     from raf_lite.descriptors import MediaPipeEncoder
 
     return MediaPipeEncoder()

@@ -22,7 +22,7 @@ from raf_lite.descriptors import LandmarkPCA, MediaPipeEncoder
 from raf_lite.evaluation.regions import face_regions
 from raf_lite.manifest import find_data
 from raf_lite.rig.build import SETTINGS
-from raf_lite.rig.head import HeadModel, head_pose_matrix
+from raf_lite.rig.head import BakedHead, HeadModel, head_pose_matrix
 from raf_lite.rig.pack import load_pack
 from raf_lite.rig.scripts import HOLDOUT_SEQUENCES, Performance, perform_random
 from raf_lite.rig.studio import CAMERA_ANGLES, FRONTAL, Person, camera
@@ -80,7 +80,7 @@ def _landmark_pca() -> LandmarkPCA:
     return LandmarkPCA.load(find_data() / "bank" / "landmark_pca.npz")
 
 
-def _baked(seed: int):
+def _baked(seed: int) -> BakedHead:
     person = Person.from_seed(seed)
     return _model().bake(person.shape, person.look)
 
@@ -104,7 +104,7 @@ def _encode(images: np.ndarray) -> dict[str, np.ndarray]:
             "found": seen.face_found, "encoder_pose": seen.encoder_pose}
 
 
-def _front(head, weights: np.ndarray, poses: np.ndarray, size: int) -> np.ndarray:
+def _front(head: BakedHead, weights: np.ndarray, poses: np.ndarray, size: int) -> np.ndarray:
     """Frontal pictures uint8 [T, size, size, 3]."""
     view = [camera(0, 0, size)]
     return np.stack([head.render(w, view, pose)[0][0] for w, pose in zip(weights, poses, strict=True)])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from raf_lite.study.people import SUBJECTS
 from raf_lite.study.runs import RunSpec
@@ -24,7 +25,7 @@ CANDIDATES = {
 }
 
 
-def baselines(subjects, descriptor: str, **fields) -> list[RunSpec]:
+def baselines(subjects: Iterable[int], descriptor: str, **fields: Any) -> list[RunSpec]:
     """A run without retrieval a subject."""
     return [RunSpec(s, descriptor, "none", **fields) for s in subjects]
 

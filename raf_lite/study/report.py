@@ -7,6 +7,7 @@ import json
 import math
 import os
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +16,7 @@ from raf_lite._files import atomic_path
 from raf_lite.study.drawing import Figure, curves, forest, shown
 from raf_lite.study.execute import read_lines
 from raf_lite.study.plans import CONFIRM, LABEL_FREE, RAW, RELATIVE, SELECT, SELECTION_FILE
-from raf_lite.study.statistics import holm
+from raf_lite.study.statistics import Effect, holm
 from raf_lite.study.tables import BASELINE, effects, long_table, values_of
 from raf_lite.study.variants import matched_noise, strategy_of
 from raf_lite.viewing.report import STYLE
@@ -66,7 +67,7 @@ class Study:
     ('weighted', 0.2)
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path) -> None:
         self.lines = list(read_lines(folder))
         if not any("spec" in line for line in self.lines):
             raise ValueError(f"{folder} holds no runs; start with `raf-lite study run selection`")
@@ -77,7 +78,9 @@ class Study:
         self.selected = self.table[self.table["role"] == "selection"]
 
     def best(self, descriptor: str) -> tuple[str, float]:
-        """The chosen run."""
+        """The chosen run. ValueError where none was chosen yet."""
+        if self.choice is None:
+            raise ValueError(f"no run was chosen yet, for lack of {SELECTION_FILE}; write it with `raf-lite study select`")
         return self.choice[descriptor]["variant"], self.choice[descriptor]["p"]
 
     def overview(self, table: pd.DataFrame, descriptor: str, runs: list[tuple[str, float]]) -> pd.DataFrame:
@@ -170,20 +173,20 @@ class Study:
         best, rows = self.best(RAW), {}
         noise = _matched(best)
 
-        def row(name, effect, bar, below_zero):
+        def row(name: str, effect: Effect | None, bar: float, below_zero: bool) -> None:
             if effect is not None:
                 met = effect.mean <= bar and (not below_zero or effect.high < 0)
                 rows[name] = {"target": f"{bar:+g} %{', interval below zero' if below_zero else ''}", "reached": shown(effect),
                               "met": "yes" if met else "no"}
 
         for heading, g, m, r in MAIN:
-            at = {"group": g, "measure": m, "region": r}
-            row(f"paper-k16, blendshapes: {heading}", effects(self.confirmed, RAW, ("paper-k16", 0.2), **at), -8, True)
-            row(f"best ({name_of(best)}), blendshapes: {heading}", effects(self.confirmed, RAW, best, **at), -20, True)
+            change = partial(effects, self.confirmed, group=g, measure=m, region=r)
+            row(f"paper-k16, blendshapes: {heading}", change(RAW, ("paper-k16", 0.2)), -8, True)
+            row(f"best ({name_of(best)}), blendshapes: {heading}", change(RAW, best), -20, True)
             if noise is not None:
-                row(f"best against its matched noise: {heading}", effects(self.confirmed, RAW, best, noise, **at), 0, True)
+                row(f"best against its matched noise: {heading}", change(RAW, best, noise), 0, True)
             row(f"best on {RELATIVE} ({name_of(self.best(RELATIVE))}) against {RELATIVE} without retrieval: {heading}",
-                effects(self.confirmed, RELATIVE, self.best(RELATIVE), **at), -3, True)
+                change(RELATIVE, self.best(RELATIVE)), -3, True)
         row("best, blendshapes: self-seen, face",
             effects(self.confirmed, RAW, best, group="self-seen", measure="mae", region="face"), 2, False)
         if rows:
@@ -287,8 +290,9 @@ class Study:
             section.blocks.append(curves(bank, "Rows in the bank: change of the cross-driving error in mouth and eyes", "%"))
         rows = {}
         for v in ("paper-k16", "centred"):
-            for label, c in (("shipped bank", {}), ("bank without the faces that training lacks", {"bank": "seen"})):
-                cells = {h: shown(effects(table, RAW, (v, 0.2), group=g, measure=m, region=r, **c)) for h, g, m, r in OUTCOMES}
+            for label, name in (("shipped bank", "shipped"), ("bank without the faces that training lacks", "seen")):
+                cells = {h: shown(effects(table, RAW, (v, 0.2), group=g, measure=m, region=r, bank=name))
+                         for h, g, m, r in OUTCOMES}
                 if any(x != "–" for x in cells.values()):
                     rows[f"{v}, {label}"] = cells
         section.blocks += ["Has the bank seen the exam?", pd.DataFrame.from_dict(rows, orient="index")] if rows else []

@@ -59,7 +59,9 @@ def leakage(descriptor: str) -> dict[str, float]:
     }
 
 
-def _errors(done, turned, own, own_turn, found) -> tuple[float, float]:
+def _errors(
+    done: np.ndarray, turned: np.ndarray, own: np.ndarray, own_turn: np.ndarray, found: np.ndarray,
+) -> tuple[float, float]:
     """Mean errors (mm, degrees) of bank rows `found` [F, n] for frames whose true face and turn are `own` and `own_turn`."""
     return (
         float(np.linalg.norm(done[found] - own[:, None], axis=-1).mean()),

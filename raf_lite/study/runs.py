@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,14 +16,20 @@ from scipy.spatial.transform import Rotation
 
 import raf_lite
 from raf_lite.captures import Camera
+from raf_lite.descriptors import Detections
+from raf_lite.evaluation.metrics import Errors, encoder_errors, picture_errors
 from raf_lite.retrieval import Augmentation, RetrievalAugmentation
 from raf_lite.rig.studio import CAMERA_ANGLES, camera
 from raf_lite.study.augmentations import PairAugmentation, PoseAugmentation
 from raf_lite.study.descriptors import BANKS, graded_descriptors, in_form, parts, study_bank
-from raf_lite.study.grading import REGIONS, code_errors, group_members, picture_errors, pooled
+from raf_lite.study.grading import SLOW_STEP, group_members, pooled, region_masks
 from raf_lite.study.people import GRADED_SIZE, PANEL, REGION_BITS, TRAIN_CAMERAS, TRAIN_SIZE, Training, load_person, role_of
 from raf_lite.study.variants import POSE_VARIANTS, setting_of
 from raf_lite.training import TrainConfig, Trainer, TrainingSet
+
+if TYPE_CHECKING:
+    from raf_lite.avatar import GaussianAvatar
+    from raf_lite.descriptors import MediaPipeEncoder
 
 PRESET = TrainConfig(
     steps=2400,
@@ -57,7 +65,7 @@ class RunSpec:
     bank_rows: int | None = None
     tolerance: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         role_of(self.subject)
         parts(self.descriptor)
         setting_of(self.variant)  # or says that there is none of that name
@@ -129,6 +137,8 @@ def _bank_rotations() -> np.ndarray:
     from raf_lite.manifest import find_data
 
     pose = ExpressionBank.load(find_data() / "bank", descriptor="blendshapes").encoder_pose
+    if pose is None:
+        raise ValueError("the shipped bank has no encoder poses to turn descriptors by; build it with `raf-lite data build`")
     return Rotation.from_matrix(pose[:, :3, :3]).as_rotvec()
 
 
@@ -162,7 +172,9 @@ def coarser(descriptors: np.ndarray, bits: int, training: np.ndarray) -> np.ndar
     return (np.round(np.clip((descriptors - low) / span, 0, 1) * levels) / levels * span + low).astype(np.float32)
 
 
-def drives(spec: RunSpec, answers: dict, data: TrainingSet, descriptors: np.ndarray, own: tuple) -> dict[str, np.ndarray]:
+def drives(
+    spec: RunSpec, answers: dict, data: TrainingSet, descriptors: np.ndarray, own: Sequence[np.ndarray]
+) -> dict[str, np.ndarray]:
     """name -> descriptors [T, D] that drive the same avatar in other ways, none of which needs training of its own."""
     out: dict[str, np.ndarray] = {}
     if spec.variant == "none":
@@ -185,14 +197,16 @@ def tolerance_drives(descriptors: np.ndarray, training: np.ndarray) -> dict[str,
     }
 
 
-def _panel(spec: RunSpec, own: tuple) -> np.ndarray:
+def _panel(spec: RunSpec, own: Sequence[np.ndarray]) -> np.ndarray:
     """The panel's descriptors [identities, 1 + expressions, D] in the run's form; each identity relative to itself."""
     encoded, form = parts(spec.descriptor)
     people = [load_person("panel", seed)[encoded] for seed in PANEL]
     return np.stack([in_form(p, form, p[0], p) for p in people]).astype(np.float32)
 
 
-def decoupling(spec: RunSpec, avatar, own: tuple, recording: dict, answers: dict) -> dict[str, float]:
+def decoupling(
+    spec: RunSpec, avatar: GaussianAvatar, own: Sequence[np.ndarray], recording: dict, answers: dict
+) -> dict[str, float]:
     """What the avatar's picture owes to who drives it and what to how: spreads in grey levels over the face.
 
     identity_spread: deviation over the panel's identities that make the same face, averaged over faces. expression_spread:
@@ -218,7 +232,11 @@ def decoupling(spec: RunSpec, avatar, own: tuple, recording: dict, answers: dict
     }
 
 
-def run(spec: RunSpec, encoder) -> dict:
+def _seen_errors(seen: Detections, answers: dict) -> Errors:
+    return encoder_errors(seen.landmarks, seen.blendshapes, answers["points"], answers["scores"])
+
+
+def run(spec: RunSpec, encoder: MediaPipeEncoder) -> dict:
     """Train and grade; returns the line. encoder: a MediaPipeEncoder for what is seen in the avatar's pictures."""
     data, *own = training_set(spec)
     answers, recording = _recording("answers", spec.subject), _recording("training", spec.subject)
@@ -233,24 +251,21 @@ def run(spec: RunSpec, encoder) -> dict:
     members = group_members(answers, Training(spec.scripts, spec.frames))
     descriptors = graded_descriptors(answers, spec.descriptor, *own).astype(np.float32)
 
-    def rendered(driving):
+    def rendered(driving: np.ndarray) -> np.ndarray:
         return avatar.render(driving, answers["head_pose"], [_front(GRADED_SIZE)])[:, 0]
 
+    truth, regions = answers["image"], region_masks(answers)
     images = rendered(descriptors)
     seen = encoder.detect(images)
-    errors = code_errors(seen.landmarks[..., :2], seen.blendshapes, answers) | picture_errors(images, answers)
+    errors = _seen_errors(seen, answers) | picture_errors(images, truth, regions, slow_step=SLOW_STEP)
     outcomes = {"direct": pooled(errors, members)}
-    others = drives(spec, answers, data, descriptors, own)
-    for name, driving in others.items():
+    for name, driving in drives(spec, answers, data, descriptors, own).items():
         images = rendered(driving)
-        again = encoder.detect(images)
-        errors = code_errors(again.landmarks[..., :2], again.blendshapes, answers) | picture_errors(
-            images, answers, only_mae=True
-        )
+        errors = _seen_errors(encoder.detect(images), answers) | picture_errors(images, truth, regions, ["mae"])
         outcomes[name] = pooled(errors, members)
     if spec.tolerance:
         for name, driving in tolerance_drives(descriptors, data.descriptors).items():
-            outcomes[name] = pooled(picture_errors(rendered(driving), answers, only_mae=True), members)
+            outcomes[name] = pooled(picture_errors(rendered(driving), truth, regions, ["mae"]), members)
     extras = decoupling(spec, avatar, own, recording, answers)
     extras["reach"] = _reach(data.descriptors, augmentation, descriptors[members["cross"]])
     extras["missed"] = int((~seen.face_found).sum())
@@ -273,7 +288,7 @@ def run(spec: RunSpec, encoder) -> dict:
 def noise_floor(subject: int) -> dict:
     """What landmark error and AED say of the answers against themselves moved by half a pixel: group -> measure -> region."""
     answers = load_person("answers", subject)
-    errors = code_errors(answers["points_shifted"], answers["scores_shifted"], answers)
+    errors = encoder_errors(answers["points_shifted"], answers["scores_shifted"], answers["points"], answers["scores"])
     return {
         "key": f"{subject} noise floor",
         "role": role_of(subject),
@@ -282,4 +297,4 @@ def noise_floor(subject: int) -> dict:
     }
 
 
-__all__ = ["PRESET", "REGIONS", "RunSpec", "coarser", "make_augmentation", "noise_floor", "run", "training_set"]
+__all__ = ["PRESET", "RunSpec", "coarser", "make_augmentation", "noise_floor", "run", "training_set"]

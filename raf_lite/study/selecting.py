@@ -40,8 +40,15 @@ def choose(folder: Path) -> dict:
         rows = []
         for variant, p in candidates:
 
-            def mean(group, measure, region, variant=variant, p=p, descriptor=descriptor):
-                return effects(table, descriptor, (variant, p), group=group, measure=measure, region=region).mean
+            def mean(
+                group: str, measure: str, region: str, variant: str = variant, p: float = p,
+                descriptor: str = descriptor
+            ) -> float:
+                effect = effects(table, descriptor, (variant, p), group=group, measure=measure, region=region)
+                if effect is None:
+                    raise ValueError(f"the runs of {variant} on {descriptor} have no {measure} of {region} in group {group}; do "
+                                     "the plan 'selection' again")
+                return effect.mean
 
             gain = (mean("cross", "landmarks", "face") + mean("cross", "mae", "mouth+eyes")) / 2
             rows.append(

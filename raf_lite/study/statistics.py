@@ -48,7 +48,8 @@ def paired_effect(values: np.ndarray, reference: np.ndarray, *, measure: str = "
     n, mean = len(change), float(change.mean())
     better = int((change > 0).sum() if measure in HIGHER_IS_BETTER else (change < 0).sum())
     if n == 1:
-        return Effect(mean, *[float("nan")] * 4, better, 1, float("nan"))
+        unknown = float("nan")
+        return Effect(mean, unknown, unknown, unknown, unknown, better, 1, unknown)
     half = float(stats.t.ppf(0.975, n - 1) * change.std(ddof=1) / np.sqrt(n))
     rng = np.random.default_rng(0)
     boot = np.percentile(change[rng.integers(n, size=(draws, n))].mean(1), [2.5, 97.5])

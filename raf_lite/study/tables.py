@@ -8,10 +8,12 @@ import pandas as pd
 
 from raf_lite.study.statistics import Effect, paired_effect
 
+Condition = str | float | bool | None
 COLUMNS = ["subject", "role", "descriptor", "variant", "p", "seed", "scripts", "frames", "bank", "bank_rows", "tolerance",
            "drive", "group", "measure", "region", "value"]
 BASELINE = ("none", 0.0)
-CONDITIONS = {"drive": "direct", "seed": 0, "scripts": 1.0, "frames": 1.0, "bank": "shipped", "bank_rows": 0}
+CONDITIONS: dict[str, Condition] = {
+    "drive": "direct", "seed": 0, "scripts": 1.0, "frames": 1.0, "bank": "shipped", "bank_rows": 0}
 """What a comparison holds fixed unless told otherwise. bank_rows 0: all of the bank."""
 
 
@@ -45,8 +47,10 @@ def long_table(lines: Iterable[dict]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def values_of(table: pd.DataFrame, descriptor: str, run: tuple[str, float], *, group: str, measure: str, region: str,
-              **conditions) -> pd.Series:
+def values_of(
+    table: pd.DataFrame, descriptor: str, run: tuple[str, float], *, group: str, measure: str, region: str,
+    **conditions: Condition
+) -> pd.Series:
     """One number a subject, by subject, for a run (variant, p) under CONDITIONS, some of them changed.
 
     With seed=None the seeds of a subject are averaged. A run that two plans have done in two ways counts once.
@@ -67,9 +71,11 @@ def values_of(table: pd.DataFrame, descriptor: str, run: tuple[str, float], *, g
     return rows.groupby("subject")["value"].mean()
 
 
-def effects(table: pd.DataFrame, descriptor: str, run: tuple[str, float], against: tuple[str, float] = BASELINE, *,
-            group: str, measure: str, region: str, against_descriptor: str | None = None, against_conditions: dict | None = None,
-            **conditions) -> Effect | None:
+def effects(
+    table: pd.DataFrame, descriptor: str, run: tuple[str, float], against: tuple[str, float] = BASELINE, *,
+    group: str, measure: str, region: str, against_descriptor: str | None = None,
+    against_conditions: dict[str, Condition] | None = None, **conditions: Condition
+) -> Effect | None:
     """The paired effect of a run against another over the subjects that have both; None where no subject has.
 
     >>> from raf_lite.study import Study

@@ -37,5 +37,6 @@ def matched_noise(variant: str) -> str | None:
     None for what is noise itself, takes random rows or has no setting. ValueError for an unknown variant.
     """
     setting = setting_of(variant)
-    matched = setting is not None and setting.strategy in ("nearest", "residual", "mean_shift")
-    return _NAMES[setting.control("gaussian")] if matched else None
+    if setting is None or setting.strategy not in ("nearest", "residual", "mean_shift"):
+        return None
+    return _NAMES[setting.control("gaussian")]

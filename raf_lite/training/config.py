@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class TrainConfig:
         if not 0 < self.lr_final <= 1:
             raise ValueError(f"learning rates cannot fall to {self.lr_final} of their start; give lr_final in (0, 1]")
 
-    def with_(self, **changes) -> TrainConfig:
+    def with_(self, **changes: Any) -> TrainConfig:
         """A copy with some fields changed."""
         return replace(self, **changes)
 

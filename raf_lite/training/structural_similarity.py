@@ -6,6 +6,8 @@ formula needs; on other devices torch does. The numbers are the same (a test com
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba as nb
 import numpy as np
 import torch
@@ -63,7 +65,9 @@ C1_F, C2_F, ONE, TWO = np.float32(C1), np.float32(C2), np.float32(1), np.float32
 
 
 @kernel()
-def _filter(source, start, step, target, size):
+def _filter(
+    source: np.ndarray, start: np.uint64, step: np.uint64, target: np.ndarray, size: np.uint64,
+) -> None:
     """target[i] = weighted sum of source[start + i + k step] for k from 0 to 10; flat arrays."""
     for i in range(size):
         j = i + start
@@ -75,7 +79,10 @@ def _filter(source, start, step, target, size):
 
 
 @kernel()
-def _similarity_row(blurred, stride, size, first, second, third):
+def _similarity_row(
+    blurred: np.ndarray, stride: np.uint64, size: np.uint64, first: np.ndarray, second: np.ndarray,
+    third: np.ndarray
+) -> np.float32:
     """Sum of SSIM along a row, and its derivatives by the window's mean of a, of a^2 + b^2 and of a b.
 
     blurred: means of a, b, a^2 + b^2, a b, each `stride` after the one before.
@@ -96,7 +103,7 @@ def _similarity_row(blurred, stride, size, first, second, third):
 
 
 @kernel(parallel=True)
-def similarity(a, b, totals, gradient):
+def similarity(a: np.ndarray, b: np.ndarray, totals: np.ndarray, gradient: np.ndarray) -> None:
     """Fill totals [C * 3], sums of SSIM over each plane of pictures a, b [C, H, W, 3], and gradient, theirs by a.
 
     Rows are filtered across as they come in and kept in one strip, from which the filter down then reads; the way back is the
@@ -135,10 +142,11 @@ def similarity(a, b, totals, gradient):
 
 class _Ssim(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, a, b):
+    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
         pictures = [x.detach().contiguous().numpy() for x in (a, b)]
         windows = a.shape[0] * 3 * (a.shape[1] - BORDER) * (a.shape[2] - BORDER)
-        totals, gradients = np.empty(a.shape[0] * 3), [None, None]
+        totals = np.empty(a.shape[0] * 3)
+        gradients: list[Tensor | None] = [None, None]
         with launch("ssim"):
             for k in (0, 1) if ctx.needs_input_grad[1] else (0,):  # symmetric: the second one's gradient is that of the swap
                 gradient = np.empty_like(pictures[k])
@@ -149,6 +157,6 @@ class _Ssim(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, g):
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         return tuple(g * gradient if wanted else None
                      for gradient, wanted in zip(ctx.saved_tensors, ctx.needs_input_grad, strict=True))

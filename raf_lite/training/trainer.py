@@ -85,7 +85,7 @@ def _provenance(data: TrainingSet, config: TrainConfig, augmentation: Augmentati
     if isinstance(augmentation, RetrievalAugmentation):
         bank = augmentation.bank
         arrays += [bank.descriptors, bank.donors, np.frombuffer(f"{bank.encoder} {bank.descriptor}".encode(), np.uint8)]
-    checksum = functools.reduce(lambda crc, array: zlib.crc32(np.ascontiguousarray(array), crc), arrays, 0)
+    checksum = functools.reduce(lambda crc, array: zlib.crc32(np.ascontiguousarray(array).data, crc), arrays, 0)
     return {**_settings(config, augmentation), "raf_lite": raf_lite.__version__, "training_frames": len(data.names),
             "checksum": checksum}
 
@@ -111,7 +111,7 @@ class Trainer:
     """
 
     def __init__(self, data: TrainingSet, config: TrainConfig, folder: str | Path, *, bank: ExpressionBank | None = None,
-                 augmentation: Augmentation | None = None, device: str | None = None, progress: bool = True):
+                 augmentation: Augmentation | None = None, device: str | None = None, progress: bool = True) -> None:
         self.data, self.config, self.folder, self.progress = data, config, Path(folder), progress
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -232,7 +232,8 @@ class Trainer:
             target, mask, Ks = _halve(target, mask, Ks)
         try:
             image, alpha, offsets = self.avatar.splat(
-                descriptor[0].to(self.device), self.views[row, cameras].to(self.device), Ks, *mask.shape[:0:-1])
+                descriptor[0].to(self.device), self.views[row, cameras].to(self.device), Ks, mask.shape[2],
+                mask.shape[1])
         except ValueError as error:  # the rasteriser refuses Gaussians that are not finite
             raise self._broken(row, cameras) from error
         c = self.config

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -127,9 +128,10 @@ def _pictures(capture: Capture, found: dict[str, np.ndarray], factors: dict[str,
                     images, masks = _mapped(folder, "r+")
                 _read_video(capture, sequence, serial, factors[serial], found[sequence], starts[sequence], columns[serial],
                             images, masks)
+                for array in (images, masks):
+                    if isinstance(array, np.memmap):
+                        array.flush()
                 if folder is not None:
-                    images.flush()
-                    masks.flush()
                     done.append((sequence, serial))
                     write_json(folder / "done.json", done)
             bar.update(len(found[sequence]))
@@ -139,7 +141,7 @@ def _pictures(capture: Capture, found: dict[str, np.ndarray], factors: dict[str,
     return images, masks, fingerprint
 
 
-def _mapped(folder: Path, mode: str) -> tuple[np.ndarray, np.ndarray]:
+def _mapped(folder: Path, mode: Literal["r+", "c"]) -> tuple[np.ndarray, np.ndarray]:
     """The pictures and masks of a folder, read from and written to the disk as they are used."""
     return np.load(folder / "images.npy", mmap_mode=mode), np.load(folder / "masks.npy", mmap_mode=mode)
 

@@ -7,9 +7,13 @@ import html
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 
 def _to_uint8(image: np.ndarray) -> np.ndarray:
@@ -59,7 +63,7 @@ def show_video(path: str | Path, alt: str) -> None:
                  f'src="data:video/mp4;base64,{data}"></video><p style="font-size:13px">{html.escape(alt)}</p>'))
 
 
-def show_figure(figure, alt: str) -> None:
+def show_figure(figure: go.Figure, alt: str) -> None:
     """Display a plotly figure in a notebook, with its description under it.
 
     JupyterLab draws it from its numbers alone; Colab, which cannot, is left to plotly's own way.

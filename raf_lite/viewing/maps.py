@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import faiss
 import numpy as np
@@ -51,17 +52,17 @@ def map_bank(bank: ExpressionBank, own: np.ndarray | None = None, method: str = 
 def _key(rows: np.ndarray, own: np.ndarray, seed: int) -> str:
     digest = hashlib.sha256(f"tsne 1 {seed} {rows.shape}".encode())
     for array in (rows, own):
-        digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()[:20]
 
 
-def _read(path, rows: int, own: int) -> tuple[np.ndarray, np.ndarray] | None:
+def _read(path: Path, rows: int, own: int) -> tuple[np.ndarray, np.ndarray] | None:
     """A map that was kept, or None where there is none, or one that is damaged."""
     try:
-        spots = tuple(read_npz(path, ("rows", "own")).values())
+        first, second = read_npz(path, ("rows", "own")).values()
     except (FileNotFoundError, ValueError):
         return None
-    return spots if (spots[0].shape, spots[1].shape) == ((rows, 2), (own, 2)) else None
+    return (first, second) if (first.shape, second.shape) == ((rows, 2), (own, 2)) else None
 
 
 def _tsne(rows: np.ndarray, own: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:

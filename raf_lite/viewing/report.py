@@ -29,9 +29,9 @@ caption{text-align:left;font-weight:600;padding:.5rem 0}tbody tr:first-child>*{b
 figure{margin:1.5rem 0}figcaption{font-size:14px;color:#444}img,video,svg{max-width:100%}
 .warning{border-left:5px solid #b00;padding:.5rem 1rem;background:#fff3f3}dt{font-weight:600}dd{margin:0 0 .4rem 1rem}
 """
-HEADINGS = {"views": "pictures", "psnr": "PSNR dB ↑", "psnr_face": "PSNR face dB ↑", "ssim": "SSIM ↑", "flip": "FLIP face ↓",
-            "mae_face": "face ↓", "mae_mouth": "mouth ↓", "mae_eyes": "eyes ↓", "mae_cheeks+nose": "cheeks+nose ↓",
-            "landmarks": "landmarks px ↓", "aed": "AED ↓"}
+HEADINGS = {"views": "pictures", "psnr": "PSNR dB ↑", "psnr_face": "PSNR face dB ↑", "ssim": "SSIM ↑",
+            "ssim_face": "SSIM face ↑", "flip_face": "FLIP face ↓", "mae_face": "face ↓", "mae_mouth": "mouth ↓",
+            "mae_eyes": "eyes ↓", "mae_cheeks+nose": "cheeks+nose ↓", "landmarks": "landmarks px ↓", "aed": "AED ↓"}
 MEANINGS = {
     "training views": "frames and cameras that training saw",
     "hold-out cameras": "the same moments from cameras that training never saw",
@@ -41,12 +41,12 @@ MEANINGS = {
     "↑ ↓": "higher is better, lower is better",
     "face, mouth, eyes, cheeks+nose": "mean absolute difference in grey levels (0 to 255) inside the region, drawn from "
                                       "the rig's projected landmarks",
-    "SSIM, FLIP": "on the first camera only; FLIP is a perceptual error from 0 to 1, inside the face",
+    "SSIM, FLIP": "on the first camera only; FLIP is a perceptual error from 0 to 1",
     "landmarks, AED": "MediaPipe on avatar and truth, frontal camera: mean distance of its landmarks in pixels, mean difference "
                       "of its 52 blendshapes. AED shares its encoder with the descriptor that drives the avatar",
     "noise floor": "the truth against itself, moved by half a pixel: smaller differences mean nothing",
 }
-DIGITS = {"views": 0, "psnr": 2, "psnr_face": 2, "ssim": 4, "flip": 4, "landmarks": 3, "aed": 4}
+DIGITS = {"views": 0, "psnr": 2, "psnr_face": 2, "ssim": 4, "ssim_face": 4, "flip_face": 4, "landmarks": 3, "aed": 4}
 
 
 def _cell(column: str, value: float) -> str:
@@ -109,13 +109,14 @@ def write_report(path: str | os.PathLike, table: pd.DataFrame, change: pd.DataFr
     fast = settings.get("fast", False)
     items = "".join(f"<dt>{html.escape(str(k))}</dt><dd>{html.escape(str(v))}</dd>" for k, v in settings.items())
     warning = '<p class="warning"><strong>RAF_FAST run.</strong> Everything was tiny; the numbers mean nothing.</p>' * fast
+    caption = f"Means over pictures of {settings['size']} x {settings['size']} pixels, compared at half that size"
     figures = [("mae_face %", "Error inside the face"), ("mae_mouth %", "Error in the mouth region"),
                ("landmarks %", "Landmark error"), ("aed %", "Descriptor distance (AED)")]
     body = f"""<h1>RAF: with and without retrieval</h1>{warning}
 <p>Avatars of one rendered person, trained on the same frames with the same seed and budget. They differ in one thing: whether
 some training descriptors were replaced by neighbours from a bank of other people. <em>Cross</em> is another person's expressions
 on this person's face, graded against an exact answer.</p>
-<h2>Numbers</h2>{table_html(table, f"Means over pictures, compared at {settings['size']} x {settings['size']} pixels")}
+<h2>Numbers</h2>{table_html(table, caption)}
 <dl>{"".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(meaning)}</dd>" for name, meaning in MEANINGS.items())}</dl>
 {''.join(f"<p>{html.escape(n)}</p>" for n in notes)}
 <h2>Change from the baseline</h2><p>One seed and one person: differences of a few percent are not evidence. Nor is the baseline

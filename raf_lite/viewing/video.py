@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from raf_lite.avatar import Drivable
 from raf_lite.captures import Capture, write_video
 
 CAPTION_HEIGHT = 24
@@ -48,7 +49,7 @@ def caption_panels(panels: Sequence[np.ndarray], captions: Sequence[str]) -> np.
     return np.asarray(sheet)
 
 
-def comparison_frames(avatars: Mapping[str, object], capture: Capture, driver: Capture, cross_sequence: str,
+def comparison_frames(avatars: Mapping[str, Drivable], capture: Capture, driver: Capture, cross_sequence: str,
                       size: int = 256, frames: slice = slice(None)) -> np.ndarray:
     """Frames uint8 [T, H, W, 3] of one CROSS sequence: driver | ground truth | an avatar and its error, for each avatar.
 
@@ -74,7 +75,7 @@ def comparison_frames(avatars: Mapping[str, object], capture: Capture, driver: C
                          "choose a smaller size")
     view = camera.scaled(size / camera.width)
 
-    def fit(images):
+    def fit(images: np.ndarray) -> np.ndarray:
         if images.shape[2] == size:
             return images / np.float32(255)
         resized = [Image.fromarray(i).resize((view.width, view.height), Image.Resampling.LANCZOS) for i in images]
@@ -91,8 +92,9 @@ def comparison_frames(avatars: Mapping[str, object], capture: Capture, driver: C
     return np.stack(sheets)
 
 
-def comparison_video(path: str | os.PathLike, avatars: Mapping[str, object], capture: Capture, drivers: Mapping[str, Capture], *,
-                     size: int = 256, sequence: str = "FREE", frames: slice = slice(None)) -> Path:
+def comparison_video(path: str | os.PathLike, avatars: Mapping[str, Drivable], capture: Capture,
+                     drivers: Mapping[str, Capture], *, size: int = 256, sequence: str = "FREE",
+                     frames: slice = slice(None)) -> Path:
     """Write an H.264 mp4 of at most 5 MB: every driver's `sequence` in turn, as `comparison_frames` draws it.
 
     Raises ValueError where the capture has no CROSS sequence of that name.

@@ -70,7 +70,8 @@ def draw_trials(bank: ExpressionBank, count: int, rng: np.random.Generator, *, c
         near = int(searched.search(searched.descriptors[k][None], 1, (own,)).rows[0, 0])
         others = np.flatnonzero(~np.isin(searched.donors, (own, searched.donors[near])))
         rows = pictured[[k, near, rng.choice(others)]]
-        trials.append(Trial(*map(int, rows), SIDES[int(rng.integers(2))]))
+        query, nearest, other = map(int, rows)
+        trials.append(Trial(query, nearest, other, SIDES[int(rng.integers(2))]))
     return trials
 
 
@@ -130,7 +131,7 @@ class BlindTest(widgets.VBox):
     another kind.
     """
 
-    def __init__(self, bank: ExpressionBank, trials: Sequence[Trial], rater: str, path: str | os.PathLike):
+    def __init__(self, bank: ExpressionBank, trials: Sequence[Trial], rater: str, path: str | os.PathLike) -> None:
         rater = clean_name(rater, "a rater")
         # A spreadsheet takes what begins with = + - or @ for a formula.
         if not rater[0].isalnum() or is_simulated(rater):
@@ -161,7 +162,12 @@ class BlindTest(widgets.VBox):
             self.question.value = "<p>That was the last question. The cell below counts your answers.</p>"
         else:
             trial = self.trials[self.number]
-            faces = [self.bank.thumbnail(row) for row in (trial.query, *trial.shown)]
+            faces = []
+            for row in (trial.query, *trial.shown):
+                face = self.bank.thumbnail(row)
+                if face is None:
+                    raise ValueError(f"row {row} of the bank has no picture to ask about; use questions made for this bank")
+                faces.append(face)
             self.question.value = strip_html(faces, ["this face", "face A", "face B"],
                                              "Which of the two makes the same expression as this face, A or B?", height=128)
         self.status.value = (f'<p role="status" aria-live="polite">{html.escape(self.rater)}: {self.number} of '

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import sys
 from dataclasses import dataclass
+from typing import Protocol
 
 import ipywidgets as widgets
 import numpy as np
@@ -42,6 +43,12 @@ class Neighbours:
     errors: np.ndarray | None
 
 
+class Points(Protocol):
+    """What plotly says of a click: which points of the trace."""
+
+    point_inds: list[int]
+
+
 class Search:
     """The explorer's questions without its widgets: neighbours, colours, pictures, words.
 
@@ -52,7 +59,7 @@ class Search:
     Neighbours(rows=array([1]), distances=array([5.], dtype=float32), errors=None)
     """
 
-    def __init__(self, bank: ExpressionBank, own: Own | None = None, weights: np.ndarray | None = None, k: int = 6):
+    def __init__(self, bank: ExpressionBank, own: Own | None = None, weights: np.ndarray | None = None, k: int = 6) -> None:
         if weights is not None and len(weights) != len(bank):
             raise ValueError(f"there are {len(weights)} rows of true weights for {len(bank)} rows of the bank; give one a row")
         self.bank, self.own, self.k = bank, own, k
@@ -62,9 +69,15 @@ class Search:
         pictured = bank.thumbnail_rows
         self.pictured = ExpressionBank.from_arrays(bank.descriptors[pictured], bank.donors[pictured]) if len(pictured) else None
 
+    def person(self) -> Own:
+        """The person drawn over the bank; ValueError where there is none."""
+        if self.own is None:
+            raise ValueError("no person is drawn over the bank; give one as `own`")
+        return self.own
+
     def neighbours(self, row: int, own: bool = False, only_pictured: bool = True) -> Neighbours:
         """The k nearest rows of other people, for a row of the bank or of the person drawn over it."""
-        query = self.own.descriptors[row] if own else self.bank.descriptors[row]
+        query = self.person().descriptors[row] if own else self.bank.descriptors[row]
         exclude = () if own else (self.bank.donors[row],)
         if only_pictured and self.pictured is not None:
             distances, found = self.pictured.search(query[None], self.k, exclude)
@@ -72,7 +85,7 @@ class Search:
         else:
             distances, found = self.bank.search(query[None], self.k, exclude)
             rows = found[0]
-        truth = self.own.weights if own else self.weights
+        truth = self.person().weights if own else self.weights
         errors = None
         if truth is not None and self.weights is not None:
             errors = np.linalg.norm(self.weights[rows] - truth[row], axis=1)
@@ -89,11 +102,17 @@ class Search:
             nearest[mine], away[mine] = found[:, 0], distances[:, 0]
         if kind == "distance":
             return away, "distance to the nearest row of another person"
+        if self.weights is None:
+            raise ValueError("true errors need the rows' true expression weights; give them as `weights`")
         return np.linalg.norm(self.weights[nearest] - self.weights, axis=1), "true error of the nearest row of another person"
 
     def strip(self, row: int, own: bool, found: Neighbours, with_errors: bool) -> str:
         """The frame and its neighbours as HTML, with captions and a text alternative."""
-        query = self.own.pictures[row] if own and self.own.pictures is not None else None if own else self.bank.thumbnail(row)
+        if own:
+            kept = self.person().pictures
+            query = None if kept is None else kept[row]
+        else:
+            query = self.bank.thumbnail(row)
         who = f"own frame {row}" if own else f"row {row}, person {self.bank.donors[row]}"
         captions, pictures = [who], [query]
         for k, neighbour in enumerate(found.rows):
@@ -120,7 +139,7 @@ def words(search: Search, kept: str, colour: str) -> str:
 class Explorer(widgets.VBox):
     """Made by `explorer`. `select(row, own=False)` does what a click does; `row`, `shown` say what is picked."""
 
-    def __init__(self, search: Search, method: str):
+    def __init__(self, search: Search, method: str) -> None:
         self.search, self.row, self.from_own, self.shown = search, 0, False, None
         self.figure = go.FigureWidget(_figure())
         choices = [(label, kind) for label, kind in COLOURS.items() if kind != "error" or search.weights is not None]
@@ -151,7 +170,7 @@ class Explorer(widgets.VBox):
 
     def select(self, row: int, own: bool = False) -> Neighbours:
         """Pick a frame of the bank, or of the person drawn over it; shows and returns its neighbours."""
-        limit = len(self.search.own.descriptors) if own else len(self.search.bank)
+        limit = len(self.search.person().descriptors) if own else len(self.search.bank)
         if not 0 <= row < limit:
             raise ValueError(f"there is no frame {row}; choose one from 0 to {limit - 1}")
         self.row, self.from_own = int(row), own
@@ -166,12 +185,12 @@ class Explorer(widgets.VBox):
         self._moving = False
         return self.shown
 
-    def _asked(self, change) -> None:
+    def _asked(self, change: dict) -> None:
         if not self._moving:
-            limit = len(self.search.own.descriptors) if self.source.value else len(self.search.bank)
+            limit = len(self.search.person().descriptors) if self.source.value else len(self.search.bank)
             self.select(min(self.number.value, limit - 1), self.source.value)
 
-    def _clicked(self, points, own: bool) -> None:
+    def _clicked(self, points: Points, own: bool) -> None:
         if points.point_inds:
             self.select(points.point_inds[0], own)
 
@@ -228,7 +247,7 @@ def _figure() -> go.Figure:
 
 
 def explorer(bank: ExpressionBank, *, own: Own | None = None, weights: np.ndarray | None = None, k: int = 6,
-             method: str = "pca") -> Explorer:
+             method: str = "pca") -> Explorer | None:
     """Explore a bank in a notebook: a map, a picked frame, its k nearest rows of other people with pictures and distances.
 
     own: a person drawn over the bank, whose frames can be picked too. weights: true expression weights [N, W] of the rows, where

@@ -39,7 +39,7 @@ class LiveTraining:
     every: seconds between two pictures; drawing one takes a few hundredths of a second.
     """
 
-    def __init__(self, row: int | None = None, every: float = 3.0):
+    def __init__(self, row: int | None = None, every: float = 3.0) -> None:
         self.row, self.every = row, every
         self.steps: list[int] = []
         self.losses: list[float] = []

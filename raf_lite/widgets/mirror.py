@@ -67,7 +67,7 @@ class Mirror(anywidget.AnyWidget):
 
     _esm = camera_script("mirror.js")
 
-    def __init__(self, driver: LiveDriver):
+    def __init__(self, driver: LiveDriver) -> None:
         super().__init__()
         self.driver = driver
         self.on_msg(self._received)

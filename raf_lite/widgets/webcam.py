@@ -27,7 +27,7 @@ class Webcam(anywidget.AnyWidget):
     _esm = camera_script("webcam.js")
     seconds = traitlets.Int().tag(sync=True)
 
-    def __init__(self, path: Path, seconds: int):
+    def __init__(self, path: Path, seconds: int) -> None:
         super().__init__(seconds=seconds)
         self.path, self.saved = path, False
         self._parts: list[bytes] = []
@@ -55,7 +55,7 @@ class Webcam(anywidget.AnyWidget):
             raise ValueError(f"the recording is larger than {MOST_BYTES >> 20} MB; record fewer seconds")
         if part == 0:
             self._parts = []
-        if part != len(self._parts) or len(buffers) != 1:
+        if part != len(self._parts) or len(buffers) != 1 or not isinstance(parts, int):
             raise ValueError("a part of the recording was lost on the way; record again")
         self._parts.append(bytes(buffers[0]))
         if len(self._parts) < parts:

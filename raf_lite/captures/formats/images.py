@@ -132,7 +132,7 @@ def open_parsed(root: Path, parsed: Parsed, downscale: int, crop: tuple[int, int
         if not counts or 0 in counts.values():
             raise ValueError(f"{root}: sequence {sequence} has a camera without frames; copy the capture again")
         if len(set(counts.values())) > 1:
-            least, most = min(counts, key=counts.get), max(counts, key=counts.get)
+            least, most = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
             raise ValueError(f"{root}: in sequence {sequence}, camera {least} has {counts[least]} frames and camera {most} has "
                              f"{counts[most]}; recordings must be synchronous, copy the missing ones")
         for serial, view in views.items():

@@ -47,7 +47,8 @@ def parse_imavatar(path: Path) -> Parsed:
     The camera moves with the tracked head, which still turns by FLAME's global and neck rotation, about joints that only the
     licensed model knows. Head poses are therefore left open, and `world_mat` is kept as the annotation `tracked_root` [T, 4, 4].
     """
-    views, annotations, annotation_files, camera = {}, {}, {}, None
+    views, annotations, annotation_files = {}, {}, {}
+    cameras: dict[str, Camera] = {}
     videos = _videos(path)
     if not videos:
         raise FileNotFoundError(f"{path} has no {PARAMS}, nor has a folder in it; copy the capture again")
@@ -75,9 +76,9 @@ def parse_imavatar(path: Path) -> Parsed:
             jaws.append(numbers(field(frame, "pose", where), (15,), f"{where}, pose")[_JAW])
         height, width, _ = image_size(images[0], f"{file} frame 0")
         now = _camera(numbers(field(top, "intrinsics", str(file)), (4,), f"{file}, intrinsics"), width, height, file)
-        if camera is not None and (not np.allclose(now.K, camera.K, atol=0.5) or now.width != camera.width):
+        camera = cameras.setdefault(SERIAL, now)
+        if not np.allclose(now.K, camera.K, atol=0.5) or now.width != camera.width:
             raise ValueError(f"{file}: its intrinsics or size differ from those of the other videos; open the videos one by one")
-        camera = camera or now
         has_masks = [mask.is_file() for mask in masks]
         if any(has_masks) and not all(has_masks):
             raise FileNotFoundError(f"there is no mask {masks[has_masks.index(False)]}; copy it, or remove all masks")
@@ -87,7 +88,7 @@ def parse_imavatar(path: Path) -> Parsed:
         annotations[video.name] = {"flame_exp": exp, "flame_exp_jaw": np.concatenate([exp, np.stack(jaws).astype(np.float32)], 1),
                                    "tracked_root": np.stack(roots)}
     names = list(views)
-    return Parsed(subject=path.name, fps=FPS, views=views, cameras={SERIAL: camera}, annotations=annotations,
+    return Parsed(subject=path.name, fps=FPS, views=views, cameras=cameras, annotations=annotations,
                   annotation_files=annotation_files, holdout_sequences=tuple(names[-1:]) if len(names) > 1 else ())
 
 

@@ -37,7 +37,8 @@ def parse_insta(path: Path) -> Parsed:
     stands still."""
     names = [(part, path / f"transforms_{part}.json") for part in ("train", "test")]
     names = [(part, file) for part, file in names if file.is_file()] or [("train", path / "transforms.json")]
-    views, annotations, annotation_files, camera = {}, {}, {}, None
+    views, annotations, annotation_files = {}, {}, {}
+    cameras: dict[str, Camera] = {}
     for part, file in names:
         top = read_json(file)
         frames = field(top, "frames", str(file))
@@ -49,9 +50,9 @@ def parse_insta(path: Path) -> Parsed:
             now = Camera(SERIAL, np.eye(4), K, whole(values["w"], f"{file}, w"), whole(values["h"], f"{file}, h"))
         except ValueError as error:
             raise ValueError(f"{file}: {error}") from error
-        if camera is not None and (not np.allclose(now.K, camera.K) or (now.width, now.height) != (camera.width, camera.height)):
+        camera = cameras.setdefault(SERIAL, now)
+        if not np.allclose(now.K, camera.K) or (now.width, now.height) != (camera.width, camera.height):
             raise ValueError(f"{file}: its intrinsics differ from those of {names[0][1].name}; export both from one video")
-        camera = now
         images, descriptors, poses, descriptor_files = [], [], [], []
         for number, frame in enumerate(frames):
             where = f"{file} frame {number}"
@@ -72,7 +73,7 @@ def parse_insta(path: Path) -> Parsed:
         views[part] = {SERIAL: View(images, calibration=[file for _, file in names])}
         annotation_files[part] = [file, *descriptor_files]
         annotations[part] = {"flame_exp": np.stack(descriptors), "head_pose": np.stack(poses)}
-    return Parsed(subject=path.name, fps=FPS, views=views, cameras={SERIAL: camera}, annotations=annotations,
+    return Parsed(subject=path.name, fps=FPS, views=views, cameras=cameras, annotations=annotations,
                   annotation_files=annotation_files, holdout_sequences=("test",), head_pose_source="INSTA's tracker")
 
 
