@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import json
@@ -13,18 +14,29 @@ import tempfile
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import torch
 
 # What NumPy, zipfile and zlib raise for a damaged file depends on where the damage is. SyntaxError and TokenError: NumPy parses
 # the header of an array as Python.
 _DAMAGE = (OSError, EOFError, KeyError, ValueError, TypeError, SyntaxError, TokenError, MemoryError, OverflowError,
            NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
+
+_OTHER, _ROOM = "name another place", "make room on that disk, or name another place"
+_MINE = f"{_OTHER}, or let yourself write there"
+_UNWRITABLE = {
+    errno.ENOSPC: _ROOM, errno.EDQUOT: _ROOM, errno.EFBIG: _ROOM, errno.EACCES: _MINE, errno.EPERM: _MINE, errno.EROFS: _OTHER,
+    errno.ENOTDIR: _OTHER, errno.EISDIR: _OTHER, errno.EEXIST: _OTHER, errno.EIO: _OTHER,
+    errno.ENAMETOOLONG: "give a shorter name",
+}
 
 # A temporary file is `.NAME~PLACE-PID-RANDOM.SUFFIX` beside what it is to become: PLACE stands for the machine (and the
 # container) in which PID counts.
@@ -53,18 +65,42 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def named_in_errors(path: Path) -> Iterator[None]:
+    """While `path` is written: what a full disk, a read-only place or a wrong kind of place raises becomes a sentence on `path`.
+
+    A class of Python's own stays, PermissionError and such; an OSError of another file passes as it is.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _UNWRITABLE or (error.filename is not None and not _belongs(error.filename, path)):
+            raise
+        kind = type(error) if type(error).__module__ == "builtins" else OSError
+        raise kind(f"{path} cannot be written ({error.strerror}); {_UNWRITABLE[error.errno]}") from error
+
+
+def _belongs(name: str | bytes | int, path: Path) -> bool:
+    """Whether a file of this name is `path`, one beside it, or a folder above."""
+    if isinstance(name, int):
+        return False
+    other = Path(os.fsdecode(name))
+    return other.parent == path.parent or other in path.parents
+
+
+@contextlib.contextmanager
 def temporary_path(path: str | os.PathLike) -> Iterator[Path]:
     """Yield an empty temporary file that is to become `path`, in the same folder, which is made; deleted in the end if it is
     still there."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fd, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}~{_place()}-{os.getpid()}-", suffix=path.suffix, dir=path.parent)
-    os.close(fd)
-    tmp = Path(name)
-    try:
-        yield tmp
-    finally:
-        tmp.unlink(missing_ok=True)
+    with named_in_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fd, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}~{_place()}-{os.getpid()}-", suffix=path.suffix, dir=path.parent)
+        os.close(fd)
+        tmp = Path(name)
+        try:
+            yield tmp
+        finally:
+            tmp.unlink(missing_ok=True)
 
 
 def put_in_place(tmp: Path, path: Path) -> None:
@@ -167,6 +203,19 @@ def write_npz(path: str | os.PathLike, **arrays: np.ndarray) -> None:
             raise ValueError(f"{path}: field '{name}' is an object array; store numbers or fixed-width strings instead")
     with atomic_path(path) as tmp:
         np.savez_compressed(tmp, **arrays)  # pyright: ignore[reportArgumentType] (no field is called allow_pickle)
+
+
+def write_tensors(path: str | os.PathLike, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file, atomically: tensors of any device, and strings for its header."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    path = Path(path)
+    with atomic_path(path) as tmp:
+        try:
+            save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, tmp, metadata=metadata)
+        except SafetensorError as error:  # what a full disk is called there
+            raise OSError(f"{path} cannot be written ({error}); make room on that disk, or name another place") from error
 
 
 def read_npz(path: str | os.PathLike, fields: Sequence[str] | None = None, *, optional: Sequence[str] = (),

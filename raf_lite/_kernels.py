@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import numba as nb
+from numba.core.caching import FunctionCache
 
 # Everything "fast" except the assumption that no NaN or infinity occurs: the projection has to recognise overflow and cull it.
 KEEP_NAN = {"nsz", "arcp", "contract", "afn", "reassoc"}
@@ -24,6 +25,14 @@ _warm: set[str] = set()
 Result = TypeVar("Result")
 
 
+class _Cache(FunctionCache):
+    """numba's cache, without which a kernel runs as well: a disk that has no room for the machine code stops nobody."""
+
+    def save_overload(self, sig: object, data: object) -> None:
+        with contextlib.suppress(OSError):
+            super().save_overload(sig, data)
+
+
 def kernel(
     *, parallel: bool = False, fastmath: bool | set[str] = True
 ) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
@@ -35,10 +44,10 @@ def kernel(
 
     def decorate(function: Callable[..., Result]) -> Callable[..., Result]:
         options = {"parallel": parallel, "fastmath": fastmath, "nogil": True, "error_model": "numpy"}
-        try:
-            return nb.njit(cache=True, **options)(function)
-        except RuntimeError:  # numba found no writable cache folder (read-only install): compile in each process
-            return nb.njit(cache=False, **options)(function)
+        compiled = nb.njit(**options)(function)
+        with contextlib.suppress(RuntimeError):  # no folder can be written (read-only install): compile in each process
+            compiled._cache = _Cache(function)
+        return compiled
 
     return decorate
 

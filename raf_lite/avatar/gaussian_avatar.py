@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
 from raf_lite._arrays import descriptor_array
-from raf_lite._files import atomic_path
+from raf_lite._files import write_tensors
 from raf_lite.avatar.fields import FIELDS
 from raf_lite.avatar.hull import Similarity, surface_points, visual_hull
 from raf_lite.captures import Camera
@@ -196,10 +195,9 @@ class GaussianAvatar(nn.Module):
         header = {"format": FORMAT, "kind": "raf_lite.GaussianAvatar", "descriptor": self.descriptor, "field": self.field_name,
                   "field_settings": self.field.settings, "centre": self.similarity.centre.tolist(),
                   "radius": self.similarity.radius, "notes": self.origin()}
-        with atomic_path(path) as tmp:
-            learned = {name for name, _ in self.named_parameters()} if half else set()
-            state = {k: (v.half() if k in learned else v).detach().cpu().contiguous() for k, v in self.state_dict().items()}
-            save_file(state, tmp, metadata={"raf_lite": json.dumps(header)})
+        learned = {name for name, _ in self.named_parameters()} if half else set()
+        state = {k: v.half() if k in learned else v for k, v in self.state_dict().items()}
+        write_tensors(path, state, {"raf_lite": json.dumps(header)})
 
     @classmethod
     def load(cls, path: str | os.PathLike, device: str | torch.device = "cpu") -> GaussianAvatar:

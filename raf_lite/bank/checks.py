@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from raf_lite._arrays import as_numpy
-
 from raf_lite._names import clean_name
 
 

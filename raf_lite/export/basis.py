@@ -6,11 +6,10 @@ import os
 from pathlib import Path
 
 import numpy as np
-from safetensors.torch import save_file
 from torch import nn
 
 import raf_lite
-from raf_lite._files import atomic_path, sha256_file, write_json
+from raf_lite._files import sha256_file, write_json, write_tensors
 from raf_lite.avatar import GaussianAvatar, frontal_camera
 from raf_lite.avatar.fields import OFFSETS
 from raf_lite.descriptors import BLENDSHAPE_NAMES
@@ -79,8 +78,7 @@ def write_basis(avatar: GaussianAvatar, path_stem: str | os.PathLike) -> tuple[P
     layers = network_layers(avatar)
     for i, layer in enumerate(layers):
         state[f"network.{i}.weight"], state[f"network.{i}.bias"] = layer.weight, layer.bias
-    with atomic_path(tensors) as tmp:
-        save_file({k: v.detach().float().cpu().contiguous() for k, v in state.items()}, tmp)
+    write_tensors(tensors, {k: v.float() for k, v in state.items()})
     meanings = dict(MEANINGS)
     for i in range(len(layers)):
         meanings[f"network.{i}.weight"] = ("[out, in]", f"layer {i} of the network from descriptor to coefficients")

@@ -9,18 +9,15 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
-from raf_lite._files import atomic_path
+from raf_lite._files import write_tensors
 
 MEND = "delete it and train from the start"
 
 
 def write_checkpoint(path: Path, header: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
     """Write `header` (plain values) and `tensors`, atomically."""
-    with atomic_path(path) as tmp:
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, tmp,
-                  metadata={"raf_lite": json.dumps(dict(header))})
+    write_tensors(path, tensors, {"raf_lite": json.dumps(dict(header))})
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

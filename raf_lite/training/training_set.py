@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,11 +15,12 @@ from typing import Literal
 import numpy as np
 from tqdm.auto import tqdm
 
-from raf_lite._files import cache_dir, write_json
+from raf_lite._files import cache_dir, locked, named_in_errors, write_json
 from raf_lite.captures import Capture, composite_white, shrink_factor
 from raf_lite.training.config import TrainConfig
 
 MEMORY_BYTES = 2 << 30  # pictures that need more go to disk
+_ZEROS = 1 << 24  # bytes written at a time
 CACHE_BYTES = 64 << 30  # of all training sets on disk together; the ones that were not used for longest make room
 
 
@@ -103,42 +104,67 @@ def _pictures(capture: Capture, found: dict[str, np.ndarray], factors: dict[str,
     """Pictures [F, C, H, W, 3], masks [F, C, H, W], and their fingerprint ("" in memory)."""
     shape = (sum(int(f.sum()) for f in found.values()), len(factors), height, width)
     total = int(np.prod(shape, dtype=np.int64)) * 4
-    videos = [(sequence, serial) for sequence in found for serial in factors]
-    folder, done, fingerprint = None, [], ""
     if total <= MEMORY_BYTES:
         images, masks = np.empty((*shape, 3), np.uint8), np.empty(shape, np.uint8)
-    else:
-        fingerprint = _fingerprint(capture, found, factors)
-        folder = cache_dir("frames") / fingerprint
+        _read_videos(capture, found, factors, progress, lambda: (images, masks), [], lambda done: None)
+        return images, masks, ""
+    fingerprint = _fingerprint(capture, found, factors)
+    folder = cache_dir("frames") / fingerprint
+    with locked(cache_dir("locks", fingerprint)):
         if (folder / "done.json").is_file():
             done = [tuple(video) for video in json.loads((folder / "done.json").read_text(encoding="utf-8"))]
             os.utime(folder)
         else:
+            done = []
             _make_room(folder, total)
             for name, extra in (("images", (3,)), ("masks", ())):
-                np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, (*shape, *extra)).flush()
-            write_json(folder / "done.json", [])
+                _reserve(folder / f"{name}.npy", (*shape, *extra))
+            write_json(folder / "done.json", done)
+        # Mapped anew for each video, or the pages that were written would all stay in our memory.
+        _read_videos(capture, found, factors, progress, lambda: _mapped(folder, "r+"), done,
+                     lambda done: write_json(folder / "done.json", done))
+    # Nobody writes to them from here on; "c" lets torch take them without complaint.
+    return *_mapped(folder, "c"), fingerprint
+
+
+def _read_videos(capture: Capture, found: dict[str, np.ndarray], factors: dict[str, int], progress: bool,
+                 arrays: Callable[[], tuple[np.ndarray, np.ndarray]], done: list[tuple[str, str]],
+                 note: Callable[[list[tuple[str, str]]], None]) -> None:
+    """Fill pictures and masks from every video that is not `done`; `arrays` gives where to, `note` is told of each one's end."""
     starts = dict(zip(found, np.cumsum([0, *(int(f.sum()) for f in found.values())]), strict=False))
     columns = {serial: c for c, serial in enumerate(factors)}
+    videos = [(sequence, serial) for sequence in found for serial in factors]
     with tqdm(total=sum(len(found[sequence]) for sequence, _ in videos), desc="reading frames", unit="frame",
               disable=not progress) as bar:
         for sequence, serial in videos:
             if (sequence, serial) not in done:
-                if folder is not None:  # anew for each video, or the pages that were written would all stay in our memory
-                    images, masks = _mapped(folder, "r+")
+                images, masks = arrays()
                 _read_video(capture, sequence, serial, factors[serial], found[sequence], starts[sequence], columns[serial],
                             images, masks)
                 for array in (images, masks):
                     if isinstance(array, np.memmap):
                         array.flush()
-                if folder is not None:
-                    done.append((sequence, serial))
-                    write_json(folder / "done.json", done)
+                done.append((sequence, serial))
+                note(done)
             bar.update(len(found[sequence]))
-    if folder is not None:
-        # Nobody writes to them from here on; "c" lets torch take them without complaint.
-        images, masks = _mapped(folder, "c")
-    return images, masks, fingerprint
+
+
+def _reserve(path: Path, shape: tuple[int, ...]) -> None:
+    """Make a uint8 npy of this shape whose bytes the disk has set aside: into a file with holes, a write through memory ends the
+    process (SIGBUS) once the disk is full. Raises OSError, and leaves no file, where there is no room."""
+    try:
+        with named_in_errors(path), open(path, "wb") as file:
+            np.lib.format.write_array_header_2_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            start, size = file.tell(), int(np.prod(shape, dtype=np.int64))
+            if hasattr(os, "posix_fallocate"):
+                file.flush()
+                os.posix_fallocate(file.fileno(), start, size)
+            else:
+                for at in range(0, size, _ZEROS):
+                    file.write(bytes(min(_ZEROS, size - at)))
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _mapped(folder: Path, mode: Literal["r+", "c"]) -> tuple[np.ndarray, np.ndarray]:
