@@ -98,7 +98,7 @@ def test_a_reader_begins_again_where_a_writer_was_faster(tmp_path, monkeypatch):
     assert len(ExpressionBank.load(tmp_path)) == 2
 
 
-# ------------------------------------------------------------------------------------------------- the same frames, and other kinds
+# ----------------------------------------------------------------------------------------------- the same frames, and other kinds
 
 
 def test_frames_that_are_added_twice_make_no_rows(tmp_path):

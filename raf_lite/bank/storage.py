@@ -104,8 +104,9 @@ def bank_contents(
     dims = {name: array.shape[1] for name, array in arrays.items()}
     rows = len(next(iter(arrays.values())))
     arrays |= {"donors": donor_array(donors, rows), "neutral": neutral_array(neutral, rows)}
-    if poses is not None:
-        arrays["encoder_pose"] = pose_array(poses, rows)
+    checked_poses = pose_array(poses, rows)
+    if checked_poses is not None:
+        arrays["encoder_pose"] = checked_poses
     manifest = {"format": FORMAT, "version": VERSION, "encoder": encoder, "rows": rows,
                 "donors": len(np.unique(arrays["donors"])), "descriptors": dims}
     parts = {"descriptors.npz": _npz_writer(arrays)}
