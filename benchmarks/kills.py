@@ -277,9 +277,9 @@ def main() -> None:
             if WRITERS[name].pair:
                 figures["two_writers"] = measure_pairs(WRITERS[name], Path(work))
         result["writers"][name] = figures
+        result["machine"] = describe_machine()
+        write_json(path, result)
         print(f"{name}: {figures}", flush=True)
-    result["machine"] = describe_machine()
-    write_json(path, result)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,13 @@ CHECKPOINTS = "checkpoints"
 
 
 def lesson_config(session: Session, name: str = "baseline") -> TrainConfig:
-    """The settings with which lessons 05 and 06 train "baseline" and "centred": a minute each on two CPU cores."""
+    """The settings with which lessons 05 and 06 train "baseline" and "centred": a minute each on two CPU cores.
+
+    >>> from raf_lite import Session
+    >>> config = lesson_config(Session("cpu", fast=False), "centred")
+    >>> config.retrieval, config.size
+    ('centred', 192)
+    """
     if name not in AVATARS:
         raise ValueError(f"the lessons have no avatar '{name}'; choose one of {', '.join(AVATARS)}")
     config = PRESETS["fast"] if session.fast else PRESETS["cpu"].with_(size=192, coarse_steps=1200, gaussians=5000)
@@ -30,7 +36,12 @@ def lesson_config(session: Session, name: str = "baseline") -> TrainConfig:
 
 
 def avatar_folder(name: str, session: Session) -> Path:
-    """Where lessons 05 and 06 keep an avatar; what was trained with RAF_FAST=1 has a folder of its own."""
+    """Where lessons 05 and 06 keep an avatar; what was trained with RAF_FAST=1 has a folder of its own.
+
+    >>> from raf_lite import Session
+    >>> avatar_folder("baseline", Session("cpu", fast=True)).parts
+    ('out', 'avatars_fast', 'baseline')
+    """
     lesson_config(session, name)
     return OUT / ("avatars_fast" if session.fast else "avatars") / name
 
@@ -40,6 +51,11 @@ def trained_avatar(name: str, session: Session) -> GaussianAvatar:
 
     Prints which. One that is damaged or half written is named and passed over. With RAF_FAST=1 it is always the shipped one,
     since one of 60 steps shows nothing. Raises FileNotFoundError where nothing is shipped either.
+
+    >>> from raf_lite import Session
+    >>> trained_avatar("centred", Session("cpu", fast=True)).descriptor
+    centred: the shipped one (...)
+    'blendshapes'
     """
     path = avatar_folder(name, session) / "avatar.safetensors"
     if path.is_file() and not session.fast:
@@ -61,6 +77,11 @@ def train_landmark_net(descriptors: np.ndarray, landmarks: np.ndarray, augmentat
 
     Runs of one seed see the same rows in the same order whatever the augmentation. Returns a function from descriptors [T, D] to
     landmarks [T, L].
+
+    >>> descriptors = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
+    >>> predict = train_landmark_net(descriptors, descriptors[:, :2], None, steps=10, seed=0)
+    >>> predict(descriptors[:5]).shape
+    (5, 2)
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

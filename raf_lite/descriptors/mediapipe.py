@@ -60,8 +60,8 @@ class MediaPipeEncoder:
     >>> from raf_lite.manifest import find_data
     >>> capture = open_capture(find_data() / "mini_nersemble" / "001")
     >>> with MediaPipeEncoder() as encoder:
-    ...     encoding = encoder.encode(capture.frames("FREE", capture.encoder_camera)[:2])
-    >>> encoding.descriptors.shape, encoding.found.tolist()
+    ...     seen = encoder.encode(capture.frames("FREE", capture.encoder_camera)[:2])
+    >>> seen.descriptors.shape, seen.face_found.tolist()
     ((2, 52), [True, True])
     """
 

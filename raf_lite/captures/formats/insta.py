@@ -53,6 +53,7 @@ def parse_insta(path: Path) -> Parsed:
         camera = cameras.setdefault(SERIAL, now)
         if not np.allclose(now.K, camera.K) or (now.width, now.height) != (camera.width, camera.height):
             raise ValueError(f"{file}: its intrinsics differ from those of {names[0][1].name}; export both from one video")
+        camera = cameras[SERIAL] = now
         images, descriptors, poses, descriptor_files = [], [], [], []
         for number, frame in enumerate(frames):
             where = f"{file} frame {number}"
