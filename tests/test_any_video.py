@@ -2,10 +2,10 @@
 
 import shutil
 import struct
-from fractions import Fraction
 import subprocess
 import sys
 import zipfile
+from fractions import Fraction
 
 import av
 import numpy as np

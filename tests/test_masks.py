@@ -46,7 +46,8 @@ def rewritten(folder, name, change, only=None):
         for path in folder.glob("sequences/EXP-8-jaw-1/alpha_maps/*.mp4"):
             c = ("222200037", "222200046", "222200039").index(path.stem.removeprefix("cam_"))
             path.unlink()
-            write_video(path, [change(m) if only is None or t in only else m for t, m in enumerate(s.masks[:, c])], 24.3, gray=True)
+            masks = [change(m) if only is None or t in only else m for t, m in enumerate(s.masks[:, c])]
+            write_video(path, masks, 24.3, gray=True)
         return
     for path in sorted(folder.glob({"gha": "images/*/mask_*.jpg", "insta": "images/*.png"}[name])):
         frame = int(path.parent.name if name == "gha" else path.stem)

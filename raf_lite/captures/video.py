@@ -117,7 +117,7 @@ def probe_video(path: str | os.PathLike) -> VideoInfo:
 
 
 def _listed_frames(container: av.container.InputContainer, stream: av.VideoStream) -> int:
-    """How many frames the header promises; 0 where it does not tell. MP4's count knows nothing of an edit list, its index does."""
+    """How many frames the header promises; 0 where it does not tell. MP4's count knows of no edit list, its index does."""
     if not container.format.name.startswith("mov"):
         return stream.frames
     return min(stream.frames, sum(not entry.is_discard for entry in stream.index_entries))
