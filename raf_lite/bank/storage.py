@@ -351,4 +351,4 @@ def encode_thumbnail(
 
 def decode_thumbnail(data: bytes) -> np.ndarray:
     """uint8 `[h, w, 3]` of WebP bytes."""
-    return np.array(Image.open(io.BytesIO(data)).convert("RGB"))
+    return np.array(Image.open(io.BytesIO(data), formats=["WEBP"]).convert("RGB"))

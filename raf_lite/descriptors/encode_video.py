@@ -6,6 +6,7 @@ Written beside the video as `<stem>.encoding.npz`, which `open_capture(video)` t
     encoder_pose float32 [T, 4, 4]      MediaPipe's face-to-camera transform (cm, OpenGL axes, 63 degrees vertical field of view)
     head_pose float64 [T, 4, 4]         rigid head-to-world, the world being the camera; without a face, that of the nearest frame
     faces uint8 [T]                     how many faces were seen
+    times float64 [T]                   when a player shows each frame, in seconds from the first
     encoder str, fps, size (width, height), face (the person's number)
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,7 +26,7 @@ from scipy.spatial.transform import Rotation
 from raf_lite._files import read_npz, write_npz
 from raf_lite.captures.cameras import OPENGL_AXES
 from raf_lite.captures.formats.plain import encoding_file
-from raf_lite.captures.video import count_frames, iter_video, probe_video, quarter_turns
+from raf_lite.captures.video import count_frames, frame_times, iter_video, probe_video
 from raf_lite.descriptors.detections import Detections, frame_list
 from raf_lite.descriptors.mediapipe import ENCODER, MediaPipeEncoder
 
@@ -37,7 +39,8 @@ _FIELDS = ("blendshapes", "landmarks", "encoder_pose", "face_found", "faces", "e
 class VideoDetections(Detections):
     """One person's `Detections` in every frame of a video, and what belongs to the video.
 
-    faces: uint8 [T], how many faces were seen. fps: frames a second. size: width and height. face: which person, from 1.
+    faces: uint8 [T], how many faces were seen. fps: frames a second, in the mean. times: float64 [T], when a player shows each
+    frame, in seconds from the first; evenly by fps, unless given. size: width and height. face: which person, from 1.
     encoder: the model's name. people: a line on each one seen, longest first (empty when read from a file).
     """
 
@@ -47,6 +50,7 @@ class VideoDetections(Detections):
     face: int = 1
     encoder: str = ENCODER
     people: tuple[str, ...] = ()
+    times: np.ndarray | None = None  # [T]
 
     @property
     def head_pose(self) -> np.ndarray:
@@ -67,12 +71,12 @@ class VideoDetections(Detections):
     def smoothed(self, seconds: float) -> VideoDetections:
         """The same, each number a Gaussian average over time with this standard deviation; frames without a face stay so, and
         take no part."""
-        sigma = seconds * self.fps
-        weight = gaussian_filter1d(self.face_found.astype(np.float64), sigma)
+        average = _average_over(self.times, self.fps, seconds)
+        weight = average(self.face_found.astype(np.float64))
 
         def smooth(array: np.ndarray) -> np.ndarray:
             known = np.where(self.face_found.reshape(-1, *[1] * (array.ndim - 1)), array, 0)
-            mean = gaussian_filter1d(known.astype(np.float64), sigma, axis=0)
+            mean = average(known.astype(np.float64))
             mean /= np.maximum(weight, 1e-12).reshape(-1, *[1] * (array.ndim - 1))
             mean[~self.face_found] = np.nan
             return mean.astype(np.float32)
@@ -84,12 +88,13 @@ class VideoDetections(Detections):
         """Write an npz, atomically."""
         write_npz(path, blendshapes=self.blendshapes, landmarks=self.landmarks, encoder_pose=self.encoder_pose,
                   face_found=self.face_found, faces=self.faces, encoder=np.array(self.encoder), fps=np.array(self.fps),
-                  size=np.array(self.size), face=np.array(self.face), head_pose=self.head_pose)
+                  size=np.array(self.size), face=np.array(self.face), head_pose=self.head_pose,
+                  times=np.arange(len(self)) / self.fps if self.times is None else self.times)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> VideoDetections:
         """Read what `save` wrote. Raises FileNotFoundError, or ValueError for a damaged file."""
-        values = read_npz(path, _FIELDS, mend="encode the video again")
+        values = read_npz(path, _FIELDS, optional=("times",), mend="encode the video again")
         frames = values["face_found"].size
         shapes = {"blendshapes": (frames, 52), "landmarks": (frames, 478, 3), "encoder_pose": (frames, 4, 4), "faces": (frames,),
                   "face_found": (frames,), "fps": (), "size": (2,), "face": (), "encoder": ()}
@@ -98,13 +103,17 @@ class VideoDetections(Detections):
             if values[name].shape != shape or values[name].dtype.kind not in kind:
                 raise ValueError(f"{path}: '{name}' is {values[name].dtype} {list(values[name].shape)}, not {list(shape)} of the "
                                  "kind that encode_video writes; encode the video again")
+        times = values.get("times")
+        if times is not None and (times.shape != (frames,) or times.dtype.kind not in "iuf" or not np.isfinite(times).all()
+                                  or (np.diff(times) < 0).any()):
+            raise ValueError(f"{path}: 'times' are not {frames} rising numbers of seconds; encode the video again")
         seen = values["face_found"]
         wrong = [n for n in ("blendshapes", "landmarks", "encoder_pose") if not np.isfinite(values[n][seen]).all()]
         if wrong or not seen.any() or not 0 < values["fps"] < 1e4 or not np.isfinite(values["face"]):
             raise ValueError(f"{path} holds no face at all, or numbers that no video has; encode the video again")
         return cls(values["blendshapes"], values["landmarks"], values["encoder_pose"], seen, faces=values["faces"],
                    fps=float(values["fps"]), size=tuple(values["size"].tolist()), face=int(values["face"]),
-                   encoder=str(values["encoder"]))
+                   encoder=str(values["encoder"]), times=times)
 
 
 def encode_video(video: str | os.PathLike, out: str | os.PathLike | None = None, *, face: int | None = None, smooth: float = 0.0,
@@ -131,7 +140,7 @@ def encode_video(video: str | os.PathLike, out: str | os.PathLike | None = None,
     from tqdm.auto import tqdm
 
     video = Path(video)
-    info, turns = probe_video(video), quarter_turns(video)
+    info = probe_video(video)
     out = Path(out) if out else encoding_file(video)
     parts = out.with_name(f".{out.stem}.parts")
     # What was begun for another state of the file is of no use.
@@ -145,7 +154,7 @@ def encode_video(video: str | os.PathLike, out: str | os.PathLike | None = None,
     height = width = 0
     with MediaPipeEncoder(num_faces=MOST_FACES) as encoder:
         pending, first = [], count
-        bar = tqdm(iter_video(video, turns=turns), total=count_frames(video), desc=f"encoding {video.name}", unit="frame",
+        bar = tqdm(iter_video(video), total=count_frames(video), desc=f"encoding {video.name}", unit="frame",
                    disable=not progress)
         for number, frame in enumerate(bar):
             height, width = frame.shape[:2]
@@ -158,7 +167,7 @@ def encode_video(video: str | os.PathLike, out: str | os.PathLike | None = None,
         if pending:
             rows.append(_write_part(parts, first, pending))
             first += len(pending)
-    encoding = _assemble(rows, first, video, face, info.fps or 25.0, (width, height))
+    encoding = replace(_assemble(rows, first, video, face, info.fps or 25.0, (width, height)), times=frame_times(video))
     if smooth:
         encoding = encoding.smoothed(smooth)
     encoding.save(out)
@@ -174,6 +183,23 @@ def find_encoding(video: str | os.PathLike, *, progress: bool = True) -> VideoDe
     if progress:
         print(report(encoding, video))
     return encoding
+
+
+def _average_over(times: np.ndarray | None, fps: float, seconds: float) -> Callable[[np.ndarray], np.ndarray]:
+    """A Gaussian average over time along the first axis, of this standard deviation, by the times of the frames."""
+    if times is None or (np.abs(np.diff(times) * fps - 1) < 0.1).all():
+        return lambda array: gaussian_filter1d(array, seconds * fps, axis=0)
+    # Weights fall off as gaussian_filter1d's do, which ends at four deviations.
+    starts, ends = (np.searchsorted(times, times + side * 4 * seconds, which) for side, which in ((-1, "left"), (1, "right")))
+
+    def average(array: np.ndarray) -> np.ndarray:
+        out = np.empty_like(array)
+        for frame, (start, end) in enumerate(zip(starts, ends, strict=True)):
+            weights = np.exp(-0.5 * ((times[start:end] - times[frame]) / seconds) ** 2)
+            out[frame] = np.tensordot(weights / weights.sum(), array[start:end], 1)
+        return out
+
+    return average
 
 
 def _write_part(folder: Path, first: int, frames: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -281,7 +307,7 @@ def face_crops(video: str | os.PathLike, encoding: VideoDetections, every: int =
     """Every fifth frame's face, uint8 [size, size, 3], by the number of the frame among those with a face."""
     row_of = {int(frame): row for row, frame in enumerate(np.flatnonzero(encoding.face_found)) if row % every == 0}
     out = {}
-    for number, frame in enumerate(iter_video(video, turns=quarter_turns(video))):
+    for number, frame in enumerate(iter_video(video)):
         if number in row_of:
             landmarks = encoding.landmarks[number, :, :2]
             middle, half = (landmarks.min(0) + landmarks.max(0)) / 2, 0.65 * np.ptp(landmarks, axis=0).max()
