@@ -102,7 +102,8 @@ class VideoDetections(Detections):
         wrong = [n for n in ("blendshapes", "landmarks", "encoder_pose") if not np.isfinite(values[n][seen]).all()]
         if wrong or not seen.any() or not 0 < values["fps"] < 1e4 or not np.isfinite(values["face"]):
             raise ValueError(f"{path} holds no face at all, or numbers that no video has; encode the video again")
-        return cls(**{name: values[name] for name in _FIELDS[:5]}, fps=float(values["fps"]), size=tuple(values["size"].tolist()),
+        return cls(values["blendshapes"], values["landmarks"], values["encoder_pose"], values["face_found"],
+                   faces=values["faces"], fps=float(values["fps"]), size=tuple(values["size"].tolist()),
                    face=int(values["face"]), encoder=str(values["encoder"]))
 
 
