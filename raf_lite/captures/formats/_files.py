@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,6 +58,11 @@ def whole(value: Any, where: str) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value != int(value):
         raise ValueError(f"{where} is {value!r}, not a whole number; write it again")
     return int(value)
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """Sorts "frame10" after "frame9"."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def inside(root: Path, relative: Any, where: str, base: Path | None = None) -> Path:
