@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raf_lite._lazy import attach
-from raf_lite.captures.attached import annotate, attach_head_poses
+from raf_lite.captures.annotate import annotate, attach_head_poses
 from raf_lite.captures.cameras import Camera
 from raf_lite.captures.capture import Capture, Split, composite_white
 from raf_lite.captures.formats.encoding import VIDEOS

@@ -15,8 +15,8 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 from tqdm.auto import tqdm
 
-from raf_lite.captures import Camera, Capture, annotate, fit_head_poses, triangulate
-from raf_lite.captures.attached import nearest_poses
+from raf_lite.captures import Camera, Capture, fit_head_poses, triangulate
+from raf_lite.captures.annotate import annotate, nearest_poses
 from raf_lite.captures.cameras import OPENGL_AXES
 from raf_lite.captures.formats.plain import assumed_camera
 from raf_lite.descriptors.detections import Detections
