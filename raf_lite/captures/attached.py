@@ -42,7 +42,7 @@ def read_attached(file: Path, pictures: Sequence[Path]) -> dict[str, np.ndarray]
 
 def attached_encoder(file: Path, descriptor: str) -> str | None:
     """What made the descriptors of this name in a file; None where it is not there or does not say."""
-    arrays = read_all(file)
+    arrays = read_npz(file, (), optional=("encoder", descriptor), most_bytes=_MOST_BYTES) if file.is_file() else {}
     return str(arrays["encoder"]) if "encoder" in arrays and descriptor in arrays else None
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,24 @@ def whole(value: Any, where: str) -> int:
 def natural(name: str) -> list[tuple[int, str]]:
     """Sorts "frame10" after "frame9"."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def check_order(names: Sequence[str], where: str) -> None:
+    """ValueError for two names, in natural order, of one number: nobody knows which is first, or which is right."""
+    for one, other in itertools.pairwise(names):
+        if natural(one) == natural(other):
+            raise ValueError(f"{where} {one} and {other}, which are one time step twice; remove one of them")
+
+
+def in_time(frames: Sequence[Any], name: str, file: Path) -> list[tuple[int, Any]]:
+    """Frames of a JSON file with the number of each in it, in the natural order of the path that their field `name` holds.
+
+    ValueError where two name the same picture.
+    """
+    paths = [str(field(frame, name, f"{file} frame {number}")) for number, frame in enumerate(frames)]
+    order = sorted(range(len(paths)), key=lambda number: natural(paths[number]))
+    check_order([paths[number] for number in order], f"{file}: its frames name")
+    return [(number, frames[number]) for number in order]
 
 
 def inside(root: Path, relative: Any, where: str, base: Path | None = None) -> Path:

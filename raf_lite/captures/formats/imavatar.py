@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from raf_lite.captures.cameras import OPENGL_AXES, Camera
-from raf_lite.captures.formats._files import field, image_size, inside, numbers, read_json
+from raf_lite.captures.formats._files import field, image_size, in_time, inside, natural, numbers, read_json
 from raf_lite.captures.formats.images import Parsed, View
 
 SERIAL = "0"
@@ -34,7 +34,7 @@ def is_imavatar(path: Path) -> bool:
 
 def _videos(path: Path) -> list[Path]:
     for root in (path, path / path.name):
-        found = sorted(file.parent for file in root.glob(f"*/{PARAMS}"))
+        found = sorted((file.parent for file in root.glob(f"*/{PARAMS}")), key=lambda video: natural(video.name))
         if found:
             return found
     return [path] if (path / PARAMS).is_file() else []
@@ -58,7 +58,7 @@ def parse_imavatar(path: Path) -> Parsed:
         if not isinstance(frames, list) or not frames:
             raise ValueError(f"{file}: frames is no list, or an empty one; track the video again")
         images, masks, exps, jaws, roots = [], [], [], [], []
-        for number, frame in enumerate(frames):
+        for number, frame in in_time(frames, "file_path", file):
             where = f"{file} frame {number}"
             name = field(frame, "file_path", where)
             images.append(inside(path, f"{name}.png", f"{where}, file_path", video))

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from raf_lite.captures.cameras import Camera
-from raf_lite.captures.formats._files import field, image_size, inside, numbers, read_json, whole
+from raf_lite.captures.formats._files import field, image_size, in_time, inside, numbers, read_json, whole
 from raf_lite.captures.formats.images import Parsed, View
 
 SERIAL = "0"
@@ -53,7 +53,7 @@ def parse_insta(path: Path) -> Parsed:
             raise ValueError(f"{file}: its intrinsics differ from those of {names[0][1].name}; export both from one video")
         camera = now
         images, descriptors, poses, descriptor_files = [], [], [], []
-        for number, frame in enumerate(frames):
+        for number, frame in in_time(frames, "file_path", file):
             where = f"{file} frame {number}"
             images.append(inside(path, field(frame, "file_path", where), f"{where}, file_path"))
             matrix = numbers(field(frame, "transform_matrix", where), (4, 4), f"{where}, transform_matrix")

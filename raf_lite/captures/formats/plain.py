@@ -10,7 +10,6 @@ and camera then belong together, whatever lens was used; only depth is wrong by 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from raf_lite._files import read_npz
 from raf_lite.captures.attached import attached_poses
 from raf_lite.captures.cameras import Camera
 from raf_lite.captures.capture import Capture, SplitRule
-from raf_lite.captures.formats._files import image_size, natural, read_arrays
+from raf_lite.captures.formats._files import check_order, image_size, natural, read_arrays
 from raf_lite.captures.formats.encoding import IMAGES, encoding_problem, found_encoding
 from raf_lite.captures.formats.images import Parsed, View
 from raf_lite.captures.source import Source
@@ -49,9 +48,7 @@ def parse_images(path: Path) -> Parsed:
     images = sorted((f for f in path.iterdir() if f.is_file() and f.suffix.lower() in IMAGES), key=lambda f: natural(f.stem))
     if not images:
         raise FileNotFoundError(f"{path} holds no images ({', '.join(IMAGES)}); give the folder in which they lie")
-    for one, other in itertools.pairwise(images):
-        if natural(one.stem) == natural(other.stem):
-            raise ValueError(f"{path} holds {one.name} and {other.name}, two images of one time; remove one of them")
+    check_order([image.stem for image in images], f"{path} holds the images")
     masks = None
     if (path / "masks").is_dir():
         by_stem = {f.stem: f for f in (path / "masks").iterdir() if f.suffix.lower() in IMAGES}
