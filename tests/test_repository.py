@@ -14,7 +14,7 @@ from packaging.specifiers import SpecifierSet
 
 import raf_lite
 from raf_lite.bank import ExpressionBank
-from raf_lite.captures import open_capture
+from raf_lite.captures import open_capture, pictures
 from raf_lite.captures.formats import _files
 from raf_lite.cli.commands import COMMANDS
 
@@ -167,7 +167,7 @@ def test_the_policy_names_all_that_is_fetched_and_its_limits():
     assert len(hosts) >= 2 and len(variables) >= 3
     assert [host for host in sorted(hosts) if f"`{host}`" not in text] == []
     assert [name for name in sorted(variables) if f"`{name}`" not in text] == []
-    assert f"more than {_files.MAX_PIXELS // 10**6} million pixels" in flat("SECURITY.md")
+    assert f"more than {pictures.MAX_PIXELS // 10**6} million pixels" in flat("SECURITY.md")
     assert f"more than {_files.MAX_ARRAY_BYTES >> 20} MiB" in flat("SECURITY.md")
 
 

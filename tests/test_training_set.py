@@ -153,11 +153,9 @@ class Backdrop(NersembleSource):
 
 
 def test_a_backdrop_becomes_white(capture):
-    assert capture.is_over_white
     serial = capture.encoder_camera
     np.testing.assert_array_equal(capture.over_white("EXP-8-jaw-1", serial), capture.frames("EXP-8-jaw-1", serial))
     studio = replace(capture, source=Backdrop(**vars(capture.source)))
-    assert not studio.is_over_white
     cut = studio.over_white("EXP-8-jaw-1", serial, np.array([0]))[0]
     mask = studio.masks("EXP-8-jaw-1", serial, np.array([0]))[0]
     assert (cut[mask == 0] == 255).all() and (studio.frames("EXP-8-jaw-1", serial)[0][mask == 0] == 30).all()

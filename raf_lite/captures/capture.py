@@ -6,7 +6,6 @@ import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +48,20 @@ class SplitRule:
     holdout_cameras: tuple[str, ...] = ()
     train_cameras: tuple[str, ...] | None = None
     exact: bool = False
+
+
+def over_white(frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """A frame uint8 [H, W, 3] with white where its mask in [0, 1] [H, W] is not; as it is, where its background is white already.
+
+    What was rendered or cut out over white has soft edges that hold some white; laid over white again, they would be too bright.
+
+    >>> frame, mask = np.full((2, 2, 3), 40, np.uint8), np.array([[1.0, 1.0], [0.0, 0.0]])
+    >>> over_white(frame, mask)[:, 0, 0].tolist()
+    [40, 255]
+    """
+    background = frame[mask < 0.02]
+    is_white = np.count_nonzero(background >= 250) * 2 >= background.size
+    return frame if is_white else composite_white(frame, mask)
 
 
 def composite_white(frames: np.ndarray, masks: np.ndarray) -> np.ndarray:
@@ -181,11 +194,18 @@ class Capture:
 
     def over_white(self, sequence: str, serial: str, indices: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Some frames (default: all) with white where the mask is not: uint8 [..., H, W, 3]. Frames that were rendered or cut out
-        over white already are returned as they are. Errors as `frames` and `masks`."""
+        over white already, each judged by itself, are returned as they are, as are those without masks. Errors as `frames` and
+        `masks`."""
         frames = self.frames(sequence, serial)[indices]
-        if self.is_over_white:
+        if self.source.mask_shape(sequence, serial) is None:
             return frames
-        return composite_white(frames, self.masks(sequence, serial, indices))
+        masks = self.masks(sequence, serial, indices)
+        if frames.ndim == 3:
+            return over_white(frames, masks)
+        out = frames.copy()
+        for row, mask in enumerate(masks):
+            out[row] = over_white(frames[row], mask)
+        return out
 
     @property
     def first_filmed(self) -> str:
@@ -194,16 +214,6 @@ class Capture:
             if self.cameras_of(sequence):
                 return sequence
         raise FileNotFoundError(f"{self.root} has no video of any sequence; copy the capture again")
-
-    @cached_property
-    def is_over_white(self) -> bool:
-        """Whether the background is white, judged by the first picture outside its mask; without masks it is taken to be."""
-        sequence = self.first_filmed
-        serial = self.encoder_camera if self.encoder_camera in self.cameras_of(sequence) else self.cameras_of(sequence)[0]
-        if self.source.mask_shape(sequence, serial) is None:
-            return True
-        outside = self.first_frame(sequence, serial)[self.first_mask(sequence, serial) < 0.02]
-        return not len(outside) or bool(np.median(outside) >= 250)
 
     def first_frame(self, sequence: str, serial: str) -> np.ndarray:
         """The first frame of one camera, uint8 [H, W, 3], without decoding the others. Errors as `frames`."""
@@ -333,13 +343,18 @@ class Capture:
         """
         for sequence in (*self.sequences, *self.cross_sequences):
             for serial in self.cameras_of(sequence):
-                self._check_header(sequence, serial, self.source.video_shape(sequence, serial), "images")
-                mask_shape = self.source.mask_shape(sequence, serial)
-                if mask_shape is not None:
-                    self._check_header(sequence, serial, mask_shape, "masks")
+                self.check_headers(sequence, serial)
             self.head_poses(sequence)
             self.landmarks68(sequence)
             self.face_found(sequence)
+
+    def check_headers(self, sequence: str, serial: str) -> None:
+        """Check sizes and numbers of one camera's pictures and masks, each by its header. Raises on the first fault."""
+        self._check_header(sequence, serial, self.source.video_shape(sequence, serial), "images")
+        mask_shape = self.source.mask_shape(sequence, serial)
+        if mask_shape is not None:
+            self._check_header(sequence, serial, mask_shape, "masks")
+        self.source.check_headers(sequence, serial)
 
     def _check_sequence(self, sequence: str) -> None:
         if sequence not in self.sequences and sequence not in self.cross_sequences:

@@ -13,6 +13,7 @@ from raf_lite._files import atomic_path
 from raf_lite._install import needs
 from raf_lite.captures.cameras import OPENGL_AXES, Camera, nearest_to_axes, project
 from raf_lite.captures.capture import Capture
+from raf_lite.captures.masks import judge_masks, landmarks_on_mask
 
 with needs("captures"):
     import pandas as pd
@@ -162,7 +163,7 @@ def pose_problem(capture: Capture, sequence: str) -> str | None:
 
 
 def check_capture(capture: Capture) -> Check:
-    """Look at every sequence without decoding it; where landmarks can be tested, one mask a sequence is decoded.
+    """Look at the header of every picture, film and mask, and at the pixels of some masks (which: see `raf_lite.captures.masks`).
 
     >>> from raf_lite import open_capture
     >>> from raf_lite.manifest import find_data
@@ -188,15 +189,9 @@ def check_capture(capture: Capture) -> Check:
             problems += [trouble] if trouble else []
             landmarks = capture.landmarks68(sequence)
             if landmarks is not None and capture.encoder_camera in masked:
-                camera = capture.cameras[capture.encoder_camera]
-                pixels = np.floor(camera.project(landmarks[0])[0])
-                inside = (pixels >= 0).all(1) & (pixels < [camera.width, camera.height]).all(1)
-                mask = capture.first_mask(sequence, capture.encoder_camera) > 0.5
-                x, y = pixels[inside].astype(int).T
-                reprojection[sequence] = float(mask[y, x].sum() / len(pixels))
-                if reprojection[sequence] < 0.8:
-                    problems.append(f"only {100 * reprojection[sequence]:.0f} % of the landmarks of {sequence} fall on the mask "
-                                    f"of camera {camera.serial}; cameras, landmarks or masks do not belong together")
+                first = next(capture.source.iter_masks(sequence, capture.encoder_camera))
+                reprojection[sequence] = landmarks_on_mask(capture, capture.encoder_camera, landmarks[0], first)
+            judge_masks(capture, sequence, serials)
         except (ValueError, FileNotFoundError) as error:
             problems.append(str(error))
     if not split.holdout_sequences and not split.holdout_cameras:

@@ -76,6 +76,14 @@ class Source(ABC):
         """The same of the masks, uint8 [H, W]; FileNotFoundError where there are none."""
 
     @abstractmethod
+    def sample_masks(self, sequence: str, serial: str, most: int) -> Iterator[tuple[int, np.ndarray]]:
+        """At most `most` of these masks, spread over the frames, each with its frame's number; cheaper than all of them."""
+
+    def check_headers(self, sequence: str, serial: str) -> None:
+        """ValueError that names the first file of a picture or mask that, by its header, is unlike the others. A film has one."""
+        return
+
+    @abstractmethod
     def read_annotations(self, sequence: str) -> dict[str, np.ndarray]:
         """Arrays whose first axis is the frame; empty where there are none."""
 

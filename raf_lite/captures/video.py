@@ -1,13 +1,14 @@
-"""H.264 video files in and out: one decode, one encode, every frame accounted for."""
+"""Films in and out: what a player shows is what is read, frame by frame, and every frame is accounted for."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 import platform
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ import numpy as np
 
 from raf_lite._files import atomic_path
 from raf_lite._install import deferred
+from raf_lite.captures.hdr import is_hdr, to_sdr
+from raf_lite.captures.pictures import MAX_PIXELS
 from raf_lite.captures.scaling import shrink
 
 if TYPE_CHECKING:
@@ -29,6 +32,13 @@ _X264_ASM = "sse2" if platform.machine().lower() in ("x86_64", "amd64") else "0"
 
 # swscale's SWS_BILINEAR | SWS_ACCURATE_RND | SWS_FULL_CHR_H_INT, in numbers: av names the last two from version 18 only.
 _ROUNDED = 1 << 1 | 1 << 18 | 1 << 13
+
+# Kinds of files that hold all that they show; the others (playlists, concat and session files, numbered pictures) name further
+# files and addresses.
+_CONTAINERS = "mov,matroska,avi,mpegts,mpeg,asf,flv,ogg"
+# H.273's numbers of matrices that FFmpeg's conversion lacks, and would take for BT.601: YCgCo, BT.2085, those derived from
+# primaries, ICtCp, and what came later.
+_UNKNOWN_MATRICES = {8, *range(11, 32)}
 
 _MOST_FPS = 300  # above it a header tells its unit of time, mostly milliseconds, instead of a rate
 
@@ -54,7 +64,7 @@ def write_video(path: str | os.PathLike, frames: Iterable[np.ndarray], fps: floa
     channels = "[H, W]" if gray else "[H, W, 3]"
     size = None
     with atomic_path(path) as tmp:
-        with av.open(str(tmp), "w", format="mp4", options={"movflags": "+faststart", "fflags": "+bitexact"}) as container:
+        with av.open(f"file:{tmp}", "w", format="mp4", options={"movflags": "+faststart", "fflags": "+bitexact"}) as container:
             for index, frame in enumerate(frames):
                 if frame.dtype != np.uint8 or frame.ndim != (2 if gray else 3) or (not gray and frame.shape[2] != 3):
                     raise ValueError(f"{path}: frame {index} is {frame.dtype} {list(frame.shape)}; give uint8 {channels}")
@@ -82,7 +92,8 @@ def write_video(path: str | os.PathLike, frames: Iterable[np.ndarray], fps: floa
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video file's header says. `frames` is 0 where the header does not tell."""
+    """What a video file's header says. `frames` is 0 where the header does not tell. The size is that of the pictures as they are
+    shown: turned, with square pixels."""
 
     width: int
     height: int
@@ -91,61 +102,143 @@ class VideoInfo:
 
 
 def probe_video(path: str | os.PathLike) -> VideoInfo:
-    """Read a video's header without decoding it. Raises FileNotFoundError, or ValueError if it is no readable video."""
+    """Read a video's header, and how its first picture is shown. Raises FileNotFoundError, or ValueError if it is no readable
+    video."""
+    shown = _presentation(path)
+    width, height = shown.size
     with _open_video(path) as (container, stream):
         rate = float(stream.average_rate or 0)
         if not 0 < rate <= _MOST_FPS:
-            rate = _rate_by_times(container, stream)
-        return VideoInfo(stream.width, stream.height, stream.frames, rate)
+            # What a browser records has no rate but in the times of its packets.
+            with contextlib.suppress(av.error.FFmpegError):  # reading the video will say what is wrong
+                times = _shown_times(container, stream)
+                rate = float((len(times) - 1) / (times[-1] - times[0])) if times and times[-1] > times[0] else 0.0
+        return VideoInfo(width, height, stream.frames, rate if rate <= _MOST_FPS else 0.0)
 
 
-def _rate_by_times(container: av.container.InputContainer, stream: av.VideoStream) -> float:
-    """Frames a second by the times of the packets; what a browser records has no other. 0 where they have no times either."""
-    try:
-        times = [packet.pts * packet.time_base for packet in container.demux(stream) if packet.size and packet.pts is not None]
-    except av.error.FFmpegError:
-        return 0.0  # reading the video will say what is wrong
-    span = max(times) - min(times) if times else 0
-    return float((len(times) - 1) / span) if span else 0.0
+def _shown_times(container: av.container.InputContainer, stream: av.VideoStream) -> list[Fraction] | None:
+    """When each picture is shown, in seconds, in order; None where a packet does not tell. What an edit list cuts is left out."""
+    times = [packet.pts if packet.pts is None else packet.pts * packet.time_base
+             for packet in container.demux(stream) if packet.size and not packet.is_discard]
+    return None if None in times else sorted(times)
+
+
+def frame_times(path: str | os.PathLike) -> np.ndarray:
+    """When a player shows each frame, float64 [T], in seconds from the first one: phones and browsers film at no constant rate.
+
+    By the packets' times, without decoding; evenly by the header's rate (25 a second where it has none) where these are missing.
+    Errors as `probe_video`.
+    """
+    with _open_video(path) as (container, stream), _damage_named(path):
+        times = _shown_times(container, stream)
+    if times is None:
+        return np.arange(count_frames(path)) / (probe_video(path).fps or 25.0)
+    return np.array([float(time - times[0]) for time in times])
+
+
+def steady(times: np.ndarray, fps: float) -> tuple[float, np.ndarray]:
+    """How a film of one constant rate shows frames as long as they were: its frames a second, and how many of them each is, [T].
+
+    times: seconds, [T], rising (see `frame_times`). fps: the mean rate, which is kept where frames are at about even distances;
+    otherwise the rate is that of the closest tenth of them, at most 60. A frame that is shorter than the film's may be left out.
+
+    >>> steady(np.array([0, 0.1, 0.2, 0.6]), 5)
+    (10.0, array([1, 1, 4, 4]))
+    """
+    gaps = np.diff(times)
+    if not len(gaps):
+        return fps, np.ones(len(times), int)
+    closest = max(float(np.quantile(gaps, 0.1)), 1 / 60)
+    rate = fps if closest * fps > 0.8 else round(1 / closest, 3)
+    last = times[-1] + (gaps[-1] if len(gaps) else 1 / rate)
+    return rate, np.diff(np.rint(np.append(times, last) * rate).astype(int))
 
 
 def count_frames(path: str | os.PathLike) -> int:
     """How many frames a video shows: its packets are read, not decoded. Headers of phones and editors count, or leave out, more.
     Errors as `probe_video`."""
+    with _open_video(path) as (container, stream), _damage_named(path):
+        return sum(1 for packet in container.demux(stream) if packet.size and not packet.is_discard)
+
+
+@contextlib.contextmanager
+def _damage_named(path: str | os.PathLike) -> Iterator[None]:
+    try:
+        yield
+    except av.error.FFmpegError as error:
+        raise ValueError(f"{path} cannot be read to its end ({error.strerror}); it is truncated or damaged: copy or write it "
+                         "again") from error
+
+
+@dataclass(frozen=True)
+class _Presentation:
+    """How a player shows the stored pictures: `width` wide, then mirrored left to right, then turned by quarters."""
+
+    width: int
+    height: int
+    turns: int
+    mirrored: bool
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height as they are shown."""
+        return (self.width, self.height) if self.turns % 2 == 0 else (self.height, self.width)
+
+
+def _presentation(path: str | os.PathLike) -> _Presentation:
+    """How a video's pictures are shown, by header and first picture: libav tells the display matrix with pictures only."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no video {path}; check the folder, or download or write it again")
+    state = path.stat()
+    return _presentation_of(path, state.st_size, state.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4096)
+def _presentation_of(path: Path, _size: int, _modified: int) -> _Presentation:
+    """The same; asked once for each state of a file."""
     with _open_video(path) as (container, stream):
-        try:
-            return sum(1 for packet in container.demux(stream) if packet.size and not packet.is_discard)
-        except av.error.FFmpegError as error:
-            raise ValueError(f"{path} cannot be read to its end ({error.strerror}); it is truncated or damaged: copy or write it "
-                             "again") from error
+        width, height, turns, mirrored = stream.width, stream.height, 0, False
+        first = None
+        with contextlib.suppress(av.error.FFmpegError):  # reading the video will say what is wrong
+            first = next(container.decode(stream), None)
+        if first is not None:
+            width, height = first.width, first.height
+            matrix = first.side_data.get(av.sidedata.sidedata.Type.DISPLAYMATRIX)
+            if matrix is not None:
+                # x' = a x + c y, y' = b x + d y; y down, in 16.16 fixed point.
+                a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].astype(float)
+                mirrored = a * d - b * c < 0
+                turns = round(np.degrees(np.arctan2(c, -a if mirrored else a)) / 90) % 4
+        wide = width * float(stream.sample_aspect_ratio or 1)
+        # Some writers round a square pixel to 4096:4095; a real one is at least a tenth from square.
+        return _Presentation(round(wide) if abs(wide - width) > 0.02 * width else width, height, turns, mirrored)
 
 
 def quarter_turns(path: str | os.PathLike) -> int:
     """How many quarter turns, counterclockwise, a player turns a video's pictures before it shows them: phones store portraits
     lying. Errors as `probe_video`."""
-    with _open_video(path) as (container, stream):
-        try:
-            first = next(container.decode(stream), None)
-        except av.error.FFmpegError:
-            first = None  # reading the video will say what is wrong
-        return round(first.rotation / 90) % 4 if first is not None else 0
+    return _presentation(path).turns
 
 
 def iter_video(path: str | os.PathLike, *, crop: tuple[int, int, int, int] | None = None, downscale: int = 1,
-               gray: bool = False, turns: int = 0) -> Iterator[np.ndarray]:
-    """The frames of a video one by one: uint8 [H, W, 3] sRGB, or [H, W] if `gray` (masks).
+               gray: bool = False, turns: int | None = None) -> Iterator[np.ndarray]:
+    """The frames of a video one by one, as a player shows them: uint8 [H, W, 3] sRGB, or [H, W] if `gray` (masks).
 
-    turns: quarter turns by which each picture is turned first (see `quarter_turns`). crop: (left, top, width, height) in the
-    file's pixels, once turned. downscale: whole factor n; each output pixel is the mean of an n x n block, rows and columns that
+    Of several video streams the one that is marked as default, then the largest, is read, and no cover picture. Pictures are
+    mirrored and turned as the file says, and made wider or narrower where its pixels are not square. turns: quarter turns,
+    counterclockwise, by which each picture is turned instead (see `quarter_turns`). crop: (left, top, width, height) in pixels as
+    they are shown. downscale: whole factor n; each output pixel is the mean of an n x n block, rows and columns that
     fill no whole block being dropped, so that intrinsics scale by exactly 1/n.
 
     Colours follow the film's tags of matrix (BT.601 or BT.709) and range. As in FFmpeg and OpenCV, a film of any size that tells
     no matrix is BT.601, one that tells no range is limited; some players take untagged HD for BT.709. Limited range comes out
-    up to 3 levels too dark (1 in the mean), as FFmpeg's fast conversion rounds down; full range is rounded to nearest. A
-    transfer function is not applied: the values are what a screen is given.
+    up to 3 levels too dark (1 in the mean), as FFmpeg's fast conversion rounds down; full range is rounded to nearest. No
+    transfer function is applied, the values are what a screen is given, but to HDR films (HLG and PQ, as current phones make
+    them): `raf_lite.captures.hdr` brings them to sRGB.
 
-    Raises FileNotFoundError (no such file) or ValueError (not a video, crop outside; truncated or damaged: once the frames before
-    the damage are out).
+    Raises FileNotFoundError (no such file) or ValueError (not a video, crop outside; colours that FFmpeg does not convert;
+    pictures that change their size; truncated or damaged: once the frames before the damage are out).
 
     Conventions: docs/conventions.md#pictures-colours-and-masks.
 
@@ -156,7 +249,11 @@ def iter_video(path: str | os.PathLike, *, crop: tuple[int, int, int, int] | Non
     """
     path = Path(path)
     with _open_video(path) as (container, stream):
-        full = (stream.width, stream.height) if turns % 2 == 0 else (stream.height, stream.width)
+        shown = _presentation(path)
+        if turns is not None:
+            shown = replace(shown, turns=turns)
+        full = shown.size
+        stored = None
         left, top, width, height = crop or (0, 0, *full)
         if left < 0 or top < 0 or left + width > full[0] or top + height > full[1]:
             raise ValueError(f"{path}: the crop (left {left}, top {top}, width {width}, height {height}) does not lie within "
@@ -174,11 +271,14 @@ def iter_video(path: str | os.PathLike, *, crop: tuple[int, int, int, int] | Non
                     break
                 left_out += packet.is_discard
                 for picture in packet.decode():
-                    # The fast conversion rounds down. The few films in full range (webcams, screen recorders) are worth the exact
-                    # one, which makes reading 1.3 to 1.7 times as slow; the mass of films is not.
-                    rounding = _ROUNDED if picture.color_range == av.video.reformatter.ColorRange.JPEG else None
-                    image = picture.to_ndarray(format="gray" if gray else "rgb24", interpolation=rounding)
-                    image = np.rot90(image, turns) if turns else image
+                    stored = stored or (picture.width, picture.height)
+                    if (picture.width, picture.height) != stored:
+                        raise ValueError(f"{path}: frame {count} is {picture.width}x{picture.height} (WxH), the ones before it "
+                                         f"{stored[0]}x{stored[1]}; convert the film to one size")
+                    if int(picture.colorspace) in _UNKNOWN_MATRICES:
+                        raise ValueError(f"{path}: frame {count} has colours of matrix {int(picture.colorspace)} (ITU-T H.273), "
+                                         "which cannot be read; convert the film to BT.709")
+                    image = _as_shown(picture, shown, gray)
                     yield shrink(image[top:top + height, left:left + width], downscale)
                     count += 1
         except av.error.FFmpegError as error:
@@ -188,8 +288,21 @@ def iter_video(path: str | os.PathLike, *, crop: tuple[int, int, int, int] | Non
                              "damaged or empty: copy or write it again")
 
 
+def _as_shown(picture: av.VideoFrame, shown: _Presentation, gray: bool) -> np.ndarray:
+    """One decoded picture as uint8 [H, W, 3] sRGB or [H, W], mirrored and turned."""
+    # The fast conversion rounds down. The few films in full range (webcams, screen recorders) are worth the exact one, which
+    # makes reading 1.3 to 1.7 times as slow, and so are HDR's steep curves; the mass of films is not.
+    exact = picture.color_range == av.video.reformatter.ColorRange.JPEG or is_hdr(int(picture.color_trc))
+    rounding = _ROUNDED if exact else None
+    image = picture.to_ndarray(format="gray" if gray else "rgb24", interpolation=rounding, width=shown.width, height=shown.height)
+    if not gray:
+        image = to_sdr(image, int(picture.color_trc))
+    image = image[:, ::-1] if shown.mirrored else image
+    return np.rot90(image, shown.turns) if shown.turns else image
+
+
 def read_video(path: str | os.PathLike, *, crop: tuple[int, int, int, int] | None = None, downscale: int = 1,
-               gray: bool = False, turns: int = 0) -> np.ndarray:
+               gray: bool = False, turns: int | None = None) -> np.ndarray:
     """Decode a whole video once: uint8 [T, H, W, 3] sRGB, or [T, H, W] if `gray` (masks).
 
     Arguments and errors as `iter_video`. Frames are cropped and reduced as they are decoded, so that memory holds the result and
@@ -205,25 +318,58 @@ def read_video(path: str | os.PathLike, *, crop: tuple[int, int, int, int] | Non
     return np.fromiter(itertools.chain([first], frames), dtype=np.dtype((np.uint8, first.shape)))
 
 
+def sample_video(path: str | os.PathLike, most: int, *, crop: tuple[int, int, int, int] | None = None, downscale: int = 1,
+                 gray: bool = False) -> Iterator[tuple[int, np.ndarray]]:
+    """At most `most` frames spread over a video, each with its number: of those that can be decoded without the ones before them.
+
+    Pictures and errors as `iter_video`; a place that cannot be decoded is left out, since reading the video will say so.
+    """
+    with _open_video(path) as (container, stream), _damage_named(path):
+        packets = [(packet.pts, packet.is_keyframe) for packet in container.demux(stream)
+                   if packet.size and not packet.is_discard]
+    if not packets or any(pts is None for pts, _ in packets):
+        yield from itertools.islice(enumerate(iter_video(path, crop=crop, downscale=downscale, gray=gray)), 1)
+        return
+    order, keys = sorted(pts for pts, _ in packets), sorted(pts for pts, key in packets if key)
+    shown = _presentation(path)
+    left, top, width, height = crop or (0, 0, *shown.size)
+    for pts in [keys[k] for k in np.unique(np.linspace(0, len(keys) - 1, most).astype(int))] if keys else []:
+        with _open_video(path) as (container, stream), contextlib.suppress(av.error.FFmpegError):
+            container.seek(pts, stream=stream)
+            picture = next((p for p in container.decode(stream) if p.pts is not None and p.pts >= pts), None)
+            if picture is not None and picture.pts in order:
+                image = _as_shown(picture, shown, gray)
+                yield order.index(picture.pts), shrink(image[top:top + height, left:left + width], downscale)
+
+
 @contextlib.contextmanager
 def _open_video(path: str | os.PathLike) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
-    """Yield the opened file and its first video stream."""
+    """Yield the opened file and the video stream that a player shows."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no video {path}; check the folder, or download or write it again")
+    # A path is a file whatever it is called (12:30.mp4), and what it holds opens nothing else.
+    name, options = f"file:{path}", {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
     try:
         try:
-            container = av.open(str(path))
+            container = av.open(name, container_options=options)
         except UnicodeDecodeError:
             # A title that is not UTF-8, as old cameras write. Only av below 19 raises this, and only it knows this argument;
             # newer ones keep such bytes.
-            container = av.open(str(path), metadata_errors="replace")
+            container = av.open(name, container_options=options, metadata_errors="replace")
     except av.error.FFmpegError as error:
-        raise ValueError(f"{path} cannot be opened as a video ({error.strerror}); it is truncated or damaged: copy or write it "
-                         "again") from error
+        raise ValueError(f"{path} cannot be opened as a video ({error.strerror}); it is truncated, damaged, or no film in a file "
+                         "of its own (MP4, MOV, MKV, WebM, AVI): copy or write it again") from error
     with container:
-        if not container.streams.video:
-            raise ValueError(f"{path} has no video stream; give an H.264 video")
-        stream = container.streams.video[0]
-        if stream.codec_context is None:
+        disposition = av.stream.Disposition
+        stills = disposition.attached_pic | disposition.timed_thumbnails
+        films = [s for s in container.streams.video if not s.disposition & stills]
+        if not films:
+            raise ValueError(f"{path} has no video stream{', only a cover picture' if container.streams.video else ''}; give an "
+                             "H.264 video")
+        readable = [s for s in films if s.codec_context is not None]
+        if not readable:
             raise ValueError(f"{path} has a video stream that nothing here can decode; give an H.264 video, or copy it again")
+        stream = max(readable, key=lambda s: (bool(s.disposition & disposition.default), s.width * s.height))
+        if stream.width * stream.height > MAX_PIXELS:
+            raise ValueError(f"{path} claims {stream.width}x{stream.height} pixels, more than any capture has; copy or write it again")
         yield container, stream

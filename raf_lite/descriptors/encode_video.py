@@ -7,6 +7,7 @@ images is encoded alike. Arrays, T frames:
     encoder_pose float32 [T, 4, 4]      MediaPipe's face-to-camera transform (cm, OpenGL axes, 63 degrees vertical field of view)
     head_pose float64 [T, 4, 4]         rigid head-to-world, the world being the camera; without a face, that of the nearest frame
     faces uint8 [T]                     how many faces were seen
+    times float64 [T]                   when a player shows each frame, in seconds from the first
     encoder str, fps, size (width, height), face (the person's number), smooth (seconds)
     source, source_state: what it was made from, in the words of `raf_lite.captures.origin`
 """
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -25,12 +26,13 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
 
+import raf_lite
 from raf_lite._files import read_npz, write_npz
 from raf_lite.captures import open_capture
 from raf_lite.captures.cameras import OPENGL_AXES
 from raf_lite.captures.formats.encoding import encoding_file, encoding_problem, found_encoding, picture_files
 from raf_lite.captures.origin import ORIGIN, origin, source_state
-from raf_lite.captures.video import count_frames, iter_video, probe_video, quarter_turns
+from raf_lite.captures.video import count_frames, frame_times, iter_video, probe_video
 from raf_lite.descriptors.detections import Detections, frame_list
 from raf_lite.descriptors.mediapipe import ENCODER, MediaPipeEncoder
 
@@ -43,7 +45,8 @@ _FIELDS = ("blendshapes", "landmarks", "encoder_pose", "face_found", "faces", "e
 class VideoDetections(Detections):
     """One person's `Detections` in every frame of a video, and what belongs to the video.
 
-    faces: uint8 [T], how many faces were seen. fps: frames a second. size: width and height. face: which person, from 1.
+    faces: uint8 [T], how many faces were seen. fps: frames a second, in the mean. times: float64 [T], when a player shows each
+    frame, in seconds from the first; evenly by fps, unless given. size: width and height. face: which person, from 1.
     encoder: the model's name. people: a line on each one seen, longest first (empty when read from a file). smooth: standard
     deviation in seconds of the average over time that they are. origin: what they were made from, as `raf_lite.captures.origin`
     says it (empty where unknown).
@@ -55,6 +58,7 @@ class VideoDetections(Detections):
     face: int = 1
     encoder: str = ENCODER
     people: tuple[str, ...] = ()
+    times: np.ndarray | None = None  # [T]
     smooth: float = 0.0
     origin: Mapping[str, np.ndarray] = field(default_factory=dict)
 
@@ -77,12 +81,12 @@ class VideoDetections(Detections):
     def smoothed(self, seconds: float) -> VideoDetections:
         """The same, each number a Gaussian average over time with this standard deviation; frames without a face stay so, and
         take no part."""
-        sigma = seconds * self.fps
-        weight = gaussian_filter1d(self.face_found.astype(np.float64), sigma)
+        average = _average_over(self.times, self.fps, seconds)
+        weight = average(self.face_found.astype(np.float64))
 
         def smooth(array: np.ndarray) -> np.ndarray:
             known = np.where(self.face_found.reshape(-1, *[1] * (array.ndim - 1)), array, 0)
-            mean = gaussian_filter1d(known.astype(np.float64), sigma, axis=0)
+            mean = average(known.astype(np.float64))
             mean /= np.maximum(weight, 1e-12).reshape(-1, *[1] * (array.ndim - 1))
             mean[~self.face_found] = np.nan
             return mean.astype(np.float32)
@@ -95,12 +99,12 @@ class VideoDetections(Detections):
         write_npz(path, blendshapes=self.blendshapes, landmarks=self.landmarks, encoder_pose=self.encoder_pose,
                   face_found=self.face_found, faces=self.faces, encoder=np.array(self.encoder), fps=np.array(self.fps),
                   size=np.array(self.size), face=np.array(self.face), head_pose=self.head_pose, smooth=np.array(self.smooth),
-                  **self.origin)
+                  times=np.arange(len(self)) / self.fps if self.times is None else self.times, **self.origin)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> VideoDetections:
         """Read what `save` wrote. Raises FileNotFoundError, or ValueError for a damaged file."""
-        values = read_npz(path, _FIELDS, optional=("smooth", *ORIGIN), mend="encode the video again")
+        values = read_npz(path, _FIELDS, optional=("times", "smooth", *ORIGIN), mend="encode the video again")
         frames = values["face_found"].size
         shapes = {"blendshapes": (frames, 52), "landmarks": (frames, 478, 3), "encoder_pose": (frames, 4, 4), "faces": (frames,),
                   "face_found": (frames,), "fps": (), "size": (2,), "face": (), "encoder": ()}
@@ -109,13 +113,17 @@ class VideoDetections(Detections):
             if values[name].shape != shape or values[name].dtype.kind not in kind:
                 raise ValueError(f"{path}: '{name}' is {values[name].dtype} {list(values[name].shape)}, not {list(shape)} of the "
                                  "kind that encode_video writes; encode the video again")
+        times = values.get("times")
+        if times is not None and (times.shape != (frames,) or times.dtype.kind not in "iuf" or not np.isfinite(times).all()
+                                  or (np.diff(times) < 0).any()):
+            raise ValueError(f"{path}: 'times' are not {frames} rising numbers of seconds; encode the video again")
         seen = values["face_found"]
         wrong = [n for n in ("blendshapes", "landmarks", "encoder_pose") if not np.isfinite(values[n][seen]).all()]
         if wrong or not seen.any() or not 0 < values["fps"] < 1e4 or not np.isfinite(values["face"]):
             raise ValueError(f"{path} holds no face at all, or numbers that no video has; encode the video again")
         return cls(values["blendshapes"], values["landmarks"], values["encoder_pose"], values["face_found"],
                    faces=values["faces"], fps=float(values["fps"]), size=tuple(values["size"].tolist()),
-                   face=int(values["face"]), encoder=str(values["encoder"]),
+                   face=int(values["face"]), encoder=str(values["encoder"]), times=times,
                    smooth=float(values["smooth"].flat[0]) if values.get("smooth", np.zeros(0)).size else 0.0,
                    origin={name: values[name] for name in ORIGIN if name in values})
 
@@ -150,7 +158,7 @@ def encode_video(video: str | os.PathLike, out: str | os.PathLike | None = None,
     parts = out.with_name(f".{out.stem}.parts")
     # What was begun for another state of the pictures, or with another encoder, is of no use.
     before = source_state(files)
-    state = f"{before} {ENCODER} mediapipe {version('mediapipe')} faces {MOST_FACES}"
+    state = f"{before} {ENCODER} mediapipe {version('mediapipe')} faces {MOST_FACES} raf_lite {raf_lite.__version__}"
     if parts.is_dir() and (not (parts / "state").is_file() or (parts / "state").read_text(encoding="utf-8") != state):
         shutil.rmtree(parts)
     parts.mkdir(parents=True, exist_ok=True)
@@ -174,7 +182,8 @@ def encode_video(video: str | os.PathLike, out: str | os.PathLike | None = None,
             first += len(pending)
     if source_state(files) != before:
         raise ValueError(f"{video} changed while it was encoded; encode it again once nobody writes to it")
-    encoding = replace(_assemble(rows, first, video, face, fps, (width, height)), origin=origin(files))
+    encoding = replace(_assemble(rows, first, video, face, fps, (width, height)), origin=origin(files),
+                       times=None if video.is_dir() else frame_times(video))
     if smooth:
         encoding = encoding.smoothed(smooth)
     encoding.save(out)
@@ -207,7 +216,24 @@ def _frames(path: Path) -> tuple[Iterator[np.ndarray], int, float]:
     if path.is_dir():
         folder = open_capture(path, format="images")
         return folder.stream_frames("video", folder.encoder_camera), folder.n_frames("video"), folder.fps
-    return iter_video(path, turns=quarter_turns(path)), count_frames(path), probe_video(path).fps or 25.0
+    return iter_video(path), count_frames(path), probe_video(path).fps or 25.0
+
+
+def _average_over(times: np.ndarray | None, fps: float, seconds: float) -> Callable[[np.ndarray], np.ndarray]:
+    """A Gaussian average over time along the first axis, of this standard deviation, by the times of the frames."""
+    if times is None or (np.abs(np.diff(times) * fps - 1) < 0.1).all():
+        return lambda array: gaussian_filter1d(array, seconds * fps, axis=0)
+    # Weights fall off as gaussian_filter1d's do, which ends at four deviations.
+    starts, ends = (np.searchsorted(times, times + side * 4 * seconds, which) for side, which in ((-1, "left"), (1, "right")))
+
+    def average(array: np.ndarray) -> np.ndarray:
+        out = np.empty_like(array)
+        for frame, (start, end) in enumerate(zip(starts, ends, strict=True)):
+            weights = np.exp(-0.5 * ((times[start:end] - times[frame]) / seconds) ** 2)
+            out[frame] = np.tensordot(weights / weights.sum(), array[start:end], 1)
+        return out
+
+    return average
 
 
 def _write_part(folder: Path, first: int, frames: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -315,7 +341,7 @@ def face_crops(video: str | os.PathLike, encoding: VideoDetections, every: int =
     """Every fifth frame's face, uint8 [size, size, 3], by the number of the frame among those with a face."""
     row_of = {int(frame): row for row, frame in enumerate(np.flatnonzero(encoding.face_found)) if row % every == 0}
     out = {}
-    for number, frame in enumerate(iter_video(video, turns=quarter_turns(video))):
+    for number, frame in enumerate(iter_video(video)):
         if number in row_of:
             landmarks = encoding.landmarks[number, :, :2]
             middle, half = (landmarks.min(0) + landmarks.max(0)) / 2, 0.65 * np.ptp(landmarks, axis=0).max()

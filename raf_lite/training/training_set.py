@@ -15,7 +15,9 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from raf_lite._files import cache_dir, write_json
-from raf_lite.captures import Capture, Split, composite_white, shrink_factor
+from raf_lite.captures import Capture, Split, shrink_factor
+from raf_lite.captures.capture import over_white
+from raf_lite.captures.masks import judge_masks, require_mask
 from raf_lite.training.config import TrainConfig
 
 MEMORY_BYTES = 2 << 30  # pictures that need more go to disk
@@ -63,8 +65,8 @@ class TrainingSet:
         Each video is decoded once, a frame at a time, and scaled down as it is read. Pictures of more than MEMORY_BYTES are kept
         in the cache folder, where a run that was stopped goes on. Frames without a face are left out and counted; cameras that
         did not film a sequence are left out of it, and named.
-        Raises ValueError where head poses or masks are missing, no frame is left, the descriptors come from several encoders, or
-        the disk has no room.
+        Raises ValueError where head poses or masks are missing, a mask can be no head's (`raf_lite.captures.masks`), no frame is
+        left, the descriptors come from several encoders, or the disk has no room.
         """
         split = capture.split("default")
         sequences, serials = _filmed(capture, split)
@@ -90,6 +92,8 @@ class TrainingSet:
             sizes = ", ".join(f"{c.serial} {c.width}x{c.height}" for c in cameras)
             raise ValueError(f"{capture.root}: the training cameras have pictures of several sizes ({sizes}); open the capture "
                              "with a crop that makes them alike")
+        for sequence in sequences:
+            judge_masks(capture, sequence, [s for s in serials if s in capture.cameras_of(sequence)])
         images, masks, fingerprint = _pictures(capture, found, factors, cameras[0].height, cameras[0].width, progress)
         filming = {s: [serial in capture.cameras_of(s) for serial in serials] for s in sequences}
         seen = np.array([filming[sequence] for sequence, _ in names])
@@ -191,9 +195,11 @@ def _read_video(capture: Capture, sequence: str, serial: str, factor: int, found
     """Fill one column of some rows from one camera's video."""
     small = capture.reduced(factor)
     # Both streams must end together: strict raises where one is longer than the header said.
-    for keep, frame, mask in zip(found, small.stream_frames(sequence, serial), small.stream_masks(sequence, serial), strict=True):
+    streams = zip(found, small.stream_frames(sequence, serial), small.stream_masks(sequence, serial), strict=True)
+    for frame_number, (keep, frame, mask) in enumerate(streams):
         if keep:
-            images[row, column] = frame if capture.is_over_white else composite_white(frame, mask / np.float32(255))
+            require_mask(mask, capture, sequence, serial, frame_number)
+            images[row, column] = over_white(frame, mask / np.float32(255))
             masks[row, column] = mask
             row += 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from PIL import Image
 from raf_lite.avatar import GaussianAvatar, driving_descriptors, frontal_camera, turned
 from raf_lite.captures import iter_video, write_video
 from raf_lite.captures.cameras import OPENGL_AXES
-from raf_lite.captures.video import quarter_turns
+from raf_lite.captures.video import frame_times, steady
 from raf_lite.descriptors.encode_video import VideoDetections
 from raf_lite.viewing.video import caption_panels
 
@@ -30,7 +31,8 @@ def _panel(frame: np.ndarray, size: int) -> np.ndarray:
 
 def drive_video(avatar: GaussianAvatar, video: str | os.PathLike, encoding: VideoDetections, out: str | os.PathLike, *,
                 size: int = 384, relative: str | int | None = None, hold_head: bool = False, progress: bool = True) -> Path:
-    """Write an H.264 mp4 with each frame of the video beside the avatar that it drives; one frame at a time is in memory.
+    """Write an H.264 mp4 with each frame of the video beside the avatar that it drives, shown as long as in the video; one frame
+    at a time is in memory.
 
     size: pixels a side of both panels, even. relative: see `driving_descriptors`. hold_head: the avatar looks straight ahead;
     otherwise it turns with the driver. Frames without a face are captioned so, and the avatar holds still.
@@ -49,8 +51,10 @@ def drive_video(avatar: GaussianAvatar, video: str | os.PathLike, encoding: Vide
     rotations = encoding.head_pose[:, :3, :3] @ _FLIP  # a face that looks into the camera has the pose _FLIP there
     poses = turned(avatar, camera, np.tile(np.eye(3), (len(values), 1, 1)) if hold_head else rotations)
 
+    fps, repeats = steady(frame_times(video), encoding.fps)
+
     def frames() -> Iterator[np.ndarray]:
-        pictures = iter_video(video, turns=quarter_turns(video))
+        pictures = iter_video(video)
         bar = tqdm(pictures, total=len(encoding), desc="driving", unit="frame", disable=not progress)
         for number, frame in enumerate(bar):
             if number >= len(encoding):
@@ -58,11 +62,12 @@ def drive_video(avatar: GaussianAvatar, video: str | os.PathLike, encoding: Vide
             image = avatar.render(values[number:number + 1], poses[number:number + 1], [camera])[0, 0]
             seen = encoding.face_found[number]
             shown = _panel((image * 255 + 0.5).astype(np.uint8), size)
-            yield caption_panels([_panel(frame, size), shown], ["driver" if seen else "driver: no face found",
-                                                                "avatar" if seen else "avatar: holds"])
+            sheet = caption_panels([_panel(frame, size), shown], ["driver" if seen else "driver: no face found",
+                                                                  "avatar" if seen else "avatar: holds"])
+            yield from itertools.repeat(sheet, repeats[number])
         if number + 1 < len(encoding):
             raise ValueError(f"{video} has {number + 1} frames, and {len(encoding)} were encoded; encode it again")
 
-    write_video(out, frames(), encoding.fps)
+    write_video(out, frames(), fps)
     return Path(out)
 

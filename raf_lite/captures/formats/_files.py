@@ -1,4 +1,4 @@
-"""What every reader needs: JSON and arrays that are checked field by field, paths that stay inside the capture, image headers."""
+"""What every reader needs: JSON and arrays that are checked field by field, paths that stay inside the capture."""
 
 from __future__ import annotations
 
@@ -6,17 +6,14 @@ import itertools
 import json
 import math
 import re
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from raf_lite._files import read_npz
 
-MAX_PIXELS = 64_000_000  # twice NeRSemble's 3208x2200, ten times over: more is a damaged header or a bomb
 MAX_ARRAY_BYTES = 256 << 20  # of one array in an npz file, before it is unpacked
 
 
@@ -99,31 +96,6 @@ def inside(root: Path, relative: Any, where: str, base: Path | None = None) -> P
     if outside:
         raise ValueError(f"{where} is {relative!r}, which leads out of {root}; put the file inside the capture")
     return real
-
-
-def image_size(path: Path, where: str) -> tuple[int, int, bool]:
-    """Height, width, and whether there is an alpha channel, from the header alone."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{where}: there is no image {path}; copy the capture again")
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            alpha = "A" in image.getbands()
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} is no readable image ({type(error).__name__}); copy or write it again") from error
-    if width * height > MAX_PIXELS:
-        raise ValueError(f"{path} claims {width}x{height} pixels, more than any capture has; copy or write it again")
-    return height, width, alpha
-
-
-def read_image(path: Path, mode: str) -> np.ndarray:
-    """Decode one image: mode "RGB", "RGBA" or "L" -> uint8. ValueError that names a damaged file."""
-    image_size(path, str(path))
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert(mode))
-    except (OSError, ValueError, SyntaxError, zlib.error, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} cannot be decoded ({type(error).__name__}); copy or write it again") from error
 
 
 def read_arrays(path: Path, names: tuple[str, ...] | None = None) -> dict[str, np.ndarray]:

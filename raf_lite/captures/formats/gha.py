@@ -15,8 +15,9 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from raf_lite.captures.cameras import Camera
-from raf_lite.captures.formats._files import check_order, image_size, natural, numbers, read_arrays
+from raf_lite.captures.formats._files import check_order, natural, numbers, read_arrays
 from raf_lite.captures.formats.images import Parsed, View
+from raf_lite.captures.pictures import picture_size
 
 SEQUENCE = "all"
 FPS = 24.3  # GHA's preprocessing of NeRSemble keeps every third of 73 frames a second; the files do not tell
@@ -50,7 +51,7 @@ def parse_gha(path: Path) -> Parsed:
             raise FileNotFoundError(f"there is no mask {masks[has_masks.index(False)]}; copy it, or remove all masks of {serial}")
         calibration = [path / "cameras" / f / f"camera_{serial}.npz" for f in frames]
         views[serial] = View(images, masks if all(has_masks) else None, calibration)
-        height, width, _ = image_size(images[0], f"{path}, camera {serial}")
+        height, width, _ = picture_size(images[0], f"{path}, camera {serial}")
         for frame, file in zip(frames, calibration, strict=True):
             camera = _camera(serial, file, width, height)
             first = cameras.setdefault(serial, camera)

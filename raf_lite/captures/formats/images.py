@@ -11,7 +11,7 @@ import numpy as np
 from raf_lite.captures.attached import attached_poses
 from raf_lite.captures.cameras import Camera
 from raf_lite.captures.capture import Capture, SplitRule, composite_white
-from raf_lite.captures.formats._files import image_size, read_image
+from raf_lite.captures.pictures import picture_size, read_mask, read_picture
 from raf_lite.captures.scaling import shrink
 from raf_lite.captures.source import Source
 
@@ -89,25 +89,38 @@ class ImageSource(Source):
 
     def video_shape(self, sequence: str, serial: str) -> tuple[int, int, int]:
         images = self._view(sequence, serial).images
-        height, width, _ = image_size(images[0], f"{sequence} frame 0")
+        height, width, _ = picture_size(images[0], f"{sequence} frame 0")
         return len(images), height, width
 
     def _has_masks(self, view: View) -> bool:
-        return view.masks is not None or image_size(view.images[0], str(view.images[0]))[2]
+        return view.masks is not None or picture_size(view.images[0], str(view.images[0]))[2]
 
     def mask_shape(self, sequence: str, serial: str) -> tuple[int, int, int] | None:
         view = self._view(sequence, serial)
         if not self._has_masks(view):
             return None
         files = view.images if view.masks is None else view.masks
-        height, width, _ = image_size(files[0], f"{sequence} mask 0")
+        height, width, _ = picture_size(files[0], f"{sequence} mask 0")
         return len(files), height, width
 
+    def _check_size(self, height: int, width: int, path: Path, serial: str) -> None:
+        if (height, width) != self.stored_size(serial):
+            right = self.stored_size(serial)
+            raise ValueError(f"{path} is {width}x{height} (WxH), but camera {serial} takes images of {right[1]}x{right[0]}; "
+                             "write it again at that size")
+
+    def check_headers(self, sequence: str, serial: str) -> None:
+        view = self._view(sequence, serial)
+        own_masks = view.masks is None and self._has_masks(view)
+        for path in (*view.images, *(view.masks or ())):
+            height, width, alpha = picture_size(path, f"{sequence}, camera {serial}")
+            self._check_size(height, width, path, serial)
+            if own_masks and not alpha:
+                raise ValueError(f"{path} has no transparency, and {view.images[0].name} has; write all images of camera "
+                                 f"{serial} with alpha, or none")
+
     def _shrunk(self, image: np.ndarray, path: Path, serial: str) -> np.ndarray:
-        if image.shape[:2] != self.stored_size(serial):
-            height, width = self.stored_size(serial)
-            raise ValueError(f"{path} is {image.shape[1]}x{image.shape[0]} (WxH), but camera {serial} takes images of "
-                             f"{width}x{height}; write it again at that size")
+        self._check_size(image.shape[0], image.shape[1], path, serial)
         if self.crop:
             left, top, width, height = self.crop
             image = image[top:top + height, left:left + width]
@@ -115,7 +128,7 @@ class ImageSource(Source):
 
     def iter_frames(self, sequence: str, serial: str) -> Iterator[np.ndarray]:
         for path in self._view(sequence, serial).images:
-            image = read_image(path, "RGBA" if image_size(path, str(path))[2] else "RGB")
+            image = read_picture(path)
             if image.shape[2] == 4:
                 image = composite_white(image[..., :3], image[..., 3] / np.float32(255))
             yield self._shrunk(image, path, serial)
@@ -124,9 +137,16 @@ class ImageSource(Source):
         view = self._view(sequence, serial)
         if not self._has_masks(view):
             raise FileNotFoundError(f"{self.describe(sequence, serial)} has no masks; matte the images, or write RGBA ones")
-        if view.masks is not None:
-            return (self._shrunk(read_image(path, "L"), path, serial) for path in view.masks)
-        return (self._shrunk(read_image(path, "RGBA")[..., 3], path, serial) for path in view.images)
+        return (self._mask(view, frame, serial) for frame in range(len(view.images)))
+
+    def _mask(self, view: View, frame: int, serial: str) -> np.ndarray:
+        path = view.images[frame] if view.masks is None else view.masks[frame]
+        return self._shrunk(read_mask(path, alpha=view.masks is None), path, serial)
+
+    def sample_masks(self, sequence: str, serial: str, most: int) -> Iterator[tuple[int, np.ndarray]]:
+        view = self._view(sequence, serial)
+        for frame in np.unique(np.linspace(0, len(view.images) - 1, most).astype(int)).tolist():
+            yield frame, self._mask(view, frame, serial)
 
     def read_annotations(self, sequence: str) -> dict[str, np.ndarray]:
         annotations = self.parsed.annotations.get(sequence, {})

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from raf_lite.captures.cameras import OPENGL_AXES, Camera
-from raf_lite.captures.formats._files import field, image_size, in_time, inside, natural, numbers, read_json
+from raf_lite.captures.formats._files import field, in_time, inside, natural, numbers, read_json
 from raf_lite.captures.formats.images import Parsed, View
+from raf_lite.captures.pictures import picture_size
 
 SERIAL = "0"
 FPS = 25.0  # IMavatar extracts 25 frames a second
@@ -57,10 +58,14 @@ def parse_imavatar(path: Path) -> Parsed:
         frames = field(top, "frames", str(file))
         if not isinstance(frames, list) or not frames:
             raise ValueError(f"{file}: frames is no list, or an empty one; track the video again")
+        intrinsics = numbers(field(top, "intrinsics", str(file)), (4,), f"{file}, intrinsics")
         images, masks, exps, jaws, roots = [], [], [], [], []
         for number, frame in in_time(frames, "file_path", file):
             where = f"{file} frame {number}"
             name = field(frame, "file_path", where)
+            if not np.allclose(numbers(frame.get("intrinsics", intrinsics), (4,), f"{where}, intrinsics"), intrinsics, rtol=1e-4):
+                raise ValueError(f"{where}: its intrinsics are unlike those at the top; a lens must not zoom, leave those "
+                                 "frames out")
             images.append(inside(path, f"{name}.png", f"{where}, file_path", video))
             # The last "image" of the path is the folder's; a video may bear the word in its own name.
             head, _, tail = str(name).rpartition("image")
@@ -73,8 +78,8 @@ def parse_imavatar(path: Path) -> Parsed:
             roots.append(OPENGL_AXES @ world_mat)
             exps.append(numbers(field(frame, "expression", where), (50,), f"{where}, expression"))
             jaws.append(numbers(field(frame, "pose", where), (15,), f"{where}, pose")[_JAW])
-        height, width, _ = image_size(images[0], f"{file} frame 0")
-        now = _camera(numbers(field(top, "intrinsics", str(file)), (4,), f"{file}, intrinsics"), width, height, file)
+        height, width, _ = picture_size(images[0], f"{file} frame 0")
+        now = _camera(intrinsics, width, height, file)
         if camera is not None and (not np.allclose(now.K, camera.K, atol=0.5) or now.width != camera.width):
             raise ValueError(f"{file}: its intrinsics or size differ from those of the other videos; open the videos one by one")
         camera = camera or now

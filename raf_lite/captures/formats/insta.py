@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from raf_lite.captures.cameras import Camera
-from raf_lite.captures.formats._files import field, image_size, in_time, inside, numbers, read_json, whole
+from raf_lite.captures.formats._files import field, in_time, inside, numbers, read_json, whole
 from raf_lite.captures.formats.images import Parsed, View
+from raf_lite.captures.pictures import picture_size
 
 SERIAL = "0"
 FPS = 25.0  # the tracker's default; the files do not tell
@@ -55,6 +56,10 @@ def parse_insta(path: Path) -> Parsed:
         images, descriptors, poses, descriptor_files = [], [], [], []
         for number, frame in in_time(frames, "file_path", file):
             where = f"{file} frame {number}"
+            for name in [name for name in values if isinstance(frame, Mapping) and name in frame]:
+                if abs(float(numbers(frame[name], (), f"{where}, {name}")) - values[name]) > 1e-2:
+                    raise ValueError(f"{where}: its {name} is {frame[name]}, and {values[name]:g} at the top; a lens must not "
+                                     "zoom, leave those frames out")
             images.append(inside(path, field(frame, "file_path", where), f"{where}, file_path"))
             matrix = numbers(field(frame, "transform_matrix", where), (4, 4), f"{where}, transform_matrix")
             try:
@@ -65,7 +70,7 @@ def parse_insta(path: Path) -> Parsed:
             descriptors.append(_descriptor(descriptor_files[-1]))
         if len({len(values) for values in descriptors}) > 1:
             raise ValueError(f"{file}: its expression files have different lengths; export the video again")
-        height, width, _ = image_size(images[0], f"{file} frame 0")
+        height, width, _ = picture_size(images[0], f"{file} frame 0")
         if (height, width) != (camera.height, camera.width):
             raise ValueError(f"{images[0]} is {width}x{height} (WxH), but {file.name} says {camera.width}x{camera.height}; write "
                              "the images at the size of the intrinsics")

@@ -25,7 +25,7 @@ from raf_lite.captures.cameras import Camera
 from raf_lite.captures.capture import Capture, SplitRule
 from raf_lite.captures.formats._files import numbers, read_arrays, read_json
 from raf_lite.captures.source import Source
-from raf_lite.captures.video import iter_video, probe_video
+from raf_lite.captures.video import iter_video, probe_video, sample_video
 
 CALIBRATION = "calibration/camera_params.json"
 NOTES = "capture.json"
@@ -156,6 +156,9 @@ class NersembleSource(Source):
             raise FileNotFoundError(f"there are no masks {path}; the raw NeRSemble dataset has none: take the benchmark's, or "
                                     "matte the videos")
         return iter_video(path, crop=self.crop, downscale=self.downscale, gray=True)
+
+    def sample_masks(self, sequence: str, serial: str, most: int) -> Iterator[tuple[int, np.ndarray]]:
+        return sample_video(self.mask_path(sequence, serial), most, crop=self.crop, downscale=self.downscale, gray=True)
 
     def read_annotations(self, sequence: str) -> dict[str, np.ndarray]:
         tracking = self.tracking_path(sequence)

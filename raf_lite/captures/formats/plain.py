@@ -20,11 +20,12 @@ from raf_lite._files import read_npz
 from raf_lite.captures.attached import attached_poses
 from raf_lite.captures.cameras import Camera
 from raf_lite.captures.capture import Capture, SplitRule
-from raf_lite.captures.formats._files import check_order, image_size, natural, read_arrays
+from raf_lite.captures.formats._files import check_order, natural, read_arrays
 from raf_lite.captures.formats.encoding import IMAGES, encoding_problem, found_encoding
 from raf_lite.captures.formats.images import Parsed, View
+from raf_lite.captures.pictures import picture_size
 from raf_lite.captures.source import Source
-from raf_lite.captures.video import count_frames, iter_video, probe_video, quarter_turns
+from raf_lite.captures.video import count_frames, iter_video, probe_video
 
 SERIAL = "0"
 FIELD_OF_VIEW = 63.0  # degrees, vertical: MediaPipe's virtual camera
@@ -56,7 +57,7 @@ def parse_images(path: Path) -> Parsed:
         if missing:
             raise FileNotFoundError(f"{path / 'masks'} has no mask for {missing[0].name}; add it, or remove the folder")
         masks = [by_stem[f.stem] for f in images]
-    height, width, _ = image_size(images[0], str(path))
+    height, width, _ = picture_size(images[0], str(path))
     return Parsed(subject=path.name, fps=FPS, views={"video": {SERIAL: View(images, masks)}},
                   cameras={SERIAL: assumed_camera(width, height)}, annotations={"video": lambda: _encoding(path)},
                   annotation_files={"video": _encoding_files(path)}, head_pose_source=_head_pose_source(path),
@@ -96,7 +97,6 @@ class VideoSource(Source):
     path: Path
     height: int
     width: int
-    turns: int
 
     def cameras_of(self, sequence: str) -> tuple[str, ...]:
         return (SERIAL,)
@@ -124,10 +124,13 @@ class VideoSource(Source):
         return None
 
     def iter_frames(self, sequence: str, serial: str) -> Iterator[np.ndarray]:
-        return iter_video(self.path, crop=self.crop, downscale=self.downscale, turns=self.turns)
+        return iter_video(self.path, crop=self.crop, downscale=self.downscale)
 
     def iter_masks(self, sequence: str, serial: str) -> Iterator[np.ndarray]:
         raise FileNotFoundError(f"{self.path} has no masks; matte its frames, and open a folder of images with masks/ instead")
+
+    def sample_masks(self, sequence: str, serial: str, most: int) -> Iterator[tuple[int, np.ndarray]]:
+        return enumerate(self.iter_masks(sequence, serial))
 
     def read_annotations(self, sequence: str) -> dict[str, np.ndarray]:
         return _encoding(self.path)
@@ -138,13 +141,12 @@ class VideoSource(Source):
 
 def open_video(path: Path, downscale: int, crop: tuple[int, int, int, int] | None, cache_bytes: int) -> Capture:
     """A video file as a capture with one sequence, `video`."""
-    info, turns = probe_video(path), quarter_turns(path)
+    info = probe_video(path)
     if not info.width or not info.height:
         raise ValueError(f"{path} does not tell how large its pictures are; it is damaged: copy or write it again")
-    width, height = (info.width, info.height) if turns % 2 == 0 else (info.height, info.width)
-    source = VideoSource(path, height, width, turns, downscale=downscale, crop=crop)
+    source = VideoSource(path, info.height, info.width, downscale=downscale, crop=crop)
     return Capture(
         subject=path.stem, root=path, fps=info.fps or FPS, sequences=("video",), cross_sequences=(),
-        cameras=source.framed({SERIAL: assumed_camera(width, height)}), encoder_camera=SERIAL, source=source,
+        cameras=source.framed({SERIAL: assumed_camera(info.width, info.height)}), encoder_camera=SERIAL, source=source,
         split_rules={"default": SplitRule(exact=True)}, cache_bytes=cache_bytes,
         head_pose_source=_head_pose_source(path) or attached_poses([source.annotation_file("video")]))

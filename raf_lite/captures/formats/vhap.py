@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from raf_lite.captures.cameras import OPENGL_AXES, Camera
-from raf_lite.captures.formats._files import field, image_size, inside, numbers, read_arrays, read_json, whole
+from raf_lite.captures.formats._files import field, inside, numbers, read_arrays, read_json, whole
 from raf_lite.captures.formats.images import Parsed, View
+from raf_lite.captures.pictures import picture_size
 
 FPS = 24.3  # of GaussianAvatars' NeRSemble exports (every third of 73 frames a second); the files do not tell
 _SPLITS = ("train", "val", "test")
@@ -59,10 +60,13 @@ def parse_vhap(path: Path) -> Parsed:
             step = whole(field(frame, "timestep_index", where), f"{where}, timestep_index")
             image = inside(path.parent, field(frame, "file_path", where), f"{where}, file_path", path)
             camera = _camera(serial, top, frame, where)
-            if serial in cameras and np.abs(cameras[serial].world_to_camera - camera.world_to_camera).max() > 1e-4:
+            before = cameras.setdefault(serial, camera)
+            if np.abs(before.world_to_camera - camera.world_to_camera).max() > 1e-4:
                 raise ValueError(f"{where}: camera {serial} stands elsewhere than in frames before; cameras of a capture must "
                                  "not move, export it again")
-            cameras.setdefault(serial, camera)
+            if np.abs(before.K - camera.K).max() > 1e-2 or (before.width, before.height) != (camera.width, camera.height):
+                raise ValueError(f"{where}: camera {serial} has other intrinsics than in frames before "
+                                 f"({', '.join(_INTRINSICS)}); a lens must not zoom, export each lens as a camera of its own")
             mask = frame.get("fg_mask_path")
             mask = None if mask is None else inside(path.parent, mask, f"{where}, fg_mask_path", path)
             flame = frame.get("flame_param_path")
@@ -131,7 +135,7 @@ def _assemble(path: Path, cameras: dict[str, Camera], transforms: list[Path], re
                                  "flame_expr_jaw": np.concatenate([expr, np.stack([c["jaw_pose"] for c in parameters])], 1)}
     for serial, camera in cameras.items():
         first = next(view[serial].images[0] for view in views.values() if serial in view)
-        height, width, _ = image_size(first, f"{path}, camera {serial}")
+        height, width, _ = picture_size(first, f"{path}, camera {serial}")
         if (height, width) != (camera.height, camera.width):
             raise ValueError(f"{first} is {width}x{height} (WxH), but the transforms say {camera.width}x{camera.height}; export "
                              "the images and the transforms at one size")
