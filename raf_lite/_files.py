@@ -1,12 +1,16 @@
-"""Files that are whole or absent: atomic writes, the only npz reader, hashes, and the cache folder."""
+"""Files that are whole or absent: atomic writes, locks, the only npz reader, hashes, and the cache folder."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
+import platform
+import re
 import tempfile
+import time
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -22,27 +26,132 @@ _DAMAGE = (OSError, EOFError, KeyError, ValueError, TypeError, SyntaxError, Toke
            NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
+# A temporary file is `.NAME~PLACE-PID-RANDOM.SUFFIX` beside what it is to become: PLACE stands for the machine
+# (and the container) in which PID counts.
+_TEMPORARY = re.compile(r"\..*~(?P<place>[0-9a-f]{8})-(?P<pid>\d+)-\w+(\.[^.]*)?")
+STALE_SECONDS = 24 * 3600  # after which nobody is believed to be writing a temporary file still
+
+LOCK_SECONDS = 120.0  # for which a writer waits for another one
+_LOCK, _HOLDER = ".lock", ".lock-holder"
+
+
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` on success, delete it on failure.
 
-    The file that stood at `path` before stays whole if the body raises, the disk fills up or the process is killed.
-    The temporary name keeps the suffix, since some writers choose a format by it.
+    The file that stood at `path` before stays whole if the body raises, the disk fills up, the process is killed or the power
+    fails: the new bytes are on the disk before they get the name, and the name is before this returns. Temporary files that
+    killed processes left in the folder are deleted (`sweep_temporaries`). The temporary name keeps the suffix, since some writers
+    choose a format by it.
     """
     path = Path(path)
+    with temporary_path(path) as tmp:
+        yield tmp
+        put_in_place(tmp, path)
+    sync_folder(path.parent)
+    sweep_temporaries(path.parent)
+
+
+@contextlib.contextmanager
+def temporary_path(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield an empty temporary file that is to become `path`, in the same folder, which is made; deleted in the end if it is
+    still there."""
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    fd, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    fd, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}~{_place()}-{os.getpid()}-", suffix=path.suffix, dir=path.parent)
     os.close(fd)
     tmp = Path(name)
     try:
         yield tmp
-        # mkstemp makes private files; give the result the permissions any other new file would have.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(tmp, 0o666 & ~umask)
-        os.replace(tmp, path)
     finally:
         tmp.unlink(missing_ok=True)
+
+
+def put_in_place(tmp: Path, path: Path) -> None:
+    """Rename `tmp` to `path` once its bytes are on the disk. `sync_folder` makes the new name last too."""
+    with open(tmp, "rb+") as file:  # Windows flushes only what may be written
+        os.fsync(file.fileno())
+    # mkstemp makes private files; give the result the permissions any other new file would have.
+    umask = os.umask(0)
+    os.umask(umask)
+    os.chmod(tmp, 0o666 & ~umask)
+    os.replace(tmp, path)
+
+
+def sync_folder(folder: str | os.PathLike) -> None:
+    """Wait until the names in a folder are on the disk, where the system can (Windows and some network disks cannot)."""
+    with contextlib.suppress(OSError):
+        fd = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def sweep_temporaries(folder: str | os.PathLike) -> None:
+    """Delete the temporary files of `atomic_path` in a folder that nobody will finish.
+
+    Those are files whose process has ended, where its number means something here, and any that is older than STALE_SECONDS.
+    """
+    with os.scandir(folder) as entries:
+        found = [(Path(entry.path), match) for entry in entries if (match := _TEMPORARY.fullmatch(entry.name))]
+    for path, match in found:
+        with contextlib.suppress(OSError):  # another process may sweep too
+            if ((match["place"] == _place() and not _runs(int(match["pid"])))
+                    or time.time() - path.stat().st_mtime > STALE_SECONDS):
+                path.unlink()
+
+
+@functools.cache
+def _place() -> str:
+    """Eight hex digits for where process numbers of this process hold: a machine, or a container on it."""
+    container = ""
+    with contextlib.suppress(OSError):
+        container = os.readlink("/proc/self/ns/pid")
+    return hashlib.sha256(f"{platform.node()} {container}".encode()).hexdigest()[:8]
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process of this number runs here; True where that cannot be told."""
+    if os.name == "nt":  # there os.kill would end it
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        pass
+    return True
+
+
+@contextlib.contextmanager
+def locked(folder: str | os.PathLike, seconds: float | None = None) -> Iterator[None]:
+    """Keep other writers out of a folder, which is made; wait for the one who is there, LOCK_SECONDS at most or `seconds`.
+
+    The lock ends with the process, also if that is killed. It leaves an empty file `.lock`. Raises TimeoutError, saying who is
+    there.
+    """
+    from filelock import FileLock, Timeout  # its import costs too much for everyone who only reads
+
+    folder, seconds = Path(folder), LOCK_SECONDS if seconds is None else seconds
+    folder.mkdir(parents=True, exist_ok=True)
+    holder = folder / _HOLDER
+    try:
+        lock = FileLock(folder / _LOCK).acquire(timeout=seconds)
+    except Timeout as error:
+        try:
+            who = holder.read_text(encoding="utf-8")
+        except OSError:
+            who = "another process"
+        raise TimeoutError(f"{who} is writing to {folder}, and has not ended after {seconds:g} s; "
+                           "try again when it has") from error
+    with lock:
+        holder.write_text(f"process {os.getpid()} on {platform.node()} (since {time.strftime('%Y-%m-%d %H:%M:%S')})",
+                          encoding="utf-8", newline="\n")
+        try:
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:

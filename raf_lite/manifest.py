@@ -41,7 +41,9 @@ def named_data() -> Path | None:
 
 
 def _files(data_dir: Path) -> list[Path]:
-    return sorted(p for p in data_dir.rglob("*") if p.is_file() and p.name not in (MANIFEST, "README.md"))
+    # Hidden files are a bank's lock, what a killed writer left, and the desktop's.
+    return sorted(p for p in data_dir.rglob("*")
+                  if p.is_file() and p.name not in (MANIFEST, "README.md") and not p.name.startswith("."))
 
 
 def write_manifest(data_dir: Path, *, origin: dict[str, str], licence: str, conventions: dict[str, str]) -> None:
