@@ -156,8 +156,8 @@ def _donor_id(folder: Path, donor: str | None, donors: np.ndarray, holders: list
         raise ValueError(f"the donors of {folder} are numbers and not like '{donor}'; give a whole number")
     number = donor if named else int(donor)
     if holders and number not in holders:
-        warnings.warn(f"{folder} holds most of these frames already, as donor {holders[0]}, and now as {number} too; a person who "
-                      "is two donors is not left out whole, so give one id if they are the same", stacklevel=3)
+        warnings.warn(f"{folder} holds most of these frames already, as donor {holders[0]}, and now as {number} too; a person "
+                      "who is two donors is not left out whole, so give one id if they are the same", stacklevel=3)
     return number
 
 

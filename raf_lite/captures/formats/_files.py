@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from raf_lite._files import read_npz
+from raf_lite import _files
 
 MAX_PIXELS = 64_000_000  # twice NeRSemble's 3208x2200, ten times over: more is a damaged header or a bomb
 MAX_ARRAY_BYTES = 256 << 20  # of one array in an npz file, before it is unpacked
@@ -20,15 +18,7 @@ MAX_ARRAY_BYTES = 256 << 20  # of one array in an npz file, before it is unpacke
 
 def read_json(path: Path) -> dict:
     """An object from a JSON file. FileNotFoundError or ValueError that names the file."""
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no {path}; copy the capture again")
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON ({type(error).__name__}); copy or write it again") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} holds a {type(value).__name__} where an object belongs; copy or write it again")
-    return value
+    return _files.read_json(path, dict)
 
 
 def field(container: Any, name: str, where: str) -> Any:
@@ -54,7 +44,7 @@ def numbers(value: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
 
 def whole(value: Any, where: str) -> int:
     """`value` as a whole number, or a ValueError that says where."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value != int(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or (isinstance(value, float) and not value.is_integer()):
         raise ValueError(f"{where} is {value!r}, not a whole number; write it again")
     return int(value)
 
@@ -103,4 +93,4 @@ def read_image(path: Path, mode: str) -> np.ndarray:
 
 def read_arrays(path: Path, names: tuple[str, ...] | None = None) -> dict[str, np.ndarray]:
     """`read_npz` for files of captures, which strangers write: no array of more than MAX_ARRAY_BYTES is unpacked."""
-    return read_npz(path, names, most_bytes=MAX_ARRAY_BYTES)
+    return _files.read_npz(path, names, most_bytes=MAX_ARRAY_BYTES)
