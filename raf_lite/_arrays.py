@@ -2,8 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import numbers
+
 import numpy as np
 from numpy.typing import ArrayLike
+
+
+def as_numpy(values: ArrayLike) -> np.ndarray:
+    """`values` as an array, whatever holds them: lists, pandas (numbers and names in object columns too), or torch tensors on any
+    device, with gradients, in bfloat16."""
+    detach = getattr(values, "detach", None)
+    if detach is not None:
+        tensor = detach().cpu()
+        values = tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor  # NumPy has no bfloat16
+    array = np.asarray(values)
+    if array.dtype.kind == "T":
+        return array.astype(str)
+    if array.dtype == object and array.size:
+        for kind, dtype in ((str, str), (bool, bool), (numbers.Integral, np.int64), (numbers.Real, np.float64)):
+            if all(isinstance(value, kind) for value in array.flat):
+                with contextlib.suppress(OverflowError):  # an integer of more than 64 bits
+                    return array.astype(dtype)
+    return array
 
 
 def descriptor_array(
@@ -21,7 +42,7 @@ def descriptor_array(
 
     Raises ValueError: another shape, no numbers, another D, or NaN or infinity, naming the first bad row.
     """
-    array = np.asarray(descriptors)
+    array = as_numpy(descriptors)
     if array.ndim != 2 or array.shape[1] == 0:
         raise ValueError(f"{what} must have shape [N, D], not {list(array.shape)}; pass one row per frame")
     if array.dtype.kind not in "fiu":

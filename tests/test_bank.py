@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 
 import numpy as np
@@ -11,6 +12,7 @@ from conftest import posix
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from raf_lite._files import sha256_file
 from raf_lite.bank import ExpressionBank, encode_thumbnail, load_truth, write_bank
 
 
@@ -200,6 +202,12 @@ def test_thumbnails_come_back(tmp_path, full_bank):
     assert not np.array_equal(again.thumbnail(0), again.thumbnail(4))
 
 
+def part(folder, name):
+    """The file of a bank that holds "descriptors", "thumbnails", "truth" or "index"."""
+    (path,) = folder.glob(f"{name}*.*")
+    return path
+
+
 def write_two_columns(folder, **options):
     rng = np.random.default_rng(3)
     faces, points = rng.random((6, 4)).astype(np.float16), rng.normal(size=(6, 3)).astype(np.float32)
@@ -210,7 +218,7 @@ def write_two_columns(folder, **options):
 
 def test_a_bank_of_two_columns_loads_either(tmp_path):
     faces, points = write_two_columns(tmp_path)
-    with np.load(tmp_path / "descriptors.npz", allow_pickle=False) as npz:
+    with np.load(part(tmp_path, "descriptors"), allow_pickle=False) as npz:
         assert npz["blendshapes"].dtype == np.float16 and npz["landmarks_pca"].dtype == np.float32
     for bank in (ExpressionBank.load(tmp_path), ExpressionBank.load(tmp_path, descriptor="blendshapes")):
         np.testing.assert_array_equal(bank.descriptors, faces.astype(np.float32))
@@ -224,9 +232,9 @@ def test_loading_never_opens_the_truth(tmp_path):
     write_two_columns(tmp_path)
     truth = load_truth(tmp_path)
     assert truth["weights"].shape == (6, 2) and truth["names"].tolist() == ["a", "b"]
-    (tmp_path / "truth.npz").unlink()
+    part(tmp_path, "truth").unlink()
     assert len(ExpressionBank.load(tmp_path)) == 6
-    with pytest.raises(FileNotFoundError, match="truth.npz is missing"):
+    with pytest.raises(FileNotFoundError, match=r"truth-\w+.npz is missing"):
         load_truth(tmp_path)
 
 
@@ -249,23 +257,26 @@ def test_the_same_bank_gives_the_same_bytes(tmp_path, full_bank):
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
-    assert names == ["bank.json", "descriptors.npz", "index.faiss", "thumbnails.npz"]
+    assert [re.sub(r"-[0-9a-f]{16}\.", ".", name) for name in names] == [
+        ".lock", "bank.json", "descriptors.npz", "index.faiss", "thumbnails.npz"]
+    for name, digest in json.loads((tmp_path / "a" / "bank.json").read_text())["files"].items():
+        assert sha256_file(tmp_path / "a" / name) == digest and f"-{digest[:16]}." in name
 
 
-@pytest.mark.parametrize("name", ["descriptors.npz", "thumbnails.npz", "index.faiss"])
+@pytest.mark.parametrize("name", ["descriptors", "thumbnails", "index"])
 def test_damaged_and_missing_files_are_named(tmp_path, full_bank, name):
     full_bank.save(tmp_path)
-    path = tmp_path / name
+    path = part(tmp_path, name)
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    with pytest.raises(ValueError, match=rf"{name} is damaged .* write the bank again"):
+    with pytest.raises(ValueError, match=rf"{path.name} is damaged .* write the bank again"):
         ExpressionBank.load(tmp_path)
     path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(ValueError, match=f"{name} is damaged"):
+    with pytest.raises(ValueError, match=f"{path.name} is damaged"):
         ExpressionBank.load(tmp_path)
     path.unlink()
-    with pytest.raises(FileNotFoundError, match=f"{name} is missing"):
+    with pytest.raises(FileNotFoundError, match=f"{path.name} is missing"):
         ExpressionBank.load(tmp_path)
 
 
@@ -274,8 +285,8 @@ def test_a_manifest_that_is_not_ours_is_named(tmp_path, full_bank):
         ExpressionBank.load(tmp_path)
     full_bank.save(tmp_path)
     manifest = tmp_path / "bank.json"
-    manifest.write_text(manifest.read_text().replace('"version": 1', '"version": 99'))
-    with pytest.raises(ValueError, match="version 99 and this package reads raf_lite.bank version 1"):
+    manifest.write_text(manifest.read_text().replace('"version": 2', '"version": 99'))
+    with pytest.raises(ValueError, match="version 99 and this package reads raf_lite.bank version 2"):
         ExpressionBank.load(tmp_path)
     for text in ("{", "[]", "{}"):
         manifest.write_text(text)
@@ -286,7 +297,7 @@ def test_a_manifest_that_is_not_ours_is_named(tmp_path, full_bank):
 def test_an_index_of_another_bank_is_refused(tmp_path, full_bank):
     folder = write_bank(tmp_path, columns={"own": full_bank.descriptors[:5]}, donors=full_bank.donors[:5], encoder="demo",
                         index=("own", "Flat", full_bank.index))
-    with pytest.raises(ValueError, match="index.faiss indexes other rows"):
+    with pytest.raises(ValueError, match=r"index-\w+.faiss indexes other rows"):
         ExpressionBank.load(folder)
 
 
@@ -299,7 +310,7 @@ def test_a_full_disk_leaves_the_old_bank_whole(tmp_path, full_bank):
     bigger = some_bank(np.random.default_rng(0), frames=400, encoder="demo 1.0", descriptor="own")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    # descriptors.npz fits in this; index.faiss, 48,000 bytes and a header, does not.
+    # The descriptors fit in this; the index, 48,000 bytes and a header, does not.
     resource.setrlimit(resource.RLIMIT_FSIZE, (48_000, hard))
     try:
         with pytest.raises(OSError):

@@ -11,6 +11,7 @@ import faiss
 import numpy as np
 
 from raf_lite._arrays import descriptor_array
+from raf_lite._files import locked
 from raf_lite.bank import storage
 from raf_lite.bank.checks import donor_array, neutral_array, pose_array, thumbnail_dict
 from raf_lite.bank.statistics import bank_statistics, donor_means
@@ -40,7 +41,8 @@ class ExpressionBank:
     encoder_pose : float32 [N, 4, 4] as the encoder saw it, or None
     encoder : str, what made the descriptors ("unknown" is compatible with all)
     descriptor : str, the name of the descriptor column
-    index : faiss.Index over `descriptors`; its search-time settings (`nprobe`, `efSearch`) may be changed, its rows may not
+    index : faiss.Index over `descriptors`; its search-time settings (`index.nprobe` of "IVF..." and `index.efSearch` of
+        "HNSW...") may be changed, its rows may not
 
     Conventions: docs/conventions.md#descriptors.
 
@@ -61,7 +63,7 @@ class ExpressionBank:
         self.encoder_pose = pose_array(encoder_pose, rows)
         self.encoder, self.descriptor, self.factory = encoder, descriptor, factory
         self._thumbnails = thumbnail_dict(thumbnails, rows)
-        self.index = _build_index(self.descriptors, factory) if index is None else index
+        self.index = centred_index(_build_index(self.descriptors, factory) if index is None else index)
 
     @classmethod
     def from_arrays(
@@ -246,29 +248,78 @@ class ExpressionBank:
     def save(self, folder: str | os.PathLike) -> Path:
         """Write the bank with its index to `folder` (format: `raf_lite.bank.storage`), replacing a bank of the same column.
 
-        Raises ValueError where the folder holds a bank with other columns or with ground truth, which would be lost.
+        Raises ValueError where the folder holds a bank with other columns or with ground truth, which would be lost, and
+        TimeoutError where another process has been writing there for too long.
         """
-        if Path(folder, "bank.json").exists():
-            old = storage.read_manifest(folder)
-            if list(old["descriptors"]) != [self.descriptor] or "truth.npz" in old["files"]:
-                raise ValueError(f"{folder} holds a bank with columns {', '.join(old['descriptors'])} that this one would "
-                                 "replace; save to a folder of its own")
-        return storage.write_bank(folder, columns={self.descriptor: self.descriptors}, donors=self.donors, encoder=self.encoder,
-                                  neutral=self.neutral, encoder_pose=self.encoder_pose, thumbnails=self._thumbnails,
-                                  index=(self.descriptor, self.factory, self.index))
+        contents = storage.bank_contents(folder, columns={self.descriptor: self.descriptors}, donors=self.donors,
+                                         encoder=self.encoder, neutral=self.neutral, encoder_pose=self.encoder_pose,
+                                         thumbnails=self._thumbnails, index=(self.descriptor, self.factory, self.index))
+        with locked(folder):
+            if Path(folder, storage.MANIFEST).exists():
+                old = storage.read_manifest(folder)
+                if list(old["descriptors"]) != [self.descriptor] or storage.has_part(old, "truth.npz"):
+                    raise ValueError(f"{folder} holds a bank with columns {', '.join(old['descriptors'])} that this one would "
+                                     "replace; save to a folder of its own")
+            storage.commit(folder, *contents)
+        return Path(folder)
 
     @classmethod
     def load(cls, folder: str | os.PathLike, descriptor: str | None = None) -> ExpressionBank:
         """Read a bank folder. descriptor: the column to search on, such as "blendshapes" (default: the first that was written).
 
         Raises FileNotFoundError for a missing file and ValueError for a damaged one (its sha256 is checked), another format
-        version or an unknown column. `truth.npz` is not opened.
+        version or an unknown column. The ground truth is not opened.
         """
         stored = storage.read_bank(folder, descriptor)
         try:
             return cls(**stored)
         except (ValueError, TypeError) as error:
             raise ValueError(f"the bank {folder} holds what no bank can ({error}); restore it or write it again") from error
+
+
+class CentredIndex(faiss.IndexPreTransform):
+    """FAISS's index behind the transform that takes the mean off, with the inner one's search settings within reach."""
+
+    @property
+    def nprobe(self) -> int:
+        """How many cells of an IVF index are looked into."""
+        return self._ivf().nprobe
+
+    @nprobe.setter
+    def nprobe(self, cells: int) -> None:
+        self._ivf().nprobe = cells
+
+    @property
+    def efSearch(self) -> int:  # noqa: N802, FAISS's name
+        """How many candidates an HNSW index keeps."""
+        return self._hnsw().efSearch
+
+    @efSearch.setter
+    def efSearch(self, candidates: int) -> None:  # noqa: N802
+        self._hnsw().efSearch = candidates
+
+    def _ivf(self) -> faiss.IndexIVF:
+        index = faiss.try_extract_index_ivf(self)
+        if index is None:
+            raise AttributeError("nprobe is a setting of 'IVF...' indexes, and this is none")
+        return index
+
+    def _hnsw(self) -> faiss.HNSW:
+        index = faiss.downcast_index(self.index)
+        while not isinstance(index, faiss.IndexHNSW):
+            inner = {faiss.IndexPreTransform: "index", faiss.IndexRefine: "base_index"}
+            name = next((name for kind, name in inner.items() if isinstance(index, kind)), None)
+            if name is None:
+                raise AttributeError("efSearch is a setting of 'HNSW...' indexes, and this is none")
+            index = faiss.downcast_index(getattr(index, name))
+        return index.hnsw
+
+
+def centred_index(index: faiss.Index) -> faiss.Index:
+    """The same index; what FAISS has read or made becomes a `CentredIndex` where it is one."""
+    if type(index) is faiss.IndexPreTransform:
+        index.__class__ = CentredIndex
+    return index
 
 
 def _build_index(descriptors: np.ndarray, factory: str) -> faiss.Index:

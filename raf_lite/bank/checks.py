@@ -6,10 +6,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from raf_lite._arrays import as_numpy
+
 
 def donor_array(donors, rows: int) -> np.ndarray:
     """Return `donors` as a 1-D array of integers or fixed-width strings, one for each of `rows` descriptors."""
-    array = np.asarray(donors)
+    array = as_numpy(donors)
     if array.shape != (rows,):
         raise ValueError(f"donors has shape {list(array.shape)} but there are {rows} descriptors; give one donor per descriptor")
     if array.dtype.kind not in "iuU":
@@ -21,7 +23,7 @@ def neutral_array(neutral, rows: int) -> np.ndarray:
     """Return bool `[N]`: the row is its donor's neutral frame. None means that no row is marked."""
     if neutral is None:
         return np.zeros(rows, dtype=bool)
-    array = np.asarray(neutral)
+    array = as_numpy(neutral)
     if array.shape != (rows,) or array.dtype != bool:
         raise ValueError(f"neutral must be bool with shape [{rows}], not {array.dtype} {list(array.shape)}; mark every row")
     return array
@@ -31,7 +33,7 @@ def pose_array(encoder_pose, rows: int) -> np.ndarray | None:
     """Return float32 `[N, 4, 4]`, heads as the encoder saw them, or None."""
     if encoder_pose is None:
         return None
-    array = np.asarray(encoder_pose, dtype=np.float32)
+    array = as_numpy(encoder_pose).astype(np.float32, copy=False)
     if array.shape != (rows, 4, 4):
         raise ValueError(f"encoder_pose has shape {list(array.shape)}, not [{rows}, 4, 4]; give one matrix per descriptor")
     return array

@@ -4,15 +4,52 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from raf_lite._arrays import descriptor_array
+from raf_lite._files import atomic_path, locked
 from raf_lite.bank import storage
+from raf_lite.bank.checks import pose_array, thumbnail_dict
 
 DUPLICATE = 0.1  # frames of one donor that agree this closely in every dimension, in units of the column's typical deviation
+_PCA = "landmark_pca.npz"
+
+
+@dataclass(frozen=True)
+class _Frames:
+    """What a bank holds of N frames, besides who they are of."""
+
+    columns: Mapping[str, np.ndarray]  # {name: [N, D]}
+    encoder: str
+    encoder_pose: np.ndarray | None  # [N, 4, 4]
+    thumbnails: Mapping[int, bytes]
+
+    @property
+    def first(self) -> np.ndarray:
+        """The column [N, D] by which frames are told apart."""
+        return next(iter(self.columns.values()))
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return {name: array.shape[1] for name, array in self.columns.items()}
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} [{size}]" for name, size in self.sizes.items())
+
+
+@dataclass(frozen=True)
+class _Stored(_Frames):
+    """All that a bank holds."""
+
+    donors: np.ndarray  # [N]
+    neutral: np.ndarray  # bool [N]
 
 
 def add_donor(
@@ -21,18 +58,21 @@ def add_donor(
     *,
     encoder: str,
     donor: str | None = None,
-    encoder_pose: np.ndarray | None = None,  # [N, 4, 4]
+    encoder_pose: ArrayLike | None = None,  # [N, 4, 4]
     thumbnails: Mapping[int, bytes] | None = None,
     out: str | os.PathLike | None = None,
 ) -> tuple[str, int, int]:
     """Add one donor's frames to the bank in `folder`, or begin a bank there: (the donor's id, rows added, rows dropped).
 
-    columns: as the bank has them. donor: an id; that of a donor of the bank adds to his frames (default: a new one). Frames are
-    dropped that repeat a frame of the same donor, old or new, to within DUPLICATE. encoder_pose, thumbnails: as in `write_bank`,
-    a row for each frame given. out: where the grown bank goes (default: `folder`).
+    columns: as the bank has them. donor: an id; that of a donor of the bank adds to his frames. Without one it is the donor who
+    has most of these very frames already, so that a video added twice adds nothing, and else a new one. Frames are dropped that
+    repeat a frame of the same donor, old or new, to within DUPLICATE; a warning says so where the bank has most of them under
+    another id than the one given. encoder_pose, thumbnails: as in `write_bank`, a row for each frame given. out: where the
+    grown bank goes (default: `folder`). Processes that add to one bank wait for each other.
 
     Raises ValueError: other columns, another encoder, an id of another kind than the bank's, poses given to a bank without (or
-    the reverse), and in-place growth of a bank with ground truth, which new frames don't have.
+    the reverse), in-place growth of a bank with ground truth, which new frames don't have, and an `out` with a landmark PCA of
+    its own. TimeoutError: another process has been writing to `out` for too long.
 
     >>> rng = np.random.default_rng(0)
     >>> add_donor("grown", {"expression": rng.normal(size=(20, 52))}, encoder="mine", donor="ann")
@@ -41,68 +81,109 @@ def add_donor(
     ('bo', 20, 0)
     """
     folder, out = Path(folder), Path(out or folder)
-    new = {name: descriptor_array(array, f"column '{name}'") for name, array in columns.items()}
-    count = len(next(iter(new.values())))
-    old = _read_all(folder) if (folder / "bank.json").exists() else None
-    if old is None:
-        donor = donor or "0"
-        old = {"columns": {name: array[:0] for name, array in new.items()}, "neutral": np.zeros(0, bool),
-               "donors": np.zeros(0, int if donor.isdecimal() else str), "encoder": encoder, "thumbnails": {},
-               "encoder_pose": None if encoder_pose is None else np.zeros((0, 4, 4), np.float32)}
-    elif "truth.npz" in storage.read_manifest(folder)["files"] and out.resolve() == folder.resolve():
+    new = _new_frames(columns, encoder, encoder_pose, thumbnails)
+    _refuse_truth(folder, out)
+    with locked(out):
+        old = _read_all(folder) if (folder / storage.MANIFEST).exists() else _nothing(new, donor)
+        _check_fit(folder, old, new)
+        distinct = _distinct(old.first, np.zeros(len(old.donors), bool), new.first)
+        number = _donor_id(folder, donor, old.donors, _holders(old, new, len(distinct)))
+        theirs = old.donors == number
+        kept = _distinct(old.first, theirs, new.first) if theirs.any() else distinct
+        if len(kept):
+            contents = _joined(out, old, new, kept, number)
+            _copy_pca(folder, out)
+            storage.commit(out, *contents)
+    return str(number), len(kept), len(new.first) - len(kept)
+
+
+def _new_frames(columns: Mapping[str, ArrayLike], encoder: str, encoder_pose: ArrayLike | None,
+                thumbnails: Mapping[int, bytes] | None) -> _Frames:
+    arrays = {name: descriptor_array(array, f"column '{name}'") for name, array in columns.items()}
+    count = len(next(iter(arrays.values())))
+    return _Frames(arrays, encoder, pose_array(encoder_pose, count), thumbnail_dict(thumbnails, count))
+
+
+def _refuse_truth(folder: Path, out: Path) -> None:
+    if (out.resolve() == folder.resolve() and (folder / storage.MANIFEST).exists()
+            and storage.has_part(storage.read_manifest(folder), "truth.npz")):
         raise ValueError(f"{folder} knows what its rendered frames really show, which nobody knows of new ones; write the grown "
                          "bank to a folder of its own")
-    if encoder != old["encoder"]:
-        raise ValueError(f"the frames come from encoder '{encoder}' and the bank {folder} from '{old['encoder']}', so distances "
+
+
+def _read_all(folder: Path) -> _Stored:
+    banks = storage.read_columns(folder)
+    first = next(iter(banks.values()))
+    return _Stored({name: bank["descriptors"] for name, bank in banks.items()}, first["encoder"], first["encoder_pose"],
+                   first.get("thumbnails", {}), first["donors"], first["neutral"])
+
+
+def _nothing(new: _Frames, donor: str | None) -> _Stored:
+    """A bank as it is before its first rows, of the same columns as these."""
+    return _Stored({name: array[:0] for name, array in new.columns.items()}, new.encoder,
+                   None if new.encoder_pose is None else new.encoder_pose[:0], {},
+                   np.zeros(0, int if donor is None or donor.isdecimal() else str), np.zeros(0, bool))
+
+
+def _check_fit(folder: Path, old: _Frames, new: _Frames) -> None:
+    if new.encoder != old.encoder:
+        raise ValueError(f"the frames come from encoder '{new.encoder}' and the bank {folder} from '{old.encoder}', so distances "
                          "between them mean nothing; encode both with the same")
-    if {n: a.shape[1] for n, a in new.items()} != {n: a.shape[1] for n, a in old["columns"].items()}:
-        raise ValueError(f"the frames have columns {_widths(new)} and the bank {folder} has {_widths(old['columns'])}; "
-                         "give the same")
-    if (encoder_pose is None) != (old["encoder_pose"] is None):
+    if new.sizes != old.sizes:
+        raise ValueError(f"the frames have columns {new} and the bank {folder} has {old}; give the same")
+    if (new.encoder_pose is None) != (old.encoder_pose is None):
         raise ValueError(f"either the frames or the bank {folder} lack encoder poses; give them for all rows or for none")
-    donor = _donor_id(folder, old["donors"], donor)
-
-    kept = _distinct(next(iter(old["columns"].values())), old["donors"] == donor, next(iter(new.values())))
-    size, position = len(old["donors"]), {int(row): k for k, row in enumerate(kept)}
-    added = {name: np.concatenate([old["columns"][name], array[kept].astype(old["columns"][name].dtype)])
-             for name, array in new.items()}
-    if len(kept):
-        storage.write_bank(
-            out, columns=added, donors=np.concatenate([old["donors"], np.full(len(kept), donor)]), encoder=encoder,
-            neutral=np.concatenate([old["neutral"], np.zeros(len(kept), bool)]),
-            encoder_pose=None if encoder_pose is None else np.concatenate([old["encoder_pose"],
-                                                                          np.asarray(encoder_pose, np.float32)[kept]]),
-            thumbnails=old["thumbnails"] | {size + position[row]: data for row, data in (thumbnails or {}).items()
-                                            if row in position})
-        if (folder / "landmark_pca.npz").is_file() and out.resolve() != folder.resolve():
-            shutil.copy2(folder / "landmark_pca.npz", out)  # without it nobody could encode for the landmark column
-    return str(donor), len(kept), count - len(kept)
 
 
-def _read_all(folder: Path) -> dict:
-    names = list(storage.read_manifest(folder)["descriptors"])
-    banks = {name: storage.read_bank(folder, name) for name in names}
-    first = banks[names[0]]
-    return {"columns": {name: bank["descriptors"] for name, bank in banks.items()}, "donors": first["donors"],
-            "neutral": first["neutral"], "encoder_pose": first["encoder_pose"], "encoder": first["encoder"],
-            "thumbnails": first.get("thumbnails", {})}
+def _holders(old: _Stored, new: _Frames, distinct: int) -> list[int | str]:
+    """The donors of the bank who have more than half of these very frames; distinct: how many of them differ."""
+    # As the bank would store them; + 0 since -0.0 is 0.0 in other bytes.
+    frames = {row.tobytes() for row in new.first.astype(old.first.dtype) + 0}
+    found = Counter(donor for donor, row in zip(old.donors.tolist(), old.first + 0, strict=True) if row.tobytes() in frames)
+    return [donor for donor, count in found.most_common() if 2 * count > distinct]
 
 
-def _widths(columns: Mapping[str, np.ndarray]) -> str:
-    return ", ".join(f"{name} [{array.shape[1]}]" for name, array in columns.items())
-
-
-def _donor_id(folder: Path, donors: np.ndarray, donor: str | None) -> int | str:
-    """The id in the bank's own type; a new one where none is given."""
-    if donors.dtype.kind == "U":
-        if donor is None:
-            raise ValueError(f"the donors of {folder} are named ({donors[0]!r}, ...); name the new one too")
-        return donor
+def _donor_id(folder: Path, donor: str | None, donors: np.ndarray, holders: list[int | str]) -> int | str:
+    """The id in the bank's own type; where none is given, that of whoever holds these frames, or a new one."""
+    named = donors.dtype.kind == "U"
     if donor is None:
+        if holders:
+            return holders[0]
+        if named:
+            raise ValueError(f"the donors of {folder} are named ({donors[0]!r}, ...); name the new one too")
         return int(donors.max(initial=-1)) + 1
-    if not donor.isdecimal():
+    if not named and not donor.isdecimal():
         raise ValueError(f"the donors of {folder} are numbers and not like '{donor}'; give a whole number")
-    return int(donor)
+    number = donor if named else int(donor)
+    if holders and number not in holders:
+        warnings.warn(f"{folder} holds most of these frames already, as donor {holders[0]}, and now as {number} too; a person "
+                      "who is two donors is not left out whole, so give one id if they are the same", stacklevel=3)
+    return number
+
+
+def _joined(out: Path, old: _Stored, new: _Frames, kept: np.ndarray, donor: int | str) -> tuple[dict, dict[str, storage.Writer]]:
+    """What to commit: the bank, and after it the rows `kept` of the new frames."""
+    size, position = len(old.donors), {int(row): k for k, row in enumerate(kept)}
+    return storage.bank_contents(
+        out, encoder=new.encoder,
+        columns={name: np.concatenate([column, new.columns[name][kept].astype(column.dtype)])
+                 for name, column in old.columns.items()},
+        donors=np.concatenate([old.donors, np.full(len(kept), donor)]),
+        neutral=np.concatenate([old.neutral, np.zeros(len(kept), bool)]),
+        encoder_pose=None if old.encoder_pose is None or new.encoder_pose is None
+        else np.concatenate([old.encoder_pose, new.encoder_pose[kept]]),
+        thumbnails={**old.thumbnails, **{size + position[row]: data for row, data in new.thumbnails.items() if row in position}})
+
+
+def _copy_pca(folder: Path, out: Path) -> None:
+    """Give a grown bank what the old one encodes landmarks with; without it nobody could make rows of that column."""
+    source, target = folder / _PCA, out / _PCA
+    if not source.is_file() or (target.is_file() and target.read_bytes() == source.read_bytes()):
+        return
+    if target.is_file():
+        raise ValueError(f"{target} is not that of {folder}, and {out} can hold one only; write the grown bank to another folder")
+    with atomic_path(target) as tmp:
+        shutil.copyfile(source, tmp)
 
 
 def _distinct(bank: np.ndarray, same: np.ndarray, new: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from raf_lite.bank import add_donor, encode_thumbnail
-from raf_lite.bank.storage import read_manifest
+from raf_lite.bank.storage import MANIFEST, read_manifest
 from raf_lite.descriptors import LandmarkPCA
 from raf_lite.descriptors.encode_video import VideoDetections, face_crops, find_encoding
 
@@ -32,14 +32,14 @@ def add_video(folder: str | os.PathLike, video: str | os.PathLike, *, donor: str
               out: str | os.PathLike | None = None, progress: bool = True) -> AddedVideo:
     """Add the frames of a video to the bank in `folder`, or begin a bank there; the video is encoded first, unless it is.
 
-    donor: the person's id (default: the next number). out: where the grown bank goes (default: `folder`). Every fifth frame with
-    a face leaves a thumbnail.
+    donor: the person's id (default: that of the donor who has most of these frames already, or else the next number). out:
+    where the grown bank goes (default: `folder`). Every fifth frame with a face leaves a thumbnail.
 
     Raises ValueError for a bank with a column that a video does not give, and as `encode_video` and `add_donor`.
     """
     folder = Path(folder)
     encoding = find_encoding(video, progress=progress)
-    names = list(read_manifest(folder)["descriptors"]) if (folder / "bank.json").exists() else ["blendshapes"]
+    names = list(read_manifest(folder)["descriptors"]) if (folder / MANIFEST).exists() else ["blendshapes"]
     columns = _columns(folder, names, encoding)
     thumbnails = {row: encode_thumbnail(face, quality=72) for row, face in face_crops(video, encoding).items()}
     added = add_donor(folder, columns, encoder=encoding.encoder, donor=donor, out=out,

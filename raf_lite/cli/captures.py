@@ -65,11 +65,14 @@ def bank_add(video: Positional[Path], *, bank: Path, out: Path | None = None, do
         video: Encoded first, unless it is.
         bank: The bank's folder; begun there if there is none.
         out: Folder of the grown bank; without it the same.
-        donor: The person's id; without it the next number.
+        donor: The person's id; without it that of the donor who has these frames already, or else the next number.
     """
     from raf_lite.bank.videos import add_video
 
     added = add_video(bank, video, donor=donor, out=out)
+    if not added.added:
+        print(f"nothing added: {bank} holds all of these frames already, as donor {added.donor}")
+        return 0
     print(f"donor {added.donor}: {added.added} frames added to {out or bank}, {added.dropped} dropped that repeat others, "
           f"{added.without_face} without a face")
     return 0

@@ -159,7 +159,8 @@ def encode_video(video: str | os.PathLike, out: str | os.PathLike | None = None,
     # What was begun for another state of the pictures, or with another encoder, is of no use.
     before = source_state(files)
     state = f"{before} {ENCODER} mediapipe {version('mediapipe')} faces {MOST_FACES} raf_lite {raf_lite.__version__}"
-    if parts.is_dir() and (not (parts / "state").is_file() or (parts / "state").read_text(encoding="utf-8") != state):
+    begun = parts / "state"
+    if parts.is_dir() and (not begun.is_file() or begun.read_text(encoding="utf-8", errors="replace") != state):
         shutil.rmtree(parts)
     parts.mkdir(parents=True, exist_ok=True)
     (parts / "state").write_text(state, encoding="utf-8", newline="\n")
@@ -252,13 +253,28 @@ def _read_parts(folder: Path) -> tuple[list[dict[str, np.ndarray]], int]:
     for path in sorted(folder.glob("[0-9]*.npz")):
         try:
             part = read_npz(path, names)
-        except ValueError:
+        except (FileNotFoundError, ValueError):
             break
-        if int(path.stem) != count:
+        if path.stem != f"{count:08d}" or not _is_part(part, count):
             break
         rows.append(part)
         count += int(part["frames"])
     return rows, count
+
+
+def _is_part(part: dict[str, np.ndarray], first: int) -> bool:
+    """Whether these are the faces of some frames from `first` on, as `_write_part` keeps them."""
+    faces = part["frame"].size
+    shapes = {"frame": (faces,), "blendshapes": (faces, 52), "landmarks": (faces, 478, 3), "pose": (faces, 4, 4), "frames": ()}
+    if any(part[name].shape != shape for name, shape in shapes.items()):
+        return False
+    numbers, whole = (part["blendshapes"], part["landmarks"], part["pose"]), (part["frame"], part["frames"])
+    if any(array.dtype.kind != "f" or not np.isfinite(array).all() for array in numbers) or any(
+            array.dtype.kind not in "iu" for array in whole):
+        return False
+    frames = int(part["frames"])
+    return 0 < frames <= PART_FRAMES and all(first <= frame < first + frames for frame in part["frame"].tolist()) and bool(
+        (np.diff(part["frame"].astype(np.int64)) >= 0).all())
 
 
 def _assemble(parts: list[dict[str, np.ndarray]], frames: int, video: Path, face: int | None, fps: float,

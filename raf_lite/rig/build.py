@@ -180,7 +180,7 @@ def _replace_folder(source: Path, target: Path) -> None:
     fresh, old = target.with_name(f".{target.name}.new"), target.with_name(f".{target.name}.old")
     for leftover in (fresh, old):
         shutil.rmtree(leftover, ignore_errors=True)
-    shutil.copytree(source, fresh)
+    shutil.copytree(source, fresh, ignore=shutil.ignore_patterns(".*"))  # the bank's lock
     if target.exists():
         target.rename(old)
     fresh.rename(target)

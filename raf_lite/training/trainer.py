@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 import math
+import re
 import time
 import warnings
 import zlib
@@ -290,7 +291,8 @@ class Trainer:
         path, kept = self.folder / LOG, []
         if self.step > 0 and path.exists():
             for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
-                with contextlib.suppress(ValueError, KeyError, TypeError):  # a line that a kill cut short
+                # A line that a kill cut short.
+                with contextlib.suppress(ValueError, KeyError, TypeError, OverflowError, RecursionError):
                     line = json.loads(text)
                     if (kept[-1]["step"] if kept else 0) < line["step"] <= self.step and math.isfinite(line["seconds"]):
                         kept.append(line)
@@ -338,17 +340,16 @@ class Trainer:
             raise ValueError(f"{path} is damaged (it says step {step!r} of {self.config.steps}); {MEND}")
         adam: dict[int, dict] = {}
         for name in tensors:
-            if name.startswith("adam."):
-                _, index, key = name.split(".", 2)
-                if not index.isdigit():
-                    raise ValueError(f"{path} is damaged (it holds '{name}'); {MEND}")
-                adam.setdefault(int(index), {})[key] = tensors[name]
+            if moment := re.fullmatch(r"adam\.([0-9]{1,6})\.(\w+)", name):
+                adam.setdefault(int(moment[1]), {})[moment[2]] = tensors[name]
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         state = {k.removeprefix("avatar."): v for k, v in tensors.items() if k.startswith("avatar.")}
-        shapes = {k: v.shape for k, v in self.avatar.state_dict().items()}
-        if {k: v.shape for k, v in state.items()} != shapes or set(adam) != set(range(len(parameters))) or any(
+        kinds = {k: (v.shape, v.dtype) for k, v in self.avatar.state_dict().items()}
+        if {k: (v.shape, v.dtype) for k, v in state.items()} != kinds or set(adam) != set(range(len(parameters))) or any(
                 set(moments) != {"step", "exp_avg", "exp_avg_sq"} or moments["step"].numel() != 1
                 or not moments["exp_avg"].shape == moments["exp_avg_sq"].shape == p.shape
+                or any(moment.dtype != torch.float32 for moment in moments.values()) or moments["exp_avg_sq"].min() < 0
+                or moments["step"] < 0
                 for moments, p in zip((adam[i] for i in sorted(adam)), parameters, strict=True)):
             raise ValueError(f"{path} is damaged (its tensors are not those of this avatar); {MEND}")
         try:

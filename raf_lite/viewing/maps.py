@@ -61,7 +61,9 @@ def _read(path, rows: int, own: int) -> tuple[np.ndarray, np.ndarray] | None:
         spots = tuple(read_npz(path, ("rows", "own")).values())
     except (FileNotFoundError, ValueError):
         return None
-    return spots if (spots[0].shape, spots[1].shape) == ((rows, 2), (own, 2)) else None
+    whole = all(array.shape == (count, 2) and array.dtype == np.float32 and np.isfinite(array).all()
+                for array, count in zip(spots, (rows, own), strict=True))
+    return spots if whole else None
 
 
 def _tsne(rows: np.ndarray, own: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,22 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from raf_lite._files import read_npz
+from raf_lite import _files
 
 MAX_ARRAY_BYTES = 256 << 20  # of one array in an npz file, before it is unpacked
 
 
 def read_json(path: Path) -> dict:
     """An object from a JSON file. FileNotFoundError or ValueError that names the file."""
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no {path}; copy the capture again")
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON ({type(error).__name__}); copy or write it again") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} holds a {type(value).__name__} where an object belongs; copy or write it again")
-    return value
+    return _files.read_json(path, dict)
 
 
 def field(container: Any, name: str, where: str) -> Any:
@@ -53,7 +43,7 @@ def numbers(value: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
 
 def whole(value: Any, where: str) -> int:
     """`value` as a whole number, or a ValueError that says where."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value != int(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or (isinstance(value, float) and not value.is_integer()):
         raise ValueError(f"{where} is {value!r}, not a whole number; write it again")
     return int(value)
 
@@ -100,4 +90,4 @@ def inside(root: Path, relative: Any, where: str, base: Path | None = None) -> P
 
 def read_arrays(path: Path, names: tuple[str, ...] | None = None) -> dict[str, np.ndarray]:
     """`read_npz` for files of captures, which strangers write: no array of more than MAX_ARRAY_BYTES is unpacked."""
-    return read_npz(path, names, most_bytes=MAX_ARRAY_BYTES)
+    return _files.read_npz(path, names, most_bytes=MAX_ARRAY_BYTES)
