@@ -27,6 +27,7 @@ from raf_lite.avatar import GaussianAvatar
 from raf_lite.bank import ExpressionBank
 from raf_lite.captures import Camera
 from raf_lite.retrieval import Augmentation, RetrievalAugmentation
+from raf_lite.retrieval.augmentation import same_frames
 from raf_lite.training.checkpoint import MEND, read_checkpoint, write_checkpoint
 from raf_lite.training.config import TrainConfig
 from raf_lite.training.losses import reconstruction_loss
@@ -113,6 +114,17 @@ def _donor_of(bank: ExpressionBank, subject: str) -> int | str | None:
     return next((donor.item() for donor in named if str(donor).strip() == subject.strip()), None) if subject else None
 
 
+def _check_excluded(augmentation: RetrievalAugmentation, data: TrainingSet) -> None:
+    """ValueError where an augmentation may take from a donor who is the subject."""
+    bank, frames = augmentation.bank, data.descriptors
+    own = frames if data.held_out is None else np.concatenate([frames, data.held_out])
+    named = _donor_of(bank, data.subject)
+    for donor in (*([] if named is None else [named]), *same_frames(bank.descriptors, bank.donors, own)):
+        if donor not in augmentation.excluded:
+            raise ValueError(f"donor {donor} of the bank is the subject by name or frames, and the augmentation may take of "
+                             f"them; make it with subject={donor!r}, and fit it")
+
+
 class Trainer:
     """Trains one avatar on one capture, writing to `folder`: avatar.safetensors, log.jsonl and a checkpoint.
 
@@ -155,13 +167,10 @@ class Trainer:
             if subject is not None:
                 warnings.warn(f"the bank has a donor {subject}, as the subject is called: nothing is taken of them", stacklevel=2)
             self.augmentation = RetrievalAugmentation.named(bank, config.retrieval, p=config.retrieval_p, subject=subject).fit(
-                data.descriptors, encoder=data.encoder)
+                data.descriptors, encoder=data.encoder, held_out=data.held_out)
         elif isinstance(augmentation, RetrievalAugmentation):
             _check_encoder(augmentation.bank, data)
-            subject = _donor_of(augmentation.bank, data.subject)
-            if subject is not None and augmentation.subject is None:
-                raise ValueError(f"the bank has a donor {subject}, as the subject is called, and the augmentation may take of "
-                                 f"them; make it with subject={subject!r}")
+            _check_excluded(augmentation, data)
         # Two streams, so that the baseline and RAF draw the same frames and cameras.
         self.generator = torch.Generator().manual_seed(config.seed)
         self.augmentation_generator = torch.Generator().manual_seed(config.seed + 1)

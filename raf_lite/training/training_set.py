@@ -32,7 +32,8 @@ class TrainingSet:
     cameras: C, scaled to the pictures. names: (sequence, frame) of each row. neutral: the row of the neutral frame. front: the
     camera that sees the face from the front. fingerprint: where pictures lie on disk, what they were made from. subject: the
     person's id ("" where nobody says). encoder: what made the descriptors (None where the capture does not say). seen: bool
-    [F, C], which camera filmed which frame (None: each did); what was not filmed is black and outside the mask.
+    [F, C], which camera filmed which frame (None: each did); what was not filmed is black and outside the mask. held_out: float32
+    [M, D], descriptors of the person's other sequences, of which nothing is learned: a bank that holds them holds the person.
 
     Conventions: docs/conventions.md#pictures-colours-and-masks, docs/conventions.md#head-pose, docs/conventions.md#descriptors.
 
@@ -57,6 +58,7 @@ class TrainingSet:
     subject: str = ""
     encoder: str | None = None
     seen: np.ndarray | None = None
+    held_out: np.ndarray | None = None
 
     @classmethod
     def from_capture(cls, capture: Capture, config: TrainConfig, *, progress: bool = True) -> TrainingSet:
@@ -100,7 +102,7 @@ class TrainingSet:
         return cls(images, masks, descriptors, np.concatenate(poses), cameras, names,
                    _neutral_row(capture, names, descriptors, seen),
                    serials.index(capture.encoder_camera) if capture.encoder_camera in serials else 0, fingerprint,
-                   capture.subject, encoder, None if seen.all() else seen)
+                   capture.subject, encoder, None if seen.all() else seen, _held_out(capture, sequences, config.descriptor))
 
 
 def _filmed(capture: Capture, split: Split) -> tuple[list[str], list[str]]:
@@ -129,6 +131,16 @@ def _encoder(capture: Capture, sequences: list[str], descriptor: str) -> str | N
         raise ValueError(f"{capture.root}: the '{descriptor}' of {first} come from encoder '{one or 'unknown'}' and those of "
                          f"{second} from '{other or 'unknown'}'; encode the capture again")
     return next(iter(made))
+
+
+def _held_out(capture: Capture, trained: list[str], descriptor: str) -> np.ndarray | None:
+    """Descriptors [M, D] of the sequences that are not trained on, as far as there are any; None where there are none."""
+    rows = []
+    for sequence in (s for s in (*capture.sequences, *capture.cross_sequences) if s not in trained):
+        with contextlib.suppress(ValueError, FileNotFoundError):  # not encoded, or no face
+            values = capture.descriptors(sequence, descriptor)
+            rows.append(values[np.isfinite(values).all(1)])
+    return np.concatenate(rows) if rows else None
 
 
 def _neutral_row(capture: Capture, names: list[tuple[str, int]], descriptors: np.ndarray, seen: np.ndarray) -> int:
