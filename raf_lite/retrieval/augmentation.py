@@ -83,9 +83,9 @@ class RetrievalAugmentation:
         residual    another training frame's retrieval residual (its neighbour minus itself) is added
         mean_shift  a random donor's mean minus the subject's mean is added
 
-    `excluded`: the donors of whom nothing is taken. After `fit`: `subject_mean` float64 [D]; `neighbours` int64 [T, k], rows of the
-    bank; `residuals` float32 [T, k, D], neighbour minus training descriptor, both raw; `residual_covariance` float64 [D, D], over
-    all T * k of them.
+    `excluded`: the donors of whom nothing is taken. After `fit`: `subject_mean` float64 [D]; `neighbours` int64 [T, k], rows of
+    the bank; `residuals` float32 [T, k, D], neighbour minus training descriptor, both raw; `residual_covariance` float64 [D, D],
+    over all T * k of them.
 
     Raises ValueError for p outside [0, 1], an unknown key or strategy, k larger than the bank, or a bank of only the subject.
     """
