@@ -10,25 +10,36 @@ import json
 import os
 import platform
 import re
+import struct
 import tempfile
 import time
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tokenize import TokenError
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+
+from raf_lite._npy import RefusedArray, read_member
 
 if TYPE_CHECKING:
     import torch
 
+Value = TypeVar("Value")
+
 # What NumPy, zipfile and zlib raise for a damaged file depends on where the damage is. SyntaxError and TokenError: NumPy parses
 # the header of an array as Python.
-_DAMAGE = (OSError, EOFError, KeyError, ValueError, TypeError, SyntaxError, TokenError, MemoryError, OverflowError,
-           NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error)
+DAMAGE = (OSError, EOFError, KeyError, ValueError, TypeError, SyntaxError, TokenError, MemoryError, OverflowError,
+          NotImplementedError, RuntimeError, AssertionError, struct.error, zipfile.BadZipFile, zlib.error)
 
+MOST_ARRAY_BYTES = 2 << 30  # of one array of an npz: an hour of video leaves 0.5 GB of landmarks
+MOST_RATIO, FREE_BYTES = 100, 64 << 20  # numbers that were measured seldom shrink to a tenth; constants may, and are small
+MOST_JSON_BYTES = 256 << 20  # a hundred thousand frames of VHAP have a tenth of it
+_JSON_KINDS = {dict: "an object", list: "a list"}
+_HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
 
 _OTHER, _ROOM = "name another place", "make room on that disk, or name another place"
 _MINE = f"{_OTHER}, or let yourself write there"
@@ -219,39 +230,84 @@ def write_tensors(path: str | os.PathLike, tensors: Mapping[str, torch.Tensor], 
 
 
 def read_npz(path: str | os.PathLike, fields: Sequence[str] | None = None, *, optional: Sequence[str] = (),
-             mend: str = "copy or write it again", most_bytes: int | None = None) -> dict[str, np.ndarray]:
+             mend: str = "copy or write it again", most_bytes: int = MOST_ARRAY_BYTES) -> dict[str, np.ndarray]:
     """The arrays `fields` of an npz, by name and in this order (default: all that it holds), without pickle.
 
     optional: further fields, read where they are there. mend: how whoever reads an error gets a whole file; ends every sentence.
-    most_bytes: what one array may unpack to by the file's own directory (None: any size), asked before anything is unpacked.
+    most_bytes: what one array may unpack to; all together may not unpack to more than FREE_BYTES and MOST_RATIO times the file's
+    size. Both are asked of the zip's directory, and of each array's header, before anything is unpacked; what is not asked for is
+    not opened.
 
-    Raises FileNotFoundError, or ValueError that names the file and the field: damaged, object arrays, a field that is missing or
-    too large.
+    Raises FileNotFoundError, or ValueError that names the file and the field: damaged, no plain array of numbers or text (but of
+    objects, records, items of no bytes), missing, there twice, or too large.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no {path}; {mend}")
+    arrays: dict[str, np.ndarray] = {}
+    name = None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = _asked_members(archive, fields, optional, FREE_BYTES + MOST_RATIO * path.stat().st_size)
+            for name, info in members.items():  # noqa: B007, an error names it
+                arrays[name] = read_member(archive, info, most_bytes)
+    except RefusedArray as error:
+        raise ValueError(f"{path} {error}; {mend}" if name is None else f"{path}: the array '{name}' {error}; {mend}") from error
+    except DAMAGE as error:
+        at = "" if name is None else f"'{name}': "
+        raise ValueError(f"{path} cannot be read ({at}{type(error).__name__}); {mend}") from error
+    return arrays
+
+
+def _asked_members(archive: zipfile.ZipFile, fields: Sequence[str] | None, optional: Sequence[str],
+                   most_bytes: int) -> dict[str, zipfile.ZipInfo]:
+    """Where each asked array stands. Raises RefusedArray."""
+    members = archive.infolist()
+    found = {info.filename.removesuffix(".npy"): info for info in members}
+    names = [*(found if fields is None else fields), *(name for name in optional if name in found)]
+    copies = Counter(info.filename.removesuffix(".npy") for info in members)
+    for name in names:
+        if name not in found:
+            raise RefusedArray(f"has no array '{name}'")
+        if copies[name] > 1 or not found[name].filename.endswith(".npy"):
+            raise RefusedArray(f"has the array '{name}' twice, or something else of that name")
+    total = sum(found[name].file_size for name in names)
+    if total > most_bytes:
+        raise RefusedArray(f"would unpack to {total} bytes, {most_bytes} at most in a file of this size")
+    return {name: found[name] for name in names}
+
+
+def read_json(path: str | os.PathLike, kind: type[Value], mend: str = "copy or write it again") -> Value:
+    """What a JSON file holds, which must be of this kind: dict or list.
+
+    Raises FileNotFoundError, or ValueError that names the file: larger than MOST_JSON_BYTES, no JSON, nested too deeply, half a
+    Unicode pair (which nobody could print), or of another kind. mend: as in `read_npz`.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no {path}; {mend}")
     try:
-        with zipfile.ZipFile(path) as archive:
-            sizes = {info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()}
-    except _DAMAGE as error:
+        with open(path, "rb") as file:
+            data = file.read(MOST_JSON_BYTES + 1)
+    except OSError as error:
         raise ValueError(f"{path} cannot be read ({type(error).__name__}); {mend}") from error
-    fields = [*(sizes if fields is None else fields), *(name for name in optional if name in sizes)]
-    for name in fields:
-        if name not in sizes:
-            raise ValueError(f"{path} has no array '{name}'; {mend}")
-        if most_bytes is not None and sizes[name] > most_bytes:
-            raise ValueError(f"{path}: the array '{name}' would unpack to {sizes[name]} bytes, not {most_bytes} at most; {mend}")
-    arrays = {}
+    if len(data) > MOST_JSON_BYTES:
+        raise ValueError(f"{path} has more than {MOST_JSON_BYTES} bytes, which no such file has; {mend}")
+    return parse_json(data, kind, str(path), mend)
+
+
+def parse_json(data: bytes | str, kind: type[Value], where: str, mend: str = "copy or write it again") -> Value:
+    """`read_json` of text; errors name `where` it stood."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            for name in fields:
-                arrays[name] = np.asarray(stored[name])
-    except _DAMAGE as error:
-        at = next((f"'{name}': " for name in fields if name not in arrays), "")  # the first that was not read
-        reason = "an object array or damage" if isinstance(error, ValueError) else type(error).__name__
-        raise ValueError(f"{path} cannot be read ({at}{reason}); {mend}") from error
-    return arrays
+        text = data.decode("utf-8") if isinstance(data, bytes) else data
+        value = json.loads(text)
+        if _HALF_PAIR.search(text):  # or a whole one
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where} is not JSON ({type(error).__name__}); {mend}") from error
+    if not isinstance(value, kind):
+        raise ValueError(f"{where} holds a {type(value).__name__} where {_JSON_KINDS[kind]} belongs; {mend}")
+    return value
 
 
 def sha256_file(path: str | os.PathLike) -> str:

@@ -7,7 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
-from raf_lite._files import cache_path, sha256_file, write_json
+from raf_lite._files import cache_path, read_json, sha256_file, write_json
 from raf_lite._install import clone
 
 ENV = "RAF_LITE_DATA"
@@ -65,7 +65,7 @@ def write_manifest(data_dir: Path, *, origin: dict[str, str], licence: str, conv
 
 def update_manifest(data_dir: Path, part: str, origin: str) -> None:
     """List the files of one more top folder, `part`, beside what the manifest says already."""
-    manifest = json.loads((data_dir / MANIFEST).read_text(encoding="utf-8"))
+    manifest = read_json(data_dir / MANIFEST, dict, how_to_mend(data_dir))
     write_manifest(data_dir, origin=manifest["origins"] | {part: origin}, licence=manifest["licence"],
                    conventions=manifest["conventions"])
 
@@ -76,13 +76,7 @@ def verify_manifest(data_dir: Path, *, quick: bool = False) -> list[str]:
     quick: only whether the listed files are there in their full size, in a few milliseconds.
     Raises FileNotFoundError where there is no manifest, ValueError for a damaged one.
     """
-    path = data_dir / MANIFEST
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no {path}; {how_to_mend(data_dir)}")
-    try:
-        listed = {f["path"]: f for f in json.loads(path.read_text(encoding="utf-8"))["files"]}
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged; {how_to_mend(data_dir)}") from error
+    listed = _listed(data_dir)
     if quick:
         sizes = {name: (data_dir / name).stat().st_size if (data_dir / name).is_file() else None for name in listed}
         return [f"{name} is missing" if size is None else f"{name} has {size} of {listed[name]['bytes']} bytes"
@@ -94,6 +88,25 @@ def verify_manifest(data_dir: Path, *, quick: bool = False) -> list[str]:
         if present[name].stat().st_size != listed[name]["bytes"] or sha256_file(present[name]) != listed[name]["sha256"]:
             problems.append(f"{name} differs from what was built")
     return problems
+
+
+def _listed(data_dir: Path) -> dict[str, dict]:
+    """What the manifest says of each file, by name."""
+    path = data_dir / MANIFEST
+    files = read_json(path, dict, how_to_mend(data_dir)).get("files")
+    entries = files if isinstance(files, list) else [None]
+    kinds = {"path": str, "bytes": int, "sha256": str}
+    if any(not isinstance(entry, dict) or any(type(entry.get(name)) is not kind for name, kind in kinds.items())
+           or not _is_inside(entry["path"]) for entry in entries):
+        raise ValueError(f"{path} is damaged; {how_to_mend(data_dir)}")
+    return {entry["path"]: entry for entry in entries}
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a name can be that of a file below the data folder."""
+    parts = name.split("/")
+    return all(part not in ("", ".", "..") and len(part.encode()) < 256 for part in parts) and (
+        "\0" not in name and len(name) < 1024)
 
 
 def broken(problems: list[str]) -> list[str]:

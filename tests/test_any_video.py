@@ -54,7 +54,7 @@ def test_every_frame_is_encoded_and_the_empty_ones_are_listed(clip, people):
     assert np.abs(encoding.blendshapes[kept] - people[2][kept]).mean() < 0.02  # another compression of the same frames
     assert "no face in frames 4, 5" in report(encoding, path)
     assert not list(path.parent.glob(".*"))  # the parts are gone
-    again = VideoDetections.load(path.parent / "clip.encoding.npz")
+    again = VideoDetections.load(path.parent / "clip.mp4.encoding.npz")
     np.testing.assert_array_equal(again.landmarks, encoding.landmarks)
     assert (again.size, again.fps, again.encoder) == (encoding.size, FPS, encoding.encoder)
 
@@ -74,7 +74,7 @@ def test_the_command_encodes_several_videos_each_beside_itself(clip, tmp_path, c
     for name in ("a", "b"):
         shutil.copy(clip[0], tmp_path / f"{name}.mp4")
     assert main(["encode", str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4")]) == 0
-    assert sorted(path.name for path in tmp_path.glob("*.npz")) == ["a.encoding.npz", "b.encoding.npz"]
+    assert sorted(path.name for path in tmp_path.glob("*.npz")) == ["a.mp4.encoding.npz", "b.mp4.encoding.npz"]
     assert capsys.readouterr().out.count("12 frames, face found in 10") == 2
 
 
@@ -107,7 +107,7 @@ def test_a_stopped_run_goes_on(people, tmp_path, monkeypatch):
     monkeypatch.setattr(MediaPipeEncoder, "faces", faces)
     with pytest.raises(KeyboardInterrupt):
         encode_video(path, progress=False)
-    assert not (tmp_path / "clip.encoding.npz").exists()
+    assert not (tmp_path / "clip.mp4.encoding.npz").exists()
     seen.clear()
     resumed = encode_video(path, progress=False)
     assert seen == [6, 7, 8, 9, 10, 11]  # two parts of three were whole
@@ -117,7 +117,7 @@ def test_a_stopped_run_goes_on(people, tmp_path, monkeypatch):
 def test_parts_of_another_state_of_the_file_are_not_used(people, tmp_path):
     path = tmp_path / "clip.mp4"
     write_video(path, people[0][:2], FPS)
-    parts = tmp_path / ".clip.encoding.parts"
+    parts = tmp_path / ".clip.mp4.encoding.parts"
     parts.mkdir()
     (parts / "state").write_text("another file")
     (parts / "00000000.npz").write_bytes(b"damage")

@@ -241,8 +241,8 @@ def test_a_missing_driver_is_named(capture, drivers):
 class Poseless(NersembleSource):
     """A source whose captures have no head poses."""
 
-    def read_annotations(self, sequence):
-        return {name: array for name, array in super().read_annotations(sequence).items() if name != "head_pose"}
+    def read_attached(self, sequence, serial):
+        return {name: array for name, array in super().read_attached(sequence, serial).items() if name != "head_pose"}
 
 
 def poseless(capture):

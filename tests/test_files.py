@@ -50,7 +50,7 @@ def test_what_is_wrong_with_an_npz_is_named_with_its_field_and_the_mend(stored):
     assert len(read_npz(stored, most_bytes=152)) == 3
     np.savez(stored, x=np.zeros(2), y=np.array([{}, None]))
     assert len(read_npz(stored, ("x",))) == 1
-    with pytest.raises(ValueError, match=r"a\.npz cannot be read \('y': an object array or damage\); ask again$"):
+    with pytest.raises(ValueError, match=r"a\.npz: the array 'y' holds object where numbers or text belong; ask again$"):
         read_npz(stored, mend="ask again")
 
 

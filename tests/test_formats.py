@@ -12,7 +12,7 @@ from PIL import Image
 
 from raf_lite.captures import Camera, detect_format, open_capture, write_video
 from raf_lite.captures.check import camera_problem, check_capture, common_target, contact_sheet, report
-from raf_lite.captures.formats import plain
+from raf_lite.captures.formats import encoding
 
 
 @pytest.fixture(scope="session")
@@ -284,7 +284,7 @@ def test_a_plain_video(scene, tmp_path):
         capture.masks("video", "0")
     with pytest.raises(ValueError, match="no stored descriptors"):
         capture.descriptors("video", "blendshapes")
-    np.savez(plain.encoding_file(path), blendshapes=np.zeros((writers.FRAMES, 52)), face_found=np.ones(writers.FRAMES, bool),
+    np.savez(encoding.encoding_file(path), blendshapes=np.zeros((writers.FRAMES, 52)), face_found=np.ones(writers.FRAMES, bool),
              head_pose=np.tile(np.eye(4) + np.eye(4, k=1) * [[0], [0], [50], [0]], (writers.FRAMES, 1, 1)))
     capture = open_capture(path)
     assert capture.descriptors("video", "blendshapes").shape == (writers.FRAMES, 52)

@@ -34,8 +34,8 @@ from raf_lite.avatar import GaussianAvatar, Similarity
 from raf_lite.bank import ExpressionBank, encode_thumbnail, load_truth, write_bank
 from raf_lite.captures import FORMATS, Camera, open_capture, write_video
 from raf_lite.captures.check import check_capture, contact_sheet
+from raf_lite.captures.formats.encoding import encoding_file
 from raf_lite.captures.formats.nersemble import write_calibration
-from raf_lite.captures.formats.plain import encoding_file
 from raf_lite.descriptors import LandmarkPCA, VideoDetections
 
 INPUTS = int(os.environ.get("RAF_FUZZ", 12))

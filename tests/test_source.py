@@ -18,7 +18,7 @@ from raf_lite.training import PRESETS, TrainingSet, training_set
 
 # What lies in each format's small folder and is read for no picture, mask, camera, descriptor or pose: ends of names.
 UNRELATED = {
-    "nersemble": ("truth/FREE.npz", "truth/CROSS-101-FREE.npz", "capture.json", "color_calibration.json"),
+    "nersemble": ("truth/FREE.npz", "truth/CROSS-101-FREE.npz", "color_calibration.json"),
     "insta": ("transforms_val.json",),  # a part of test
     "gha": tuple(f"image_lowres_2222{c}.jpg" for c in range(3)),
 }

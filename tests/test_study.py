@@ -212,7 +212,7 @@ def test_a_half_written_line_is_run_again(tmp_path):
     execute.append_line(path, {"key": "two"})
     assert [x["key"] for x in execute.read_lines(tmp_path)] == ["one", "two"]
     path.write_text('{"key": "one"}\n{"key": \n')
-    with pytest.raises(ValueError, match="a.jsonl line 2 is no JSON"):
+    with pytest.raises(ValueError, match="a.jsonl line 2 is not JSON"):
         list(execute.read_lines(tmp_path))
 
 

@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
 from raf_lite._arrays import descriptor_array
-from raf_lite._files import write_tensors
+from raf_lite._files import parse_json, write_tensors
 from raf_lite.avatar.fields import FIELDS
 from raf_lite.avatar.hull import Similarity, surface_points, visual_hull
 from raf_lite.captures import Camera
@@ -24,6 +24,17 @@ from raf_lite.splatting import rasterize
 from raf_lite.splatting.rasterize import Backend
 
 FORMAT = 1  # of the checkpoint; raised when its meaning changes
+_MEND = "save or copy the avatar again"
+
+
+def _check_field(name: str, settings: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
+    """ValueError where a field of these settings has other tensors than those that are there: asked before any memory is taken,
+    since a line of text can ask for any amount."""
+    with torch.device("meta"):
+        field = FIELDS[name](len(state["descriptor_mean"]), len(state["means"]), **settings)
+    asked = {f"field.{key}": tensor.shape for key, tensor in field.state_dict().items()}
+    if asked != {key: tensor.shape for key, tensor in state.items() if key.startswith("field.")}:
+        raise ValueError(f"the field's tensors are not those of {dict(settings)}")
 
 
 def _front_camera(viewmat: np.ndarray, K: np.ndarray, width: int, height: int) -> Camera:
@@ -207,11 +218,11 @@ class GaussianAvatar(nn.Module):
             raise FileNotFoundError(f"there is no avatar at {path}; train one with `raf-lite train` or correct the path")
         try:
             with safe_open(path, "pt") as f:
-                header = json.loads((f.metadata() or {}).get("raf_lite", "{}"))
+                header = parse_json((f.metadata() or {}).get("raf_lite", "{}"), dict, f"the header of {path}", _MEND)
                 state = {name: f.get_tensor(name).float() for name in f.keys()}
-        except (SafetensorError, ValueError, TypeError, RecursionError, RuntimeError) as error:
-            raise ValueError(f"{path} is damaged or no safetensors file ({error}); save or copy the avatar again") from error
-        if not isinstance(header, dict) or header.get("kind") != "raf_lite.GaussianAvatar":
+        except (SafetensorError, OSError, ValueError, TypeError, RuntimeError, MemoryError) as error:
+            raise ValueError(f"{path} is damaged or no safetensors file ({error}); {_MEND}") from error
+        if header.get("kind") != "raf_lite.GaussianAvatar":
             raise ValueError(f"{path} is a safetensors file, but no raf_lite avatar; name one that GaussianAvatar.save wrote")
         if header.get("format") != FORMAT:
             raise ValueError(f"{path} has avatar format {header.get('format')}, and this raf_lite reads format {FORMAT}; "
@@ -220,13 +231,17 @@ class GaussianAvatar(nn.Module):
             similarity = Similarity(np.array(header["centre"], np.float64).reshape(3), float(header["radius"]))
             provenance = dict(header["notes"])
             neutral, front = provenance.pop("neutral_descriptor", None), provenance.pop("front", None)
+            _check_field(header["field"], header["field_settings"], state)
             avatar = cls(state["means"], torch.sigmoid(state["color_logits"]), 1.0, similarity, descriptor=header["descriptor"],
                          descriptor_mean=state["descriptor_mean"], descriptor_scale=float(state["descriptor_scale"]),
                          field=header["field"], field_settings=header["field_settings"], neutral_descriptor=neutral,
                          front=None if front is None else _front_camera(**front), provenance=provenance)
             avatar.load_state_dict(state)
         except (AttributeError, IndexError, KeyError, MemoryError, OverflowError, RuntimeError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} holds no whole avatar ({type(error).__name__}); save or copy the avatar again") from error
-        if not similarity.radius > 0 or not all(torch.isfinite(tensor).all() for tensor in avatar.state_dict().values()):
-            raise ValueError(f"{path} holds values that are not finite; save or copy the avatar again")
+            raise ValueError(f"{path} holds no whole avatar ({type(error).__name__}); {_MEND}") from error
+        if not 0 < similarity.radius < np.inf or not np.isfinite(similarity.centre).all() or not all(
+                torch.isfinite(tensor).all() for tensor in avatar.state_dict().values()):
+            raise ValueError(f"{path} holds values that are not finite; {_MEND}")
+        if not avatar.descriptor_scale > 0 or not isinstance(avatar.descriptor, str):
+            raise ValueError(f"{path} does not say what drives the avatar; {_MEND}")
         return avatar.to(device)

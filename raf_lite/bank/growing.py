@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from raf_lite._arrays import descriptor_array
-from raf_lite._files import atomic_path, locked
+from raf_lite._files import atomic_path, locked, sha256_file
 from raf_lite.bank import storage
 from raf_lite.bank.checks import pose_array, thumbnail_dict
 
@@ -60,6 +60,7 @@ def add_donor(
     donor: str | None = None,
     encoder_pose: ArrayLike | None = None,  # [N, 4, 4]
     thumbnails: Mapping[int, bytes] | None = None,
+    source: str | None = None,
     out: str | os.PathLike | None = None,
 ) -> tuple[str, int, int]:
     """Add one donor's frames to the bank in `folder`, or begin a bank there: (the donor's id, rows added, rows dropped).
@@ -67,8 +68,10 @@ def add_donor(
     columns: as the bank has them. donor: an id; that of a donor of the bank adds to his frames. Without one it is the donor who
     has most of these very frames already, so that a video added twice adds nothing, and else a new one. Frames are dropped that
     repeat a frame of the same donor, old or new, to within DUPLICATE; a warning says so where the bank has most of them under
-    another id than the one given. encoder_pose, thumbnails: as in `write_bank`, a row for each frame given. out: where the grown
-    bank goes (default: `folder`). Processes that add to one bank wait for each other.
+    another id than the one given. encoder_pose, thumbnails: as in `write_bank`, a row for each frame given. source:
+    sha256 of the film that they were made from, where there is one. out: where the grown bank goes (default: `folder`). The
+    manifest's list `added` says of each growth whose rows it added, how many, from which source and to which bank (the sha256 of
+    its manifest). Processes that add to one bank wait for each other.
 
     Raises ValueError: other columns, another encoder, an id of another kind than the bank's, poses given to a bank without (or
     the reverse), in-place growth of a bank with ground truth, which new frames don't have, and an `out` with a landmark PCA of
@@ -91,12 +94,25 @@ def add_donor(
         theirs = old.donors == number
         kept = _distinct(old.first, theirs, new.first) if theirs.any() else distinct
         if len(kept):
-            contents = _joined(out, old, new, kept, number)
+            manifest, parts = _joined(out, old, new, kept, number)
+            manifest["added"] = [*_added(folder), {"donor": str(number), "rows": len(kept), "source": source,
+                                                   "bank": _digest(folder)}]
             _copy_pca(folder, out)
-            storage.commit(out, *contents)
+            storage.commit(out, manifest, parts)
         else:  # nothing to commit, but a killed writer may have left something
             storage.sweep(out, was_bank=(out / storage.MANIFEST).is_file())
     return str(number), len(kept), len(new.first) - len(kept)
+
+
+def _added(folder: Path) -> list[dict]:
+    """How a bank has grown so far; a list that is none is given up."""
+    added = storage.read_manifest(folder).get("added", []) if (folder / storage.MANIFEST).exists() else []
+    return added if isinstance(added, list) else []
+
+
+def _digest(folder: Path) -> str | None:
+    """sha256 of a bank's manifest, which has those of its parts; None where no bank is."""
+    return sha256_file(folder / storage.MANIFEST) if (folder / storage.MANIFEST).exists() else None
 
 
 def _new_frames(columns: Mapping[str, ArrayLike], encoder: str, encoder_pose: ArrayLike | None,

@@ -19,7 +19,6 @@ where the files that a manifest names are gone, the bank was replaced meanwhile,
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -35,6 +34,7 @@ from raf_lite._arrays import as_numpy, descriptor_array
 from raf_lite._files import (
     locked,
     put_in_place,
+    read_json,
     read_npz,
     sha256_file,
     sweep_temporaries,
@@ -43,6 +43,7 @@ from raf_lite._files import (
     write_json,
 )
 from raf_lite.bank.checks import donor_array, neutral_array, pose_array, thumbnail_dict
+from raf_lite.bank.index_files import buildable, read_index
 
 FORMAT = "raf_lite.bank"
 VERSION = 2
@@ -51,6 +52,7 @@ _READABLE = (1, VERSION)
 _PARTS = ("descriptors.npz", "thumbnails.npz", "truth.npz", "index.faiss")
 _NOT_A_COLUMN = ("donors", "neutral", "encoder_pose", "file", "allow_pickle")  # the last two are arguments of np.savez
 _MEND = "restore it or write the bank again"
+MOST_THUMBNAIL_PIXELS = 1 << 24
 _READINGS = 5  # of a bank that is replaced each time while it is read
 
 Value = TypeVar("Value")
@@ -224,10 +226,10 @@ def read_manifest(folder: str | os.PathLike) -> dict:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; name a folder written by ExpressionBank.save or raf_lite.bank.write_bank")
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = read_json(path, dict, _MEND)
         found = manifest["format"], manifest["version"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path} is not a bank's manifest ({error!r}); restore it or write the bank again") from error
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{path} is not a bank's manifest ({error!r}); {_MEND}") from error
     if found[0] != FORMAT or found[1] not in _READABLE:
         raise ValueError(f"{path} is of format {found[0]} version {found[1]} and this package reads {FORMAT} version {VERSION}; "
                          "write the bank again with this version")
@@ -292,8 +294,12 @@ def _read_column(folder: Path, manifest: dict, descriptor: str | None) -> dict:
         bank["factory"] = manifest["index"].get("factory")
         if not isinstance(bank["factory"], str):
             raise ValueError(f"{folder / MANIFEST} does not say of which kind the index is; {_MEND}")
+        if not buildable(bank["factory"], len(bank["descriptors"])):
+            raise ValueError(f"{folder / MANIFEST} asks for an index '{bank['factory'][:40]}' that no bank has; {_MEND}")
         if has_part(manifest, "index.faiss"):
-            bank["index"] = _read_index(_checked_path(folder, "index.faiss", manifest), bank["descriptors"].shape)
+            path = _checked_path(folder, "index.faiss", manifest)
+            if bank["factory"] != "Flat":  # which is built as fast as it is read
+                bank["index"] = read_index(path, bank["descriptors"].shape)
     return bank
 
 
@@ -304,16 +310,6 @@ def _read_thumbnails(path: Path) -> dict[int, bytes]:
         raise ValueError(f"{path} holds rows and offsets that do not belong together; restore it or write the bank again")
     data = thumbs["bytes"].tobytes()
     return {row: data[start:end] for row, start, end in zip(rows.tolist(), ends[:-1], ends[1:], strict=True)}
-
-
-def _read_index(path: Path, shape: tuple[int, ...]) -> faiss.Index:
-    try:
-        index = faiss.read_index(str(path))
-    except RuntimeError as error:
-        raise ValueError(f"{path} is no index that FAISS reads; write the bank again") from error
-    if (index.ntotal, index.d) != shape:
-        raise ValueError(f"{path} indexes other rows than the descriptors' file holds; write the bank again")
-    return index
 
 
 def load_truth(folder: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -350,5 +346,12 @@ def encode_thumbnail(
 
 
 def decode_thumbnail(data: bytes) -> np.ndarray:
-    """uint8 `[h, w, 3]` of WebP bytes."""
-    return np.array(Image.open(io.BytesIO(data), formats=["WEBP"]).convert("RGB"))
+    """uint8 `[h, w, 3]` of WebP bytes. ValueError for damaged ones, and for more than MOST_THUMBNAIL_PIXELS."""
+    try:
+        with Image.open(io.BytesIO(data), formats=("WEBP",)) as image:
+            width, height = image.size
+            if width * height <= MOST_THUMBNAIL_PIXELS:
+                return np.array(image.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"the thumbnail is damaged ({type(error).__name__}); {_MEND}") from error
+    raise ValueError(f"the thumbnail has {width}x{height} pixels; {_MEND}")

@@ -43,7 +43,8 @@ def add_video(folder: str | os.PathLike, video: str | os.PathLike, *, donor: str
     columns = _columns(folder, names, encoding)
     thumbnails = {row: encode_thumbnail(face, quality=72) for row, face in face_crops(video, encoding).items()}
     added = add_donor(folder, columns, encoder=encoding.encoder, donor=donor, out=out,
-                      encoder_pose=encoding.encoder_pose[encoding.face_found], thumbnails=thumbnails)
+                      encoder_pose=encoding.encoder_pose[encoding.face_found], thumbnails=thumbnails,
+                      source=str(encoding.origin["source"]) if encoding.origin else None)
     return AddedVideo(*added, len(encoding.missing))
 
 

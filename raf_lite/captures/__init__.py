@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raf_lite._lazy import attach
+from raf_lite.captures.annotate import annotate, attach_head_poses
 from raf_lite.captures.cameras import Camera
 from raf_lite.captures.capture import Capture, Split, composite_white
+from raf_lite.captures.formats.encoding import VIDEOS
 from raf_lite.captures.formats.gha import is_gha, parse_gha
 from raf_lite.captures.formats.images import open_parsed
 from raf_lite.captures.formats.imavatar import is_imavatar, parse_imavatar
 from raf_lite.captures.formats.insta import is_insta, parse_insta
 from raf_lite.captures.formats.nersemble import is_nersemble, open_nersemble
-from raf_lite.captures.formats.plain import VIDEOS, is_images, open_video, parse_images
+from raf_lite.captures.formats.plain import is_images, open_video, parse_images
 from raf_lite.captures.formats.vhap import is_vhap, parse_vhap
 from raf_lite.captures.head_pose import fit_head_poses, triangulate
 from raf_lite.captures.scaling import block_mean, shrink_factor
@@ -23,9 +25,9 @@ from raf_lite.captures.video import iter_video, read_video, write_video
 if TYPE_CHECKING:
     from raf_lite.captures.check import camera_problem, check_capture, common_target, contact_sheet
 
-__all__ = ["FORMATS", "Camera", "Capture", "Split", "block_mean", "camera_problem", "check_capture", "common_target",
-           "composite_white", "contact_sheet", "detect_format", "fit_head_poses", "iter_video", "open_capture", "read_video",
-           "shrink_factor", "triangulate", "write_video"]
+__all__ = ["FORMATS", "Camera", "Capture", "Split", "annotate", "attach_head_poses", "block_mean", "camera_problem",
+           "check_capture", "common_target", "composite_white", "contact_sheet", "detect_format", "fit_head_poses", "iter_video",
+           "open_capture", "read_video", "shrink_factor", "triangulate", "write_video"]
 
 # Asked for later: its tables need pandas.
 __getattr__, __dir__ = attach(__name__, {"camera_problem": "check", "check_capture": "check", "common_target": "check",

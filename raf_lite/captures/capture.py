@@ -135,7 +135,7 @@ class Capture:
         return self.source.video_shape(sequence, serials[0])[0] if serials else len(next(iter(self._descriptors_alone(sequence))))
 
     def _descriptors_alone(self, sequence: str) -> list[np.ndarray]:
-        arrays = list(self.source.read_annotations(sequence).values())
+        arrays = list(self._read_annotations(sequence).values())
         if not arrays or arrays[0].ndim == 0:
             raise FileNotFoundError(f"{self.source.describe(sequence)} has neither videos nor descriptors; copy the "
                                     "capture again")
@@ -246,7 +246,7 @@ class Capture:
         """
         self._check_sequence(sequence)
         if sequence not in self._annotations:
-            arrays = self.source.read_annotations(sequence)
+            arrays = self._read_annotations(sequence)
             n_frames = self.n_frames(sequence)
             for name, array in arrays.items():
                 if array.ndim == 0 or len(array) != n_frames:
@@ -254,6 +254,14 @@ class Capture:
                                      f"videos have {n_frames} frames; annotate this sequence again")
             self._annotations[sequence] = arrays
         return self._annotations[sequence]
+
+    def _read_annotations(self, sequence: str) -> dict[str, np.ndarray]:
+        return self.source.read_annotations(sequence) | self.source.read_attached(sequence, self.encoder_camera)
+
+    def encoder_of(self, sequence: str, name: str) -> str | None:
+        """What made the stored descriptors `name`, as the capture says ("mediapipe-..."); None where it does not."""
+        self._check_sequence(sequence)
+        return self.source.encoder_of(sequence, name)
 
     def head_poses(self, sequence: str) -> np.ndarray | None:
         """Head-to-world rigid transforms, float64 [T, 4, 4]; None if the capture has none (see `require_head_poses`).
@@ -274,8 +282,9 @@ class Capture:
         """`head_poses`, where nothing can be done without them: ValueError that says how to make them if there are none."""
         poses = self.head_poses(sequence)
         if poses is None:
-            raise ValueError(f"{self.root}: sequence {sequence} has no head poses; for a video, write them with raf-lite encode, "
-                             "otherwise estimate them with raf_lite.captures.fit_head_poses and store them in its annotations")
+            raise ValueError(f"{self.root}: sequence {sequence} has no head poses; write them with raf-lite encode, or estimate "
+                             "them with raf_lite.captures.fit_head_poses and store them as head_pose [T, 4, 4] in "
+                             f"{self.source.annotation_file(sequence)} (raf_lite.captures.attach_head_poses)")
         return poses
 
     def landmarks68(self, sequence: str) -> np.ndarray | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from raf_lite.captures.attached import attached_encoder, read_attached
 from raf_lite.captures.cameras import Camera
 
 
@@ -36,6 +37,14 @@ class Source(ABC):
     @abstractmethod
     def cameras_of(self, sequence: str) -> tuple[str, ...]:
         """Serials that have a video of `sequence`."""
+
+    @abstractmethod
+    def annotation_file(self, sequence: str) -> Path:
+        """Where arrays may be attached to a sequence, whether it is there or not: see `raf_lite.captures.attached`."""
+
+    @abstractmethod
+    def pictures(self, sequence: str, serial: str) -> list[Path]:
+        """The film, or the images in order of time, of one camera; empty where it did not film the sequence."""
 
     @abstractmethod
     def files(self, sequence: str, serial: str) -> list[Path]:
@@ -77,6 +86,14 @@ class Source(ABC):
     @abstractmethod
     def read_annotations(self, sequence: str) -> dict[str, np.ndarray]:
         """Arrays whose first axis is the frame; empty where there are none."""
+
+    def read_attached(self, sequence: str, serial: str) -> dict[str, np.ndarray]:
+        """What is attached to a sequence; serial: the camera that its descriptors come from."""
+        return read_attached(self.annotation_file(sequence), self.pictures(sequence, serial))
+
+    def encoder_of(self, sequence: str, descriptor: str) -> str | None:
+        """What made the descriptors of this name, as the files say; None where they do not."""
+        return attached_encoder(self.annotation_file(sequence), descriptor)
 
     def read_truth(self, sequence: str) -> dict[str, np.ndarray]:
         """The file that only grading opens; FileNotFoundError for all captures but rendered ones."""

@@ -33,20 +33,27 @@ def encode(
     face: int | None = None,
     smooth: float = 0.0,
 ) -> int:
-    """Turn videos into blendshapes, landmarks and head poses; resumes.
+    """Turn videos, folders of images or captures into blendshapes, landmarks and head poses; a video resumes.
 
     Args:
-        video: Every frame of it is encoded.
-        others: More videos, each encoded by itself.
-        out: The npz to write, for one video only; without it, the video's name with .encoding.npz, where others look.
+        video: Every frame of it is encoded. A capture's folder gets annotations/, with head poses where it has none.
+        others: More of them, each encoded by itself.
+        out: The npz to write, for one video only; without it, the video's name and .encoding.npz, where others look.
         face: Which of several people to follow, 1 being the one seen longest; without it 1.
         smooth: Standard deviation, in seconds, of a Gaussian average over time; 0 for none.
     """
+    from raf_lite.captures import detect_format, open_capture
+    from raf_lite.descriptors.encode_capture import encode_capture
     from raf_lite.descriptors.encode_video import encode_video, report
 
     if out and others:
         raise ValueError(f"--out names one file for {1 + len(others)} videos; leave it out, and each goes beside its video")
     for path in (video, *others):
+        if path.is_dir() and detect_format(path) != "images":
+            if out or face or smooth:
+                raise ValueError(f"--out, --face and --smooth are for videos, and {path} is a capture; leave them out")
+            print(*encode_capture(open_capture(path)), sep="\n")
+            continue
         print(report(encode_video(path, out, face=face, smooth=smooth), path))
     return 0
 

@@ -1,21 +1,24 @@
 """Any video into descriptors: every frame through MediaPipe, resumable, one person followed among several.
 
-Written beside the video as `<stem>.encoding.npz`, which `open_capture(video)` then finds. Arrays, T frames:
+Written beside the video as `<name>.encoding.npz` (`clip.mp4.encoding.npz`), which `open_capture(video)` then finds. A folder of
+images is encoded alike. Arrays, T frames:
 
     blendshapes float32 [T, 52]         landmarks float32 [T, 478, 3] in pixels       face_found bool [T]; the others are NaN
     encoder_pose float32 [T, 4, 4]      MediaPipe's face-to-camera transform (cm, OpenGL axes, 63 degrees vertical field of view)
     head_pose float64 [T, 4, 4]         rigid head-to-world, the world being the camera; without a face, that of the nearest frame
     faces uint8 [T]                     how many faces were seen
     times float64 [T]                   when a player shows each frame, in seconds from the first
-    encoder str, fps, size (width, height), face (the person's number)
+    encoder str, fps, size (width, height), face (the person's number), smooth (seconds)
+    source, source_state: what it was made from, in the words of `raf_lite.captures.origin`
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +26,12 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
 
+import raf_lite
 from raf_lite._files import read_npz, write_npz
+from raf_lite.captures import open_capture
 from raf_lite.captures.cameras import OPENGL_AXES
-from raf_lite.captures.formats.plain import encoding_file
+from raf_lite.captures.formats.encoding import encoding_file, encoding_problem, found_encoding, picture_files
+from raf_lite.captures.origin import ORIGIN, origin, source_state
 from raf_lite.captures.video import count_frames, frame_times, iter_video, probe_video
 from raf_lite.descriptors.detections import Detections, frame_list
 from raf_lite.descriptors.mediapipe import ENCODER, MediaPipeEncoder
@@ -41,7 +47,9 @@ class VideoDetections(Detections):
 
     faces: uint8 [T], how many faces were seen. fps: frames a second, in the mean. times: float64 [T], when a player shows each
     frame, in seconds from the first; evenly by fps, unless given. size: width and height. face: which person, from 1.
-    encoder: the model's name. people: a line on each one seen, longest first (empty when read from a file).
+    encoder: the model's name. people: a line on each one seen, longest first (empty when read from a file). smooth: standard
+    deviation in seconds of the average over time that they are. origin: what they were made from, as `raf_lite.captures.origin`
+    says it (empty where unknown).
     """
 
     faces: np.ndarray  # [T]
@@ -51,6 +59,8 @@ class VideoDetections(Detections):
     encoder: str = ENCODER
     people: tuple[str, ...] = ()
     times: np.ndarray | None = None  # [T]
+    smooth: float = 0.0
+    origin: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def head_pose(self) -> np.ndarray:
@@ -82,19 +92,19 @@ class VideoDetections(Detections):
             return mean.astype(np.float32)
 
         return replace(self, blendshapes=smooth(self.blendshapes), landmarks=smooth(self.landmarks),
-                       encoder_pose=smooth(self.encoder_pose))
+                       encoder_pose=smooth(self.encoder_pose), smooth=float(np.hypot(self.smooth, seconds)))
 
     def save(self, path: str | os.PathLike) -> None:
         """Write an npz, atomically."""
         write_npz(path, blendshapes=self.blendshapes, landmarks=self.landmarks, encoder_pose=self.encoder_pose,
                   face_found=self.face_found, faces=self.faces, encoder=np.array(self.encoder), fps=np.array(self.fps),
-                  size=np.array(self.size), face=np.array(self.face), head_pose=self.head_pose,
-                  times=np.arange(len(self)) / self.fps if self.times is None else self.times)
+                  size=np.array(self.size), face=np.array(self.face), head_pose=self.head_pose, smooth=np.array(self.smooth),
+                  times=np.arange(len(self)) / self.fps if self.times is None else self.times, **self.origin)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> VideoDetections:
         """Read what `save` wrote. Raises FileNotFoundError, or ValueError for a damaged file."""
-        values = read_npz(path, _FIELDS, optional=("times",), mend="encode the video again")
+        values = read_npz(path, _FIELDS, optional=("times", "smooth", *ORIGIN), mend="encode the video again")
         frames = values["face_found"].size
         shapes = {"blendshapes": (frames, 52), "landmarks": (frames, 478, 3), "encoder_pose": (frames, 4, 4), "faces": (frames,),
                   "face_found": (frames,), "fps": (), "size": (2,), "face": (), "encoder": ()}
@@ -111,9 +121,11 @@ class VideoDetections(Detections):
         wrong = [n for n in ("blendshapes", "landmarks", "encoder_pose") if not np.isfinite(values[n][seen]).all()]
         if wrong or not seen.any() or not 0 < values["fps"] < 1e4 or not np.isfinite(values["face"]):
             raise ValueError(f"{path} holds no face at all, or numbers that no video has; encode the video again")
-        return cls(values["blendshapes"], values["landmarks"], values["encoder_pose"], seen, faces=values["faces"],
-                   fps=float(values["fps"]), size=tuple(values["size"].tolist()), face=int(values["face"]),
-                   encoder=str(values["encoder"]), times=times)
+        return cls(values["blendshapes"], values["landmarks"], values["encoder_pose"], values["face_found"],
+                   faces=values["faces"], fps=float(values["fps"]), size=tuple(values["size"].tolist()),
+                   face=int(values["face"]), encoder=str(values["encoder"]), times=times,
+                   smooth=float(values["smooth"].flat[0]) if values.get("smooth", np.zeros(0)).size else 0.0,
+                   origin={name: values[name] for name in ORIGIN if name in values})
 
 
 def encode_video(video: str | os.PathLike, out: str | os.PathLike | None = None, *, face: int | None = None, smooth: float = 0.0,
@@ -140,12 +152,15 @@ def encode_video(video: str | os.PathLike, out: str | os.PathLike | None = None,
     from tqdm.auto import tqdm
 
     video = Path(video)
-    info = probe_video(video)
+    frames, total, fps = _frames(video)
+    files = picture_files(video)
     out = Path(out) if out else encoding_file(video)
     parts = out.with_name(f".{out.stem}.parts")
-    # What was begun for another state of the file is of no use.
-    state = f"{video.stat().st_size}-{video.stat().st_mtime_ns}-{ENCODER}"
-    if parts.is_dir() and (not (parts / "state").is_file() or (parts / "state").read_text(encoding="utf-8") != state):
+    # What was begun for another state of the pictures, or with another encoder, is of no use.
+    before = source_state(files)
+    state = f"{before} {ENCODER} mediapipe {version('mediapipe')} faces {MOST_FACES} raf_lite {raf_lite.__version__}"
+    begun = parts / "state"
+    if parts.is_dir() and (not begun.is_file() or begun.read_text(encoding="utf-8", errors="replace") != state):
         shutil.rmtree(parts)
     parts.mkdir(parents=True, exist_ok=True)
     (parts / "state").write_text(state, encoding="utf-8", newline="\n")
@@ -154,8 +169,7 @@ def encode_video(video: str | os.PathLike, out: str | os.PathLike | None = None,
     height = width = 0
     with MediaPipeEncoder(num_faces=MOST_FACES) as encoder:
         pending, first = [], count
-        bar = tqdm(iter_video(video), total=count_frames(video), desc=f"encoding {video.name}", unit="frame",
-                   disable=not progress)
+        bar = tqdm(frames, total=total, desc=f"encoding {video.name}", unit="frame", disable=not progress)
         for number, frame in enumerate(bar):
             height, width = frame.shape[:2]
             if number < count:
@@ -167,7 +181,10 @@ def encode_video(video: str | os.PathLike, out: str | os.PathLike | None = None,
         if pending:
             rows.append(_write_part(parts, first, pending))
             first += len(pending)
-    encoding = replace(_assemble(rows, first, video, face, info.fps or 25.0, (width, height)), times=frame_times(video))
+    if source_state(files) != before:
+        raise ValueError(f"{video} changed while it was encoded; encode it again once nobody writes to it")
+    encoding = replace(_assemble(rows, first, video, face, fps, (width, height)), origin=origin(files),
+                       times=None if video.is_dir() else frame_times(video))
     if smooth:
         encoding = encoding.smoothed(smooth)
     encoding.save(out)
@@ -176,13 +193,31 @@ def encode_video(video: str | os.PathLike, out: str | os.PathLike | None = None,
 
 
 def find_encoding(video: str | os.PathLike, *, progress: bool = True) -> VideoDetections:
-    """The encoding beside a video; made now, and reported with `progress`, where there is none. Raises as `encode_video`."""
-    if encoding_file(Path(video)).is_file():
-        return VideoDetections.load(encoding_file(Path(video)))
+    """The encoding beside a video; made now, and reported with `progress`, where there is none.
+
+    One of another video, or by another encoder, is made anew, with a sentence. Raises as `encode_video`.
+    """
+    file = found_encoding(Path(video))
+    if file is not None:
+        problem = encoding_problem(Path(video), file)
+        encoding = None if problem else VideoDetections.load(file)
+        if encoding is not None and encoding.encoder != ENCODER:
+            problem = f"{file} was made by encoder '{encoding.encoder}', and this is '{ENCODER}'"
+        if encoding is not None and problem is None:
+            return encoding
+        print(f"{problem}: encoding {video} again")
     encoding = encode_video(video, progress=progress)
     if progress:
         print(report(encoding, video))
     return encoding
+
+
+def _frames(path: Path) -> tuple[Iterator[np.ndarray], int, float]:
+    """The pictures of a film or of a folder of images, how many there are, and frames a second."""
+    if path.is_dir():
+        folder = open_capture(path, format="images")
+        return folder.stream_frames("video", folder.encoder_camera), folder.n_frames("video"), folder.fps
+    return iter_video(path), count_frames(path), probe_video(path).fps or 25.0
 
 
 def _average_over(times: np.ndarray | None, fps: float, seconds: float) -> Callable[[np.ndarray], np.ndarray]:
@@ -218,13 +253,28 @@ def _read_parts(folder: Path) -> tuple[list[dict[str, np.ndarray]], int]:
     for path in sorted(folder.glob("[0-9]*.npz")):
         try:
             part = read_npz(path, names)
-        except ValueError:
+        except (FileNotFoundError, ValueError):
             break
-        if int(path.stem) != count:
+        if path.stem != f"{count:08d}" or not _is_part(part, count):
             break
         rows.append(part)
         count += int(part["frames"])
     return rows, count
+
+
+def _is_part(part: dict[str, np.ndarray], first: int) -> bool:
+    """Whether these are the faces of some frames from `first` on, as `_write_part` keeps them."""
+    faces = part["frame"].size
+    shapes = {"frame": (faces,), "blendshapes": (faces, 52), "landmarks": (faces, 478, 3), "pose": (faces, 4, 4), "frames": ()}
+    if any(part[name].shape != shape for name, shape in shapes.items()):
+        return False
+    numbers, whole = (part["blendshapes"], part["landmarks"], part["pose"]), (part["frame"], part["frames"])
+    if any(array.dtype.kind != "f" or not np.isfinite(array).all() for array in numbers) or any(
+            array.dtype.kind not in "iu" for array in whole):
+        return False
+    frames = int(part["frames"])
+    return 0 < frames <= PART_FRAMES and all(first <= frame < first + frames for frame in part["frame"].tolist()) and bool(
+        (np.diff(part["frame"].astype(np.int64)) >= 0).all())
 
 
 def _assemble(parts: list[dict[str, np.ndarray]], frames: int, video: Path, face: int | None, fps: float,

@@ -198,7 +198,8 @@ class LandmarkPCA:
         if version.shape or version != FILE_VERSION:
             raise ValueError(f"{path} is a LandmarkPCA of version {version}, this package reads {FILE_VERSION}; fit it again")
         arrays = (template, mean, basis, explained)
-        if any(a.dtype.kind not in "fiu" or not np.isfinite(a).all() for a in arrays) or explained.ndim != 1:
+        if any(a.dtype.kind not in "fiu" or not np.isfinite(a).all() for a in arrays) or (
+                explained.ndim != 1 or encoder.ndim or encoder.dtype.kind != "U"):
             raise ValueError(f"{path} holds values that are no finite numbers; write it again with save()")
         pca = cls(template, mean, basis.astype(np.float32), explained, str(encoder))
         if (pca.template.shape, pca.mean.shape, pca.basis.shape) != ((478, 3), (478, 3), (len(pca.explained), 478 * 3)):

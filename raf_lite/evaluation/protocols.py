@@ -34,8 +34,8 @@ class Case:
 def driving_cases(capture: Capture, drivers: Mapping[str, Capture], descriptor: str, frame_step: int = 2) -> Iterator[Case]:
     """Every case that a capture allows. frame_step: of hold-out and cross frames; training frames are six times sparser.
 
-    Frames in which the encoder found no face cannot drive and are left out. Raises ValueError for a CROSS sequence whose
-    driver is not given, and for a sequence without head poses.
+    Frames in which the encoder found no face cannot drive and are left out, as are cameras that did not film a sequence. Raises
+    ValueError for a CROSS sequence whose driver is not given, and for a sequence without head poses.
 
     Conventions: docs/conventions.md#descriptors, docs/conventions.md#head-pose.
 
@@ -56,18 +56,24 @@ def driving_cases(capture: Capture, drivers: Mapping[str, Capture], descriptor: 
         kept = kept[(len(kept) - 1) % step // 2 if middle else 0::step]
         return kept, values[kept], source.require_head_poses(sequence)[kept]
 
+    def filmed(sequence: str, serials: Iterable[str]) -> tuple[str, ...]:
+        return tuple(s for s in serials if s in capture.cameras_of(sequence))
+
     for sequence in split.train_sequences:
         # Sequences begin with the neutral face, which sparse frames counted from the start would nearly all show.
         frames = usable(capture, sequence, 6 * frame_step, middle=True)
-        yield Case("training views", sequence, split.train_cameras, *frames)
-        yield Case("hold-out cameras", sequence, split.holdout_cameras, *frames)
+        for protocol, serials in (("training views", split.train_cameras), ("hold-out cameras", split.holdout_cameras)):
+            if filmed(sequence, serials):
+                yield Case(protocol, sequence, filmed(sequence, serials), *frames)
     for sequence in split.holdout_sequences:
-        yield Case("self", sequence, (capture.encoder_camera, *split.holdout_cameras), *usable(capture, sequence, frame_step))
+        serials = filmed(sequence, (capture.encoder_camera, *split.holdout_cameras))
+        if serials:
+            yield Case("self", sequence, serials, *usable(capture, sequence, frame_step))
     for name in capture.cross_sequences:
         driver, sequence = capture.cross_parts(name)
         if driver not in drivers:
             raise ValueError(f"{capture.root}: the answer {name} needs driver {driver}; pass its capture in `drivers`")
-        serials = (capture.encoder_camera, *(s for s in split.holdout_cameras if s in capture.cameras_of(name)))
+        serials = filmed(name, (capture.encoder_camera, *split.holdout_cameras))
         yield Case("cross", name, serials, *usable(drivers[driver], sequence, frame_step))
 
 

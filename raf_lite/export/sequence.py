@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from raf_lite._files import write_json
+from raf_lite._files import read_json, write_json
 from raf_lite.avatar import GaussianAvatar
 from raf_lite.export.placing import checked_descriptors, checked_pose
 from raf_lite.export.ply import write_ply
@@ -60,7 +60,7 @@ def write_sequence(avatar: GaussianAvatar, descriptors: np.ndarray, folder: str 
     index = {"frames": names, "fps": fps, "gaussians": len(avatar.means), "descriptor": avatar.descriptor,
              "fingerprint": _fingerprint(avatar, values, poses), "complete": False}
     if (folder / INDEX).exists():
-        there = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        there = read_json(folder / INDEX, dict, "name another folder or delete it")
         if there.get("fingerprint") != index["fingerprint"]:
             raise ValueError(f"{folder} holds the frames of another avatar or sequence; name another folder or delete it")
     elif any(folder.glob("frame_*.ply")):

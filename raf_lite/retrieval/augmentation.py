@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Generic, Protocol, Self, TypedDict, TypeVar, overload, runtime_checkable
@@ -82,8 +83,9 @@ class RetrievalAugmentation:
         residual    another training frame's retrieval residual (its neighbour minus itself) is added
         mean_shift  a random donor's mean minus the subject's mean is added
 
-    After `fit`: `subject_mean` float64 [D]; `neighbours` int64 [T, k], rows of the bank; `residuals` float32 [T, k, D],
-    neighbour minus training descriptor, both raw; `residual_covariance` float64 [D, D], over all T * k of them.
+    `excluded`: the donors of whom nothing is taken. After `fit`: `subject_mean` float64 [D]; `neighbours` int64 [T, k], rows of
+    the bank; `residuals` float32 [T, k, D], neighbour minus training descriptor, both raw; `residual_covariance` float64 [D, D],
+    over all T * k of them.
 
     Raises ValueError for p outside [0, 1], an unknown key or strategy, k larger than the bank, or a bank of only the subject.
     """
@@ -94,8 +96,8 @@ class RetrievalAugmentation:
             raise ValueError(f"p = {p} is not a probability; use a number from 0 to 1")
         self.bank, self.p, self.subject = bank, p, subject
         self.setting = Setting(key, k, strategy, blend)
-        self._exclude = () if subject is None else (subject,)
-        rows = bank.allowed_rows(self._exclude)
+        self.excluded = () if subject is None else (subject,)
+        rows = bank.allowed_rows(self.excluded)
         if not 1 <= k <= len(rows):
             raise ValueError(f"k = {k}, but the bank has {len(rows)} rows to choose from; use k from 1 to {len(rows)}")
         self._learned: Learned | None = None
@@ -118,11 +120,14 @@ class RetrievalAugmentation:
         train_descriptors: np.ndarray | torch.Tensor,  # [T, D]
         *,
         encoder: str | None = None,
+        held_out: np.ndarray | None = None,  # [M, D]
     ) -> Self:
         """Learn from the subject's training descriptors all that is not in the bank: mean, neighbours, residuals. Returns self.
 
         train_descriptors: NumPy or torch, all training frames of the subject. encoder: what made them, where known.
-        Fit again after `bank.add`. Raises ValueError for NaN, a dimension or encoder other than the bank's, or too few frames.
+        held_out: further frames of the subject, of which nothing is learned: who has them in the bank is the subject as well.
+        Fit again after `bank.add`. Donors who have the subject's very frames are left out as `subject` is, with a warning.
+        Raises ValueError for NaN, a dimension or encoder other than the bank's, too few frames, or a bank of only the subject.
         """
         if isinstance(train_descriptors, torch.Tensor):
             train_descriptors = train_descriptors.detach().cpu().double().numpy()
@@ -132,6 +137,7 @@ class RetrievalAugmentation:
         if len(train) < needed:
             raise ValueError(f"strategy '{strategy}' needs at least {needed} training descriptors, not {len(train)}; "
                              "fit it on all training frames")
+        self.excluded = self._not_the_subject(train if held_out is None else np.concatenate([train, held_out]))
         self.subject_mean = train.mean(axis=0, dtype=np.float64)
         self._key_scale = self._identity_scale() if key == "weighted" else 1.0
         self._keys = self.bank if key == "raw" else self.bank.centred(scale=self._key_scale)
@@ -140,7 +146,7 @@ class RetrievalAugmentation:
         flat = self.residuals.reshape(-1, self.bank.dim).astype(np.float64)
         self.residual_covariance = np.atleast_2d(np.cov(flat, rowvar=False, bias=True))
         variances, axes = np.linalg.eigh(self.residual_covariance)
-        allowed = self.bank.allowed_rows(self._exclude)
+        allowed = self.bank.allowed_rows(self.excluded)
         donors, means = self.bank.donor_means()
         self._learned = Learned(self.bank.descriptors, allowed, self.residuals, noise_scale=axes * np.sqrt(variances.clip(0)),
                                 mean_shifts=means[np.isin(donors, self.bank.donors[allowed])] - self.subject_mean)
@@ -224,12 +230,27 @@ class RetrievalAugmentation:
         distances[replaced] = np.linalg.norm(values - old, axis=1)
         return values, Replacements(replaced=replaced, rows=rows, distances=distances)
 
+    def _not_the_subject(self, own: np.ndarray) -> tuple[int | str, ...]:
+        """Donors of whom nothing is taken: the one that was named, and any who has the subject's very frames, with a warning."""
+        named = () if self.subject is None else (self.subject,)
+        found = [donor for donor in same_frames(self.bank.descriptors, self.bank.donors, own) if donor not in named]
+        if not found:
+            return named
+        names = ", ".join(map(str, found))
+        exclude = (*named, *found)
+        left = len(self.bank.allowed_rows(exclude))
+        if self.setting.k > left:
+            raise ValueError(f"the bank holds frames of the subject itself, as donor {names}, and {left} rows of others, fewer "
+                             f"than k = {self.setting.k}; add other people to it")
+        warnings.warn(f"the bank holds frames of the subject itself, as donor {names}: nothing is taken of them", stacklevel=3)
+        return exclude
+
     def _search(self, descriptors: np.ndarray) -> np.ndarray:
         """Rows of the bank [B, k] nearest to the subject's descriptors [B, D] in the space of the key."""
         if self.setting.key == "raw":
-            return self.bank.search(descriptors, self.setting.k, self._exclude).rows
+            return self.bank.search(descriptors, self.setting.k, self.excluded).rows
         centred = (descriptors - self.subject_mean) / self._key_scale
-        return self._keys.search(centred, self.setting.k, self._exclude).rows
+        return self._keys.search(centred, self.setting.k, self.excluded).rows
 
     def _identity_scale(self) -> np.ndarray:
         """How far people differ on average in each dimension, [D], with a floor: a tenth of the variance inside a person."""
@@ -245,6 +266,29 @@ class RetrievalAugmentation:
             raise ValueError(f"index goes from {index.min()} to {index.max()}, but {frames} training descriptors were fitted; "
                              "pass the rows of the array given to fit")
         return index.astype(np.int64)
+
+
+def same_frames(
+    bank: np.ndarray,  # [N, D]
+    donors: np.ndarray,  # [N]
+    own: np.ndarray,  # [T, D]
+) -> list[int | str]:
+    """Donors who have frames of `own`: at least two different ones, or no others.
+
+    Rows are equal if they are to the precision of float16, in which banks may be stored; one common row may be everyone's, such
+    as the zeros of a neutral face.
+    """
+    largest = max(float(np.abs(bank).max()), float(np.abs(own).max()))
+    stored = np.float16 if largest < np.finfo(np.float16).max else np.float32
+    own = own.astype(stored)
+    rows = np.flatnonzero(np.isin(bank[:, 0].astype(stored), own[:, 0]))
+    known = {row.tobytes() for row in own + stored(0)}  # + 0: -0.0 is 0.0 in other bytes
+    found: dict[int | str, dict[bytes, int]] = {}
+    for row, values in zip(rows.tolist(), bank[rows].astype(stored) + stored(0), strict=True):
+        if (key := values.tobytes()) in known:
+            counts = found.setdefault(donors[row].item(), {})
+            counts[key] = counts.get(key, 0) + 1
+    return [donor for donor, counts in found.items() if len(counts) > 1 or sum(counts.values()) == (donors == donor).sum()]
 
 
 def _check_floating(dtype: np.dtype | torch.dtype, floating: bool) -> None:

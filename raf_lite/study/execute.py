@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
+from raf_lite._files import parse_json
 from raf_lite._machine import describe_machine
 from raf_lite.study.people import SUBJECTS, person_file, prepare
 from raf_lite.study.plans import plan
@@ -27,20 +28,17 @@ _ONE_THREAD = {"NUMBA_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "OMP_WAIT_POLIC
 
 
 def read_lines(folder: Path) -> Iterator[dict]:
-    """Every line of every plan's file, in the order of file names. ValueError names a line that is no JSON.
+    """Every line of every plan's file, in the order of file names. ValueError names a line that is no JSON object with a key.
 
     A last line without its end, which a killed run leaves, is skipped: that run is done again.
     """
     for path in sorted(folder.glob("*.jsonl")):
-        for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(keepends=True), 1):
-            if not text.endswith("\n"):
-                continue
-            try:
-                yield json.loads(text)
-            except json.JSONDecodeError as error:
-                raise ValueError(
-                    f"{path} line {number} is no JSON ({error.msg}); delete that line and run the plan again"
-                ) from error
+        for number, text in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+            where, mend = f"{path} line {number}", "delete that line and run the plan again"
+            line = parse_json(text, dict, where, mend)
+            if not isinstance(line.get("key"), str):
+                raise ValueError(f"{where} does not say which run it is; {mend}")
+            yield line
 
 
 def append_line(path: Path, line: dict) -> None:

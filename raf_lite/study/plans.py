@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from raf_lite._files import read_json
 from raf_lite.study.people import SUBJECTS
 from raf_lite.study.runs import RunSpec
 from raf_lite.study.variants import matched_noise
@@ -45,7 +45,23 @@ def read_selection(folder: Path) -> dict:
     if not path.is_file():
         raise ValueError(f"{path} is not there; run the plan 'selection' and then `raf-lite study select`, which writes it, "
                          "before anything is confirmed")
-    return json.loads(path.read_text(encoding="utf-8"))
+    mend = "delete it and run `raf-lite study select`, which writes it again"
+    choice = read_json(path, dict, mend)
+    candidates = [c for name in (RAW, RELATIVE) for c in (choice.get(name), *_listed(choice.get(name), "candidates"))]
+    rates = [choice.get("p"), *(_entry(c, "p") for c in candidates)]
+    if not all(isinstance(p, float) and 0 <= p <= 1 for p in rates) or not all(
+            isinstance(_entry(c, "variant"), str) for c in candidates):
+        raise ValueError(f"{path} does not say which variant was chosen, and how often it retrieves; {mend}")
+    return choice
+
+
+def _entry(value: object, name: str) -> object:
+    return value.get(name) if isinstance(value, dict) else None
+
+
+def _listed(value: object, name: str) -> list:
+    found = _entry(value, name)
+    return found if isinstance(found, list) else []
 
 
 def _with_noise(run: tuple[str, float]) -> list[tuple[str, float]]:

@@ -15,7 +15,7 @@ import pandas as pd
 from raf_lite._files import atomic_path
 from raf_lite.study.drawing import Figure, curves, forest, shown
 from raf_lite.study.execute import read_lines
-from raf_lite.study.plans import CONFIRM, LABEL_FREE, RAW, RELATIVE, SELECT, SELECTION_FILE
+from raf_lite.study.plans import CONFIRM, LABEL_FREE, RAW, RELATIVE, SELECT, SELECTION_FILE, read_selection
 from raf_lite.study.statistics import Effect, holm
 from raf_lite.study.tables import BASELINE, effects, long_table, values_of
 from raf_lite.study.variants import matched_noise, strategy_of
@@ -71,8 +71,7 @@ class Study:
         self.lines = list(read_lines(folder))
         if not any("spec" in line for line in self.lines):
             raise ValueError(f"{folder} holds no runs; start with `raf-lite study run selection`")
-        path = folder / SELECTION_FILE
-        self.choice = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        self.choice = read_selection(folder) if (folder / SELECTION_FILE).is_file() else None
         self.table = long_table(self.lines)
         self.confirmed = self.table[self.table["role"] == "confirmation"]
         self.selected = self.table[self.table["role"] == "selection"]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from raf_lite._files import write_tensors
+from raf_lite._files import parse_json, write_tensors
 
 MEND = "delete it and train from the start"
 
@@ -24,13 +24,11 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]
     """Header and tensors of a checkpoint. Raises ValueError for a damaged one, and for numbers that are not finite."""
     try:
         with safe_open(path, "pt") as f:
-            header = json.loads((f.metadata() or {})["raf_lite"])
+            header = parse_json((f.metadata() or {})["raf_lite"], dict, "its header")
             # Copies: Windows neither replaces nor deletes a file that tensors still look into.
             tensors = {name: f.get_tensor(name).clone() for name in f.keys()}
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError, RuntimeError, MemoryError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
         raise ValueError(f"{path} is damaged ({type(error).__name__}); {MEND}") from error
-    if not isinstance(header, dict):
-        raise ValueError(f"{path} is damaged (its header is no table); {MEND}")
     broken = next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), None)
     if broken is not None:
         raise ValueError(f"{path} is damaged ('{broken}' holds values that are not finite); {MEND}")

@@ -6,7 +6,9 @@ import contextlib
 import functools
 import json
 import math
+import re
 import time
+import warnings
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,6 +27,7 @@ from raf_lite.avatar import GaussianAvatar
 from raf_lite.bank import ExpressionBank
 from raf_lite.captures import Camera
 from raf_lite.retrieval import Augmentation, RetrievalAugmentation
+from raf_lite.retrieval.augmentation import same_frames
 from raf_lite.training.checkpoint import MEND, read_checkpoint, write_checkpoint
 from raf_lite.training.config import TrainConfig
 from raf_lite.training.losses import reconstruction_loss
@@ -50,7 +53,9 @@ def _first_views(data: TrainingSet) -> tuple[np.ndarray, np.ndarray, list[Camera
     """
     if len(data.cameras) > 1:
         n = data.neutral
-        return data.images[n] / np.float32(255), data.masks[n] / np.float32(255), data.cameras, data.head_poses[n]
+        seen = np.ones(len(data.cameras), bool) if data.seen is None else data.seen[n]
+        cameras = [camera for camera, filmed in zip(data.cameras, seen, strict=True) if filmed]
+        return data.images[n][seen] / np.float32(255), data.masks[n][seen] / np.float32(255), cameras, data.head_poses[n]
     rotations = Rotation.from_matrix(data.head_poses[:, :3, :3])
     rows, nearest = [data.neutral], (rotations * rotations[data.neutral].inv()).magnitude()
     while len(rows) < min(16, len(rotations)) and nearest.max() > np.deg2rad(3):
@@ -82,12 +87,42 @@ def _provenance(data: TrainingSet, config: TrainConfig, augmentation: Augmentati
     cameras = repr([(c.serial, c.width, c.height, c.K.tolist(), c.world_to_camera.tolist()) for c in data.cameras])
     rest = repr((cameras, data.names, data.neutral, data.front))
     arrays = [*pictures, data.descriptors, data.head_poses, np.frombuffer(rest.encode(), np.uint8)]
+    arrays += [] if data.seen is None else [data.seen]
     if isinstance(augmentation, RetrievalAugmentation):
         bank = augmentation.bank
         arrays += [bank.descriptors, bank.donors, np.frombuffer(f"{bank.encoder} {bank.descriptor}".encode(), np.uint8)]
+        arrays += [] if augmentation.subject is None else [np.frombuffer(str(augmentation.subject).encode(), np.uint8)]
     checksum = functools.reduce(lambda crc, array: zlib.crc32(np.ascontiguousarray(array).data, crc), arrays, 0)
     return {**_settings(config, augmentation), "raf_lite": raf_lite.__version__, "training_frames": len(data.names),
             "checksum": checksum}
+
+
+def _check_encoder(bank: ExpressionBank, data: TrainingSet) -> None:
+    """ValueError where bank and capture come from two encoders, a warning where one of them does not say."""
+    bank.check_descriptors(data.descriptors, encoder=data.encoder, what="the capture's descriptors")
+    if data.subject and (data.encoder or "unknown") == "unknown":
+        warnings.warn(f"the capture of {data.subject} does not say which encoder made its descriptors, so nobody can tell "
+                      f"whether it is the bank's ('{bank.encoder}'); neighbours mean nothing if it is not", stacklevel=3)
+    elif data.subject and bank.encoder == "unknown":
+        warnings.warn("the bank does not say which encoder made it, so nobody can tell whether it is the capture's "
+                      f"('{data.encoder}'); neighbours mean nothing if it is not", stacklevel=3)
+
+
+def _donor_of(bank: ExpressionBank, subject: str) -> int | str | None:
+    """The donor of a bank who bears the subject's id; None where nobody does."""
+    named = np.unique(bank.donors)
+    return next((donor.item() for donor in named if str(donor).strip() == subject.strip()), None) if subject else None
+
+
+def _check_excluded(augmentation: RetrievalAugmentation, data: TrainingSet) -> None:
+    """ValueError where an augmentation may take from a donor who is the subject."""
+    bank, frames = augmentation.bank, data.descriptors
+    own = frames if data.held_out is None else np.concatenate([frames, data.held_out])
+    named = _donor_of(bank, data.subject)
+    for donor in (*([] if named is None else [named]), *same_frames(bank.descriptors, bank.donors, own)):
+        if donor not in augmentation.excluded:
+            raise ValueError(f"donor {donor} of the bank is the subject by name or frames, and the augmentation may take of "
+                             f"them; make it with subject={donor!r}, and fit it")
 
 
 class Trainer:
@@ -97,7 +132,10 @@ class Trainer:
     has to be; instead of `config.retrieval`, never beside it. It is asked on the CPU, and one run is told from another by its
     `repr`, so let that say its settings, as a dataclass's does. device: where it runs (default: CUDA if usable, else CPU).
 
-    Raises ValueError for retrieval without a bank or beside an augmentation, and for an augmentation that has no `augment`.
+    Nothing is retrieved from a donor who bears the subject's id or has the subject's very frames; a warning says so.
+
+    Raises ValueError for retrieval without a bank or beside an augmentation, for an augmentation that has no `augment`, and for a
+    bank of another encoder than the capture's descriptors.
 
     >>> from dataclasses import replace
     >>> from raf_lite import open_capture
@@ -124,7 +162,15 @@ class Trainer:
                 raise ValueError(f"retrieval '{config.retrieval}' and an augmentation were both asked for; give one of them")
             if bank is None:
                 raise ValueError(f"retrieval '{config.retrieval}' needs an expression bank; pass bank=ExpressionBank.load(...)")
-            self.augmentation = RetrievalAugmentation.named(bank, config.retrieval, p=config.retrieval_p).fit(data.descriptors)
+            _check_encoder(bank, data)
+            subject = _donor_of(bank, data.subject)
+            if subject is not None:
+                warnings.warn(f"the bank has a donor {subject}, as the subject is called: nothing is taken of them", stacklevel=2)
+            self.augmentation = RetrievalAugmentation.named(bank, config.retrieval, p=config.retrieval_p, subject=subject).fit(
+                data.descriptors, encoder=data.encoder, held_out=data.held_out)
+        elif isinstance(augmentation, RetrievalAugmentation):
+            _check_encoder(augmentation.bank, data)
+            _check_excluded(augmentation, data)
         # Two streams, so that the baseline and RAF draw the same frames and cameras.
         self.generator = torch.Generator().manual_seed(config.seed)
         self.augmentation_generator = torch.Generator().manual_seed(config.seed + 1)
@@ -221,7 +267,10 @@ class Trainer:
         """One optimiser step on one frame: the mean squared error of its pictures, and the terms of its loss."""
         # Two draws a step before anything else happens, so the order of frames is independent of what training does.
         row = int(torch.randint(len(self.descriptors), (1,), generator=self.generator))
-        cameras = torch.randperm(len(self.data.cameras), generator=self.generator)[:self.config.views]
+        cameras = torch.randperm(len(self.data.cameras), generator=self.generator)
+        if self.data.seen is not None:
+            cameras = cameras[torch.from_numpy(self.data.seen[row])[cameras]]
+        cameras = cameras[:self.config.views]
         descriptor = self.descriptors[row:row + 1]
         if self.augmentation is not None:
             descriptor, _ = self.augmentation.augment(descriptor, self.augmentation_generator, index=torch.tensor([row]))
@@ -252,7 +301,8 @@ class Trainer:
         path, kept = self.folder / LOG, []
         if self.step > 0 and path.exists():
             for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
-                with contextlib.suppress(ValueError, KeyError, TypeError):  # a line that a kill cut short
+                # A line that a kill cut short.
+                with contextlib.suppress(ValueError, KeyError, TypeError, OverflowError, RecursionError):
                     line = json.loads(text)
                     if (kept[-1]["step"] if kept else 0) < line["step"] <= self.step and math.isfinite(line["seconds"]):
                         kept.append(line)
@@ -300,17 +350,16 @@ class Trainer:
             raise ValueError(f"{path} is damaged (it says step {step!r} of {self.config.steps}); {MEND}")
         adam: dict[int, dict] = {}
         for name in tensors:
-            if name.startswith("adam."):
-                _, index, key = name.split(".", 2)
-                if not index.isdigit():
-                    raise ValueError(f"{path} is damaged (it holds '{name}'); {MEND}")
-                adam.setdefault(int(index), {})[key] = tensors[name]
+            if moment := re.fullmatch(r"adam\.([0-9]{1,6})\.(\w+)", name):
+                adam.setdefault(int(moment[1]), {})[moment[2]] = tensors[name]
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         state = {k.removeprefix("avatar."): v for k, v in tensors.items() if k.startswith("avatar.")}
-        shapes = {k: v.shape for k, v in self.avatar.state_dict().items()}
-        if {k: v.shape for k, v in state.items()} != shapes or set(adam) != set(range(len(parameters))) or any(
+        kinds = {k: (v.shape, v.dtype) for k, v in self.avatar.state_dict().items()}
+        if {k: (v.shape, v.dtype) for k, v in state.items()} != kinds or set(adam) != set(range(len(parameters))) or any(
                 set(moments) != {"step", "exp_avg", "exp_avg_sq"} or moments["step"].numel() != 1
                 or not moments["exp_avg"].shape == moments["exp_avg_sq"].shape == p.shape
+                or any(moment.dtype != torch.float32 for moment in moments.values()) or moments["exp_avg_sq"].min() < 0
+                or moments["step"] < 0
                 for moments, p in zip((adam[i] for i in sorted(adam)), parameters, strict=True)):
             raise ValueError(f"{path} is damaged (its tensors are not those of this avatar); {MEND}")
         try:

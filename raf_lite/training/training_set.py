@@ -16,7 +16,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from raf_lite._files import cache_dir, locked, named_in_errors, write_json
-from raf_lite.captures import Capture, shrink_factor
+from raf_lite.captures import Capture, Split, shrink_factor
 from raf_lite.captures.capture import over_white
 from raf_lite.captures.masks import judge_masks, require_mask
 from raf_lite.training.config import TrainConfig
@@ -32,7 +32,10 @@ class TrainingSet:
 
     images: uint8 [F, C, H, W, 3], over white. masks: uint8 [F, C, H, W]. descriptors: float32 [F, D]. head_poses: [F, 4, 4].
     cameras: C, scaled to the pictures. names: (sequence, frame) of each row. neutral: the row of the neutral frame. front: the
-    camera that sees the face from the front. fingerprint: where pictures lie on disk, what they were made from.
+    camera that sees the face from the front. fingerprint: where pictures lie on disk, what they were made from. subject: the
+    person's id ("" where nobody says). encoder: what made the descriptors (None where the capture does not say). seen: bool
+    [F, C], which camera filmed which frame (None: each did); what was not filmed is black and outside the mask. held_out: float32
+    [M, D], descriptors of the person's other sequences, of which nothing is learned: a bank that holds them holds the person.
 
     Conventions: docs/conventions.md#pictures-colours-and-masks, docs/conventions.md#head-pose, docs/conventions.md#descriptors.
 
@@ -54,20 +57,26 @@ class TrainingSet:
     neutral: int
     front: int = 0
     fingerprint: str = ""
+    subject: str = ""
+    encoder: str | None = None
+    seen: np.ndarray | None = None
+    held_out: np.ndarray | None = None
 
     @classmethod
     def from_capture(cls, capture: Capture, config: TrainConfig, *, progress: bool = True) -> TrainingSet:
         """Read the training sequences and cameras of the capture's default split.
 
         Each video is decoded once, a frame at a time, and scaled down as it is read. Pictures of more than MEMORY_BYTES are kept
-        in the cache folder, where a run that was stopped goes on. Frames without a face are left out and counted.
+        in the cache folder, where a run that was stopped goes on. Frames without a face are left out and counted; cameras that
+        did not film a sequence are left out of it, and named.
         Raises ValueError where head poses or masks are missing, a mask can be no head's (`raf_lite.captures.masks`), no frame is
-        left, or the disk has no room.
+        left, the descriptors come from several encoders, or the disk has no room.
         """
         split = capture.split("default")
-        serials = list(split.train_cameras)
+        sequences, serials = _filmed(capture, split)
+        encoder = _encoder(capture, sequences, config.descriptor)
         found, descriptors, poses, names = {}, [], [], []
-        for sequence in split.train_sequences:
+        for sequence in sequences:
             values = capture.descriptors(sequence, config.descriptor)
             head_poses = capture.require_head_poses(sequence)
             found[sequence] = np.isfinite(values).all(1)
@@ -87,17 +96,61 @@ class TrainingSet:
             sizes = ", ".join(f"{c.serial} {c.width}x{c.height}" for c in cameras)
             raise ValueError(f"{capture.root}: the training cameras have pictures of several sizes ({sizes}); open the capture "
                              "with a crop that makes them alike")
-        for sequence in split.train_sequences:
+        for sequence in sequences:
             judge_masks(capture, sequence, [s for s in serials if s in capture.cameras_of(sequence)])
         images, masks, fingerprint = _pictures(capture, found, factors, cameras[0].height, cameras[0].width, progress)
-        return cls(images, masks, descriptors, np.concatenate(poses), cameras, names, _neutral_row(capture, names, descriptors),
-                   serials.index(capture.encoder_camera) if capture.encoder_camera in serials else 0, fingerprint)
+        filming = {s: [serial in capture.cameras_of(s) for serial in serials] for s in sequences}
+        seen = np.array([filming[sequence] for sequence, _ in names])
+        return cls(images, masks, descriptors, np.concatenate(poses), cameras, names,
+                   _neutral_row(capture, names, descriptors, seen),
+                   serials.index(capture.encoder_camera) if capture.encoder_camera in serials else 0, fingerprint,
+                   capture.subject, encoder, None if seen.all() else seen, _held_out(capture, sequences, config.descriptor))
 
 
-def _neutral_row(capture: Capture, names: list[tuple[str, int]], descriptors: np.ndarray) -> int:
-    """The row of the capture's neutral frame; where nobody named one, the frame that is nearest to the mean expression."""
+def _filmed(capture: Capture, split: Split) -> tuple[list[str], list[str]]:
+    """The training sequences and cameras of which there is something; prints what is missing."""
+    filming = {s: [c for c in split.train_cameras if c in capture.cameras_of(s)] for s in split.train_sequences}
+    sequences = [s for s, cameras in filming.items() if cameras]
+    serials = [c for c in split.train_cameras if any(c in cameras for cameras in filming.values())]
+    if not sequences:
+        raise ValueError(f"{capture.root}: no training camera has filmed a training sequence; check its split, or copy it again")
+    for sequence in (s for s in filming if s not in sequences):
+        print(f"no training camera has filmed {sequence}, which is left out")
+    for serial in (c for c in split.train_cameras if c not in serials):
+        print(f"camera {serial} has filmed no training sequence and is left out")
+    for sequence in sequences:
+        missing = [c for c in serials if c not in filming[sequence]]
+        if missing:
+            print(f"{sequence} was not filmed by camera(s) {', '.join(missing)}: trained with the others")
+    return sequences, serials
+
+
+def _encoder(capture: Capture, sequences: list[str], descriptor: str) -> str | None:
+    """What made the training descriptors. ValueError where several did."""
+    made = {capture.encoder_of(sequence, descriptor): sequence for sequence in reversed(sequences)}
+    if len(made) > 1:
+        (one, first), (other, second) = list(made.items())[:2]
+        raise ValueError(f"{capture.root}: the '{descriptor}' of {first} come from encoder '{one or 'unknown'}' and those of "
+                         f"{second} from '{other or 'unknown'}'; encode the capture again")
+    return next(iter(made))
+
+
+def _held_out(capture: Capture, trained: list[str], descriptor: str) -> np.ndarray | None:
+    """Descriptors [M, D] of the sequences that are not trained on, as far as there are any; None where there are none."""
+    rows = []
+    for sequence in (s for s in (*capture.sequences, *capture.cross_sequences) if s not in trained):
+        with contextlib.suppress(ValueError, FileNotFoundError):  # not encoded, or no face
+            values = capture.descriptors(sequence, descriptor)
+            rows.append(values[np.isfinite(values).all(1)])
+    return np.concatenate(rows) if rows else None
+
+
+def _neutral_row(capture: Capture, names: list[tuple[str, int]], descriptors: np.ndarray, seen: np.ndarray) -> int:
+    """The row of the capture's neutral frame; where nobody named one, of the frame that is nearest to the mean expression among
+    those that most cameras have filmed."""
     if capture.neutral is None:
-        return int(np.linalg.norm(descriptors - descriptors.mean(0), axis=1).argmin())
+        away = np.linalg.norm(descriptors - descriptors.mean(0), axis=1)
+        return int(np.where(seen.sum(1) == seen.sum(1).max(), away, np.inf).argmin())
     if capture.neutral not in names:
         raise ValueError(f"{capture.root}: its neutral frame {capture.neutral} is no usable training frame; name a sequence and "
                          "frame of the training set under 'neutral' in capture.json")
@@ -110,7 +163,7 @@ def _pictures(capture: Capture, found: dict[str, np.ndarray], factors: dict[str,
     shape = (sum(int(f.sum()) for f in found.values()), len(factors), height, width)
     total = int(np.prod(shape, dtype=np.int64)) * 4
     if total <= MEMORY_BYTES:
-        images, masks = np.empty((*shape, 3), np.uint8), np.empty(shape, np.uint8)
+        images, masks = np.zeros((*shape, 3), np.uint8), np.zeros(shape, np.uint8)
         _read_videos(capture, found, factors, progress, lambda: (images, masks), [], lambda done: None)
         return images, masks, ""
     fingerprint = _fingerprint(capture, found, factors)
@@ -138,7 +191,7 @@ def _read_videos(capture: Capture, found: dict[str, np.ndarray], factors: dict[s
     """Fill pictures and masks from every video that is not `done`; `arrays` gives where to, `note` is told of each one's end."""
     starts = dict(zip(found, np.cumsum([0, *(int(f.sum()) for f in found.values())]), strict=False))
     columns = {serial: c for c, serial in enumerate(factors)}
-    videos = [(sequence, serial) for sequence in found for serial in factors]
+    videos = [(sequence, serial) for sequence in found for serial in factors if serial in capture.cameras_of(sequence)]
     with tqdm(total=sum(len(found[sequence]) for sequence, _ in videos), desc="reading frames", unit="frame",
               disable=not progress) as bar:
         for sequence, serial in videos:

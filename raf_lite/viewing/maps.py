@@ -62,7 +62,9 @@ def _read(path: Path, rows: int, own: int) -> tuple[np.ndarray, np.ndarray] | No
         first, second = read_npz(path, ("rows", "own")).values()
     except (FileNotFoundError, ValueError):
         return None
-    return (first, second) if (first.shape, second.shape) == ((rows, 2), (own, 2)) else None
+    whole = all(array.shape == (count, 2) and array.dtype == np.float32 and np.isfinite(array).all()
+                for array, count in ((first, rows), (second, own)))
+    return (first, second) if whole else None
 
 
 def _tsne(rows: np.ndarray, own: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import html
 import os
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -92,8 +93,12 @@ def read_answers(path: str | os.PathLike) -> pd.DataFrame:
     if lines[0].strip() != ",".join(COLUMNS):
         raise ValueError(f"{path} does not hold answers of the blind test; name the CSV file that it has written")
     rows = []
-    for number, row in enumerate(csv.reader(lines[1:-1]), start=2):  # what stands after the last line's end was torn
-        if len(row) != len(COLUMNS) or row[5] not in SIDES or row[6] not in SIDES or not row[1].isdecimal():
+    for number, line in enumerate(lines[1:-1], start=2):  # what stands after the last line's end was torn
+        try:
+            row, = csv.reader([line], strict=True)
+        except (csv.Error, ValueError):
+            row = []
+        if len(row) != len(COLUMNS) or row[5] not in SIDES or row[6] not in SIDES or not re.fullmatch("[0-9]{1,9}", row[1]):
             raise ValueError(f"{path}, line {number} is damaged; delete that line")
         try:
             row[0] = clean_name(row[0], "a rater")

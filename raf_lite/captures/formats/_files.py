@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping
+import itertools
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from raf_lite._files import read_npz
+from raf_lite import _files
 
 MAX_ARRAY_BYTES = 256 << 20  # of one array in an npz file, before it is unpacked
 
 
 def read_json(path: Path) -> dict:
     """An object from a JSON file. FileNotFoundError or ValueError that names the file."""
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no {path}; copy the capture again")
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON ({type(error).__name__}); copy or write it again") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} holds a {type(value).__name__} where an object belongs; copy or write it again")
-    return value
+    return _files.read_json(path, dict)
 
 
 def field(container: Any, name: str, where: str) -> Any:
@@ -51,9 +43,32 @@ def numbers(value: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
 
 def whole(value: Any, where: str) -> int:
     """`value` as a whole number, or a ValueError that says where."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value != int(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or (isinstance(value, float) and not value.is_integer()):
         raise ValueError(f"{where} is {value!r}, not a whole number; write it again")
     return int(value)
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """Sorts "frame10" after "frame9"."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def check_order(names: Sequence[str], where: str) -> None:
+    """ValueError for two names, in natural order, of one number: nobody knows which is first, or which is right."""
+    for one, other in itertools.pairwise(names):
+        if natural(one) == natural(other):
+            raise ValueError(f"{where} {one} and {other}, which are one time step twice; remove one of them")
+
+
+def in_time(frames: Sequence[Any], name: str, file: Path) -> list[tuple[int, Any]]:
+    """Frames of a JSON file with the number of each in it, in the natural order of the path that their field `name` holds.
+
+    ValueError where two name the same picture.
+    """
+    paths = [str(field(frame, name, f"{file} frame {number}")) for number, frame in enumerate(frames)]
+    order = sorted(range(len(paths)), key=lambda number: natural(paths[number]))
+    check_order([paths[number] for number in order], f"{file}: its frames name")
+    return [(number, frames[number]) for number in order]
 
 
 def inside(root: Path, relative: Any, where: str, base: Path | None = None) -> Path:
@@ -75,4 +90,4 @@ def inside(root: Path, relative: Any, where: str, base: Path | None = None) -> P
 
 def read_arrays(path: Path, names: tuple[str, ...] | None = None) -> dict[str, np.ndarray]:
     """`read_npz` for files of captures, which strangers write: no array of more than MAX_ARRAY_BYTES is unpacked."""
-    return read_npz(path, names, most_bytes=MAX_ARRAY_BYTES)
+    return _files.read_npz(path, names, most_bytes=MAX_ARRAY_BYTES)

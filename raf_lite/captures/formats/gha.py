@@ -15,7 +15,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from raf_lite.captures.cameras import Camera
-from raf_lite.captures.formats._files import numbers, read_arrays
+from raf_lite.captures.formats._files import check_order, natural, numbers, read_arrays
 from raf_lite.captures.formats.images import Parsed, View
 from raf_lite.captures.pictures import picture_size
 
@@ -34,13 +34,14 @@ def parse_gha(path: Path) -> Parsed:
     are a fault."""
     if not is_gha(path):
         raise FileNotFoundError(f"{path} has not all of images/, cameras/ and params/; copy the capture again")
-    frames = sorted(folder.name for folder in (path / "images").iterdir() if folder.is_dir())
+    frames = sorted((folder.name for folder in (path / "images").iterdir() if folder.is_dir()), key=natural)
     if not frames:
         raise FileNotFoundError(f"{path / 'images'} has no frame folders; copy the capture again")
-    serials = sorted(file.stem.removeprefix("image_") for file in (path / "images" / frames[0]).glob("image_*.jpg")
-                     if not file.stem.startswith("image_lowres_"))
+    check_order(frames, f"{path / 'images'} holds the folders")
+    serials = sorted({file.stem.removeprefix("image_") for f in frames for file in (path / "images" / f).glob("image_*.jpg")
+                      if not file.stem.startswith("image_lowres_")}, key=natural)
     if not serials:
-        raise FileNotFoundError(f"{path / 'images' / frames[0]} has no image_*.jpg; copy the capture again")
+        raise FileNotFoundError(f"{path / 'images'} has no */image_*.jpg; copy the capture again")
     cameras, views = {}, {}
     for serial in serials:
         images = [_present(path / "images" / f / f"image_{serial}.jpg") for f in frames]

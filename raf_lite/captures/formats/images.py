@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from raf_lite.captures.attached import attached_poses
 from raf_lite.captures.cameras import Camera
 from raf_lite.captures.capture import Capture, SplitRule, composite_white
 from raf_lite.captures.pictures import picture_size, read_mask, read_picture
@@ -32,8 +33,9 @@ class View:
 class Parsed:
     """What a reader found, before anything is decoded.
 
-    views: sequence -> serial -> View. cameras: by serial, at the size on disk. annotations: sequence -> field -> [T, ...];
-    annotation_files: sequence -> the files that these were read from. holdout_sequences, holdout_cameras: the format's own split.
+    views: sequence -> serial -> View. cameras: by serial, at the size on disk. annotations: sequence -> field -> [T, ...], or
+    what reads them once they are asked for; annotation_files: sequence -> the files that these were read from. encoders: sequence
+    -> what says who made a descriptor. holdout_sequences, holdout_cameras: the format's own split.
     encoder_camera: the serial that descriptors come from; None: the first camera. head_pose_source: who made the head poses, or
     None. neutral: (sequence, frame) of a frame without expression, or None.
     """
@@ -42,8 +44,9 @@ class Parsed:
     fps: float
     views: Mapping[str, Mapping[str, View]]
     cameras: Mapping[str, Camera]
-    annotations: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    annotations: Mapping[str, Mapping[str, np.ndarray] | Callable[[], Mapping[str, np.ndarray]]] = field(default_factory=dict)
     annotation_files: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+    encoders: Mapping[str, Callable[[str], str | None]] = field(default_factory=dict)
     holdout_sequences: tuple[str, ...] = ()
     holdout_cameras: tuple[str, ...] = ()
     encoder_camera: str | None = None
@@ -64,9 +67,20 @@ class ImageSource(Source):
     def cameras_of(self, sequence: str) -> tuple[str, ...]:
         return tuple(self.parsed.views[sequence])
 
+    def annotation_file(self, sequence: str) -> Path:
+        return self.root / "annotations" / f"{sequence}.npz"
+
+    def pictures(self, sequence: str, serial: str) -> list[Path]:
+        return list(self.parsed.views[sequence].get(serial, View(())).images)
+
+    def encoder_of(self, sequence: str, descriptor: str) -> str | None:
+        own = self.parsed.encoders.get(sequence)
+        return super().encoder_of(sequence, descriptor) or (own(descriptor) if own else None)
+
     def files(self, sequence: str, serial: str) -> list[Path]:
         view = self.parsed.views[sequence].get(serial, View(()))
-        annotations = self.parsed.annotation_files.get(sequence, ())
+        attached = self.annotation_file(sequence)
+        annotations = [*self.parsed.annotation_files.get(sequence, ()), *([attached] if attached.is_file() else [])]
         return list(dict.fromkeys([*view.images, *(view.masks or ()), *view.calibration, *annotations]))
 
     def stored_size(self, serial: str) -> tuple[int, int]:
@@ -135,7 +149,8 @@ class ImageSource(Source):
             yield frame, self._mask(view, frame, serial)
 
     def read_annotations(self, sequence: str) -> dict[str, np.ndarray]:
-        return dict(self.parsed.annotations.get(sequence, {}))
+        annotations = self.parsed.annotations.get(sequence, {})
+        return dict(annotations() if callable(annotations) else annotations)
 
     def describe(self, sequence: str, serial: str | None = None, what: str = "images") -> str:
         if serial is None or serial not in self.parsed.views.get(sequence, {}):
@@ -165,4 +180,5 @@ def open_parsed(root: Path, parsed: Parsed, downscale: int, crop: tuple[int, int
         cameras=source.framed(parsed.cameras), encoder_camera=parsed.encoder_camera or next(iter(parsed.cameras)), source=source,
         split_rules={"default": SplitRule(holdout_sequences=parsed.holdout_sequences, holdout_cameras=parsed.holdout_cameras,
                                           exact=True)},
-        head_pose_source=parsed.head_pose_source, neutral=parsed.neutral, cache_bytes=cache_bytes)
+        head_pose_source=parsed.head_pose_source or attached_poses(map(source.annotation_file, parsed.views)),
+        neutral=parsed.neutral, cache_bytes=cache_bytes)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from raf_lite.captures.cameras import OPENGL_AXES, Camera
-from raf_lite.captures.formats._files import field, inside, numbers, read_json
+from raf_lite.captures.formats._files import field, in_time, inside, natural, numbers, read_json
 from raf_lite.captures.formats.images import Parsed, View
 from raf_lite.captures.pictures import picture_size
 
@@ -35,7 +35,7 @@ def is_imavatar(path: Path) -> bool:
 
 def _videos(path: Path) -> list[Path]:
     for root in (path, path / path.name):
-        found = sorted(file.parent for file in root.glob(f"*/{PARAMS}"))
+        found = sorted((file.parent for file in root.glob(f"*/{PARAMS}")), key=lambda video: natural(video.name))
         if found:
             return found
     return [path] if (path / PARAMS).is_file() else []
@@ -61,7 +61,7 @@ def parse_imavatar(path: Path) -> Parsed:
             raise ValueError(f"{file}: frames is no list, or an empty one; track the video again")
         intrinsics = numbers(field(top, "intrinsics", str(file)), (4,), f"{file}, intrinsics")
         images, masks, exps, jaws, roots = [], [], [], [], []
-        for number, frame in enumerate(frames):
+        for number, frame in in_time(frames, "file_path", file):
             where = f"{file} frame {number}"
             name = field(frame, "file_path", where)
             if not np.allclose(numbers(frame.get("intrinsics", intrinsics), (4,), f"{where}, intrinsics"), intrinsics, rtol=1e-4):

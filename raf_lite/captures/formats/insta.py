@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from raf_lite.captures.cameras import Camera
-from raf_lite.captures.formats._files import field, inside, numbers, read_json, whole
+from raf_lite.captures.formats._files import field, in_time, inside, numbers, read_json, whole
 from raf_lite.captures.formats.images import Parsed, View
 from raf_lite.captures.pictures import picture_size
 
@@ -56,7 +56,7 @@ def parse_insta(path: Path) -> Parsed:
             raise ValueError(f"{file}: its intrinsics differ from those of {names[0][1].name}; export both from one video")
         camera = cameras[SERIAL] = now
         images, descriptors, poses, descriptor_files = [], [], [], []
-        for number, frame in enumerate(frames):
+        for number, frame in in_time(frames, "file_path", file):
             where = f"{file} frame {number}"
             for name in [name for name in values if isinstance(frame, Mapping) and name in frame]:
                 if abs(float(numbers(frame[name], (), f"{where}, {name}")) - values[name]) > 1e-2:

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from raf_lite._files import atomic_path, write_json
+from raf_lite._files import atomic_path, read_npz, write_json
+from raf_lite.captures.attached import attached_poses
 from raf_lite.captures.cameras import Camera
 from raf_lite.captures.capture import Capture, SplitRule
 from raf_lite.captures.formats._files import numbers, read_arrays, read_json
@@ -27,6 +28,7 @@ from raf_lite.captures.source import Source
 from raf_lite.captures.video import iter_video, probe_video, sample_video
 
 CALIBRATION = "calibration/camera_params.json"
+NOTES = "capture.json"
 TRACKING = "tracking/flame2023_tracking_v2.npz"
 ENCODER_CAMERA = "222200037"  # the frontal one
 RAW_FPS = 73.0
@@ -67,11 +69,15 @@ def open_nersemble(path: Path, downscale: int, crop: tuple[int, int, int, int] |
     videos = {file.stem.removeprefix("cam_"): file for name in reversed(names)
               for file in sorted((path / "sequences" / name / "images").glob("cam_*.mp4"))}
     cameras, shared = _read_cameras(path / CALIBRATION, videos)
-    source = NersembleSource(path, {serial: (c.height, c.width) for serial, c in cameras.items()}, downscale=downscale, crop=crop)
+    notes_path = path / NOTES
+    notes = read_json(notes_path) if notes_path.is_file() else {}
+    encoder = notes.get("encoder")
+    if encoder is not None and not isinstance(encoder, str):
+        raise ValueError(f"{notes_path}: encoder is {encoder!r}, not a name; correct it")
+    source = NersembleSource(path, {serial: (c.height, c.width) for serial, c in cameras.items()}, encoder, downscale=downscale,
+                             crop=crop)
 
     tracked = any((path / "sequences" / name / TRACKING).is_file() for name in names)
-    notes_path = path / "capture.json"
-    notes = read_json(notes_path) if notes_path.is_file() else {}
     # The raw dataset's cameras ran at 73 fps; the benchmark's videos (intrinsics per camera) are thinned out.
     recorded = RAW_FPS if shared else probe_video(videos[next(iter(videos))]).fps
     try:
@@ -89,7 +95,8 @@ def open_nersemble(path: Path, downscale: int, crop: tuple[int, int, int, int] |
         sequences=tuple(name for name in names if not name.startswith("CROSS-")),
         cross_sequences=tuple(name for name in names if name.startswith("CROSS-")),
         encoder_camera=ENCODER_CAMERA if ENCODER_CAMERA in cameras else next(iter(cameras)),
-        head_pose_source=notes.get("head_pose_source", "FLAME" if tracked else None), neutral=neutral)
+        head_pose_source=notes.get("head_pose_source", "FLAME" if tracked else None)
+        or attached_poses(map(source.annotation_file, names)), neutral=neutral)
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,7 @@ class NersembleSource(Source):
 
     path: Path
     sizes: Mapping[str, tuple[int, int]]  # height and width on disk, by serial
+    encoder: str | None  # what made the descriptors of annotations/, by capture.json
 
     def video_path(self, sequence: str, serial: str) -> Path:
         return self.path / "sequences" / sequence / "images" / f"cam_{serial}.mp4"
@@ -108,8 +116,17 @@ class NersembleSource(Source):
     def tracking_path(self, sequence: str) -> Path:
         return self.path / "sequences" / sequence / TRACKING
 
-    def annotation_path(self, sequence: str) -> Path:
+    def annotation_file(self, sequence: str) -> Path:
         return self.path / "annotations" / f"{sequence}.npz"
+
+    def pictures(self, sequence: str, serial: str) -> list[Path]:
+        video = self.video_path(sequence, serial)
+        return [video] if video.is_file() else []
+
+    def encoder_of(self, sequence: str, descriptor: str) -> str | None:
+        file = self.annotation_file(sequence)
+        annotated = file.is_file() and read_npz(file, (), optional=(descriptor,))
+        return super().encoder_of(sequence, descriptor) or (self.encoder if annotated else None)
 
     def cameras_of(self, sequence: str) -> tuple[str, ...]:
         return tuple(sorted(file.stem.removeprefix("cam_")
@@ -117,7 +134,8 @@ class NersembleSource(Source):
 
     def files(self, sequence: str, serial: str) -> list[Path]:
         return [file for file in (self.video_path(sequence, serial), self.mask_path(sequence, serial), self.path / CALIBRATION,
-                                  self.tracking_path(sequence), self.annotation_path(sequence)) if file.is_file()]
+                                  self.tracking_path(sequence), self.annotation_file(sequence), self.path / NOTES)
+                if file.is_file()]
 
     def stored_size(self, serial: str) -> tuple[int, int]:
         return self.sizes[serial]
@@ -143,8 +161,8 @@ class NersembleSource(Source):
         return sample_video(self.mask_path(sequence, serial), most, crop=self.crop, downscale=self.downscale, gray=True)
 
     def read_annotations(self, sequence: str) -> dict[str, np.ndarray]:
-        path, tracking = self.annotation_path(sequence), self.tracking_path(sequence)
-        return (_read_tracking(tracking) if tracking.is_file() else {}) | (read_arrays(path) if path.is_file() else {})
+        tracking = self.tracking_path(sequence)
+        return _read_tracking(tracking) if tracking.is_file() else {}
 
     def read_truth(self, sequence: str) -> dict[str, np.ndarray]:
         path = self.path / "truth" / f"{sequence}.npz"

@@ -74,7 +74,12 @@ def parse_vhap(path: Path) -> Parsed:
             seen_in[serial].add(split)
             # Validation is the training time seen by other cameras.
             part = "test" if split == "test" else "train"
-            records[image.parent.parent.name, part][step][serial] = (image, mask, flame)
+            folder = image.parent.parent.name
+            for there in ("train", "test"):
+                if serial in records[folder, there].get(step, {}):
+                    raise ValueError(f"{where}: time step {step} of {folder}, camera {serial}, stands a second time; export the "
+                                     "sequence again, or remove one of them")
+            records[folder, part][step][serial] = (image, mask, flame)
     if not cameras:
         raise ValueError(f"{path}: its transforms have no frames; export the sequence again")
     held_out = sorted(s for s, splits in seen_in.items() if "train" not in splits and "val" in splits)
@@ -99,6 +104,7 @@ def _camera(serial: str, top: Mapping, frame: Mapping, where: str) -> Camera:
 
 def _assemble(path: Path, cameras: dict[str, Camera], transforms: list[Path], records: Mapping,
               held_out: tuple[str, ...]) -> Parsed:
+    records = {key: steps for key, steps in records.items() if steps}
     folders = {folder for folder, _ in records}
     views, annotations, annotation_files, holdout = {}, {}, {}, []
     for (folder, part), steps in sorted(records.items()):
