@@ -46,7 +46,7 @@ def kernel(
         options = {"parallel": parallel, "fastmath": fastmath, "nogil": True, "error_model": "numpy"}
         compiled = nb.njit(**options)(function)
         with contextlib.suppress(RuntimeError):  # no folder can be written (read-only install): compile in each process
-            compiled._cache = _Cache(function)
+            compiled._cache = _Cache(function)  # pyright: ignore[reportAttributeAccessIssue]
         return compiled
 
     return decorate

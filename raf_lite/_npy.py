@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import math
 import zipfile
+from typing import IO
 
 import numpy as np
 
@@ -41,10 +42,11 @@ def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most_bytes: int
         view = flat.view(np.uint8)
         at = 0
         while at < view.size:
-            read = member.readinto(view[at:at + BLOCK])
-            if not read:
+            block = member.read(min(BLOCK, view.size - at))
+            if not block:
                 raise RefusedArray("ends too early")
-            at += read
+            view[at:at + len(block)] = np.frombuffer(block, np.uint8)
+            at += len(block)
         member.read(1)  # the end, where zipfile compares the checksum
     if flat.dtype.kind == "b" and (view > 1).any():
         raise RefusedArray("holds booleans that are neither true nor false")
@@ -56,7 +58,7 @@ def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most_bytes: int
     return flat.reshape(shape[::-1]).transpose() if fortran else flat.reshape(shape)
 
 
-def _header(member: io.BufferedIOBase) -> tuple[int, tuple[int, ...], bool, np.dtype]:
+def _header(member: IO[bytes]) -> tuple[int, tuple[int, ...], bool, np.dtype]:
     """(how many bytes stand before the numbers, shape, Fortran order, dtype)."""
     version = np.lib.format.read_magic(member)
     size = 2 if version == (1, 0) else 4

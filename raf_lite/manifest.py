@@ -94,12 +94,12 @@ def _listed(data_dir: Path) -> dict[str, dict]:
     """What the manifest says of each file, by name."""
     path = data_dir / MANIFEST
     files = read_json(path, dict, how_to_mend(data_dir)).get("files")
-    entries = files if isinstance(files, list) else [None]
     kinds = {"path": str, "bytes": int, "sha256": str}
-    if any(not isinstance(entry, dict) or any(type(entry.get(name)) is not kind for name, kind in kinds.items())
-           or not _is_inside(entry["path"]) for entry in entries):
+    if not isinstance(files, list) or any(
+            not isinstance(entry, dict) or any(type(entry.get(name)) is not kind for name, kind in kinds.items())
+            or not _is_inside(entry["path"]) for entry in files):
         raise ValueError(f"{path} is damaged; {how_to_mend(data_dir)}")
-    return {entry["path"]: entry for entry in entries}
+    return {entry["path"]: entry for entry in files}
 
 
 def _is_inside(name: str) -> bool:

@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -62,7 +63,7 @@ def _demand(holds: object, what: str) -> None:
         raise _Astray(what)
 
 
-def _check(index: faiss.Index, rows: int, dim: int) -> None:
+def _check(index: Any, rows: int, dim: int) -> None:
     """Raise _Astray unless all that a search follows stays inside the index; NotImplementedError for a kind not known here."""
     index = faiss.downcast_index(index)
     kind = type(index).__name__
@@ -90,7 +91,7 @@ def _check(index: faiss.Index, rows: int, dim: int) -> None:
         raise NotImplementedError(kind)
 
 
-def _check_transform(transform: faiss.VectorTransform, dim: int) -> int:
+def _check_transform(transform: Any, dim: int) -> int:
     """The dimension behind a transform of vectors of `dim`."""
     _demand(transform.d_in == dim and 0 < transform.d_out <= 1 << 16 and transform.is_trained, "transforms other vectors")
     if isinstance(transform, faiss.CenteringTransform):
@@ -103,7 +104,7 @@ def _check_transform(transform: faiss.VectorTransform, dim: int) -> int:
     return transform.d_out
 
 
-def _check_codes(index: faiss.Index, kind: str, dim: int) -> None:
+def _check_codes(index: Any, kind: str, dim: int) -> None:
     """How a vector is stored."""
     if kind in ("IndexFlat", "IndexFlatL2"):
         _demand(index.code_size == 4 * dim, "stores vectors of another size")
@@ -123,7 +124,7 @@ def _check_codes(index: faiss.Index, kind: str, dim: int) -> None:
                 "stores vectors in another way than it says")
 
 
-def _check_lists(index: faiss.IndexIVF, rows: int) -> None:
+def _check_lists(index: Any, rows: int) -> None:
     lists = index.invlists
     _demand(lists.nlist == index.nlist and lists.code_size == index.code_size, "holds other lists than it says")
     _demand(0 < index.nprobe, "looks into no list")

@@ -24,8 +24,8 @@ def picture_size(path: Path, where: str) -> tuple[int, int, bool]:
     Raises FileNotFoundError, or ValueError for a file that is no PNG, JPEG, WebP or BMP, and for one of more than MAX_PIXELS.
     """
     with _opened(path, where) as image, _decoding(path):
-        size = image.size if _lies(image) else image.size[::-1]
-        return *size, image.has_transparency_data
+        width, height = image.size[::-1] if _lies(image) else image.size
+        return height, width, image.has_transparency_data
 
 
 def read_picture(path: Path) -> np.ndarray:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import av
     import av.container
     import av.error
+    import av.sidedata.sidedata
+    import av.stream
     import av.video.reformatter
 else:  # captures of pictures, cameras and avatars do without films
     av = deferred("av", "captures")
@@ -128,9 +130,9 @@ def _listed_frames(container: av.container.InputContainer, stream: av.VideoStrea
 
 def _shown_times(container: av.container.InputContainer, stream: av.VideoStream) -> list[Fraction] | None:
     """When each picture is shown, in seconds, in order; None where a packet does not tell. What an edit list cuts is left out."""
-    times = [packet.pts if packet.pts is None else packet.pts * packet.time_base
-             for packet in container.demux(stream) if packet.size and not packet.is_discard]
-    return None if None in times else sorted(times)
+    packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
+    times = [packet.pts * packet.time_base for packet in packets if packet.pts is not None]
+    return sorted(times) if len(times) == len(packets) else None
 
 
 def frame_times(path: str | os.PathLike) -> np.ndarray:
@@ -214,7 +216,7 @@ def _presentation_of(path: Path, _size: int, _modified: int) -> _Presentation:
             first = next(container.decode(stream), None)
         if first is not None:
             width, height = first.width, first.height
-            matrix = first.side_data.get(av.sidedata.sidedata.Type.DISPLAYMATRIX)
+            matrix = first.side_data.get("DISPLAYMATRIX")
             if matrix is not None:
                 # x' = a x + c y, y' = b x + d y; y down, in 16.16 fixed point.
                 a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].astype(float)
@@ -333,12 +335,12 @@ def sample_video(path: str | os.PathLike, most: int, *, crop: tuple[int, int, in
     Pictures and errors as `iter_video`; a place that cannot be decoded is left out, since reading the video will say so.
     """
     with _open_video(path) as (container, stream), _damage_named(path):
-        packets = [(packet.pts, packet.is_keyframe) for packet in container.demux(stream)
-                   if packet.size and not packet.is_discard]
-    if not packets or any(pts is None for pts, _ in packets):
+        packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
+    timed = [(packet.pts, packet.is_keyframe) for packet in packets if packet.pts is not None]
+    if not packets or len(timed) < len(packets):
         yield from itertools.islice(enumerate(iter_video(path, crop=crop, downscale=downscale, gray=gray)), 1)
         return
-    order, keys = sorted(pts for pts, _ in packets), sorted(pts for pts, key in packets if key)
+    order, keys = sorted(pts for pts, _ in timed), sorted(pts for pts, key in timed if key)
     shown = _presentation(path)
     left, top, width, height = crop or (0, 0, *shown.size)
     for pts in [keys[k] for k in np.unique(np.linspace(0, len(keys) - 1, most).astype(int))] if keys else []:

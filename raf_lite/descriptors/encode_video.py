@@ -225,7 +225,7 @@ def _average_over(times: np.ndarray | None, fps: float, seconds: float) -> Calla
     if times is None or (np.abs(np.diff(times) * fps - 1) < 0.1).all():
         return lambda array: gaussian_filter1d(array, seconds * fps, axis=0)
     # Weights fall off as gaussian_filter1d's do, which ends at four deviations.
-    starts, ends = (np.searchsorted(times, times + side * 4 * seconds, which) for side, which in ((-1, "left"), (1, "right")))
+    starts, ends = np.searchsorted(times, times - 4 * seconds), np.searchsorted(times, times + 4 * seconds, "right")
 
     def average(array: np.ndarray) -> np.ndarray:
         out = np.empty_like(array)

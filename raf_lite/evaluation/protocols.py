@@ -9,7 +9,7 @@ sequence of the capture is the exact answer and is opened for its pictures (and,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
