@@ -5,6 +5,7 @@ import struct
 import subprocess
 import sys
 import zipfile
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -195,6 +196,30 @@ def avatar(data_dir, tmp_path_factory):
     config = PRESETS["fast"].with_(steps=30)
     data = TrainingSet.from_capture(open_capture(data_dir / "mini_nersemble" / "001"), config, progress=False)
     return Trainer(data, config, tmp_path_factory.mktemp("avatar"), progress=False, device="cpu")
+
+
+def test_a_driven_film_shows_each_frame_as_long_as_the_video(avatar, clip, tmp_path):
+    """Frames 0 to 5 lie a twentieth of a second apart, the later ones four twentieths."""
+    path, encoding = clip
+    times = np.cumsum([0, *[5] * 5, *[20] * 6])
+    uneven = tmp_path / "uneven.mkv"
+    with av.open(str(uneven), "w") as container:
+        stream = container.add_stream("libx264", rate=20)
+        stream.width, stream.height, stream.pix_fmt, stream.options = 256, 256, "yuv420p", {"crf": "8"}
+        stream.codec_context.time_base = Fraction(1, 100)
+        for number, frame in enumerate(read_video(path)):
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            picture.pts, picture.time_base = int(times[number]), Fraction(1, 100)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+    seen = encode_video(uneven, progress=False)
+    np.testing.assert_allclose(seen.times, times / 100, atol=2e-3)
+    np.testing.assert_allclose(VideoDetections.load(uneven.with_name("uneven.encoding.npz")).times, seen.times)
+    out = drive_video(avatar.train(), uneven, seen, tmp_path / "out.mp4", size=64, progress=False)
+    info, film = probe_video(out), read_video(out)
+    assert info.fps == pytest.approx(20, rel=0.01) and len(film) == pytest.approx((times[-1] + 20) / 5, abs=1)
+    still = np.abs(np.diff(film[:, 24:].astype(int), axis=0)).mean((1, 2, 3)) < 1
+    assert not still[:3].any() and still[5:].mean() > 0.6, "the later frames stand, the first ones move"
 
 
 def test_a_video_drives_an_avatar(avatar, clip, tmp_path):

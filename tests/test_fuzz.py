@@ -54,8 +54,10 @@ def tiny_scene() -> writers.Scene:
         matrix[:3, 3] = [k, 0.2, 20]
         cameras.append(Camera(str(k), matrix, np.array([[20.0, 0, 8], [0, 20, 6], [0, 0, 1]]), WIDTH, HEIGHT))
     frames = writers.FRAMES
+    masks = np.full((frames, 3, HEIGHT, WIDTH), 255, np.uint8)
+    masks[..., :2, :] = 0
     return writers.Scene(cameras, rng.integers(0, 256, (frames, 3, HEIGHT, WIDTH, 3), np.uint8),
-                         np.full((frames, 3, HEIGHT, WIDTH), 255, np.uint8), np.tile(np.eye(4), (frames, 1, 1)),
+                         masks, np.tile(np.eye(4), (frames, 1, 1)),
                          np.zeros((frames, 68, 3)), np.zeros((frames, 3, 68, 2)))
 
 

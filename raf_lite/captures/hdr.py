@@ -48,8 +48,9 @@ def _table(transfer: int) -> ImageFilter.Color3DLUT:
     blue, green, red = np.meshgrid(*[np.linspace(0, 1, _NODES)] * 3, indexing="ij")  # red changes fastest
     signal = np.stack([red, green, blue], -1)
     light = (hlg_light if transfer == HLG else pq_light)(signal) / REFERENCE_WHITE
-    light = (light @ _TO_BT709.T).clip(0, 1)
-    srgb = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    light = light @ _TO_BT709.T
+    # Clipped after interpolation (the table holds -2 to 2), which would blur a kink at white.
+    srgb = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light.clip(0) ** (1 / 2.4) - 0.055).clip(-2, 2)
     return ImageFilter.Color3DLUT(_NODES, srgb.astype(np.float32).ravel())
 
 

@@ -35,7 +35,7 @@ def read_picture(path: Path) -> np.ndarray:
     """
     with _opened(path, str(path)) as image, _decoding(path):
         alpha = image.has_transparency_data
-        image = ImageOps.exif_transpose(image)
+        image = _upright(image)
         if not image.mode.startswith(("I", "F")):
             return np.asarray(image.convert("RGBA" if alpha else "RGB"))
         # 16-bit grey, which Pillow's own conversion clips at 255.
@@ -56,7 +56,7 @@ def read_mask(path: Path, *, alpha: bool = False) -> np.ndarray:
         return picture[..., 3] if picture.shape[2] == 4 else np.full(picture.shape[:2], 255, np.uint8)
     with _opened(path, str(path)) as image, _decoding(path):
         exact = image.format not in ("JPEG", "MPO")
-        image = ImageOps.exif_transpose(image)
+        image = _upright(image)
         if image.mode.startswith(("I", "F")):
             values = np.asarray(image)
             # What is no brighter than 255 of 65,535 was 8-bit before it was stored in 16.
@@ -74,8 +74,8 @@ def _opened(path: Path, where: str) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path} claims more pixels than any capture has; copy or write it again") from error
     except _DAMAGE as error:
-        raise ValueError(f"{path} is no readable PNG, JPEG, WebP or BMP ({type(error).__name__}); copy or write it "
-                         "again") from error
+        raise ValueError(f"{path} is no readable image of the kinds PNG, JPEG, WebP and BMP ({type(error).__name__}); copy or "
+                         "write it again") from error
     width, height = image.size
     if width * height > MAX_PIXELS:
         image.close()
@@ -92,6 +92,12 @@ def _decoding(path: Path) -> Iterator[None]:
         raise ValueError(f"{path} cannot be decoded ({type(error).__name__}); copy or write it again") from error
 
 
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The decoded picture, turned as EXIF says; a copy only where it is turned."""
+    image.load()
+    return ImageOps.exif_transpose(image) if image.getexif().get(ExifTags.Base.Orientation, 1) != 1 else image
 
 
 def _lies(image: Image.Image) -> bool:

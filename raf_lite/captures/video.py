@@ -113,7 +113,14 @@ def probe_video(path: str | os.PathLike) -> VideoInfo:
             with contextlib.suppress(av.error.FFmpegError):  # reading the video will say what is wrong
                 times = _shown_times(container, stream)
                 rate = float((len(times) - 1) / (times[-1] - times[0])) if times and times[-1] > times[0] else 0.0
-        return VideoInfo(width, height, stream.frames, rate if rate <= _MOST_FPS else 0.0)
+        return VideoInfo(width, height, _listed_frames(container, stream), rate if rate <= _MOST_FPS else 0.0)
+
+
+def _listed_frames(container: av.container.InputContainer, stream: av.VideoStream) -> int:
+    """How many frames the header promises; 0 where it does not tell. MP4's count knows of no edit list, its index does."""
+    if not container.format.name.startswith("mov"):
+        return stream.frames
+    return min(stream.frames, sum(not entry.is_discard for entry in stream.index_entries))
 
 
 def _shown_times(container: av.container.InputContainer, stream: av.VideoStream) -> list[Fraction] | None:
@@ -191,11 +198,11 @@ def _presentation(path: str | os.PathLike) -> _Presentation:
     if not path.is_file():
         raise FileNotFoundError(f"there is no video {path}; check the folder, or download or write it again")
     state = path.stat()
-    return _presentation_of(path, state.st_size, state.st_mtime_ns)
+    return _presentation_of(path, (state.st_ino, state.st_size, state.st_mtime_ns))
 
 
 @functools.lru_cache(maxsize=4096)
-def _presentation_of(path: Path, _size: int, _modified: int) -> _Presentation:
+def _presentation_of(path: Path, _state: tuple[int, int, int]) -> _Presentation:
     """The same; asked once for each state of a file."""
     with _open_video(path) as (container, stream):
         width, height, turns, mirrored = stream.width, stream.height, 0, False
@@ -225,7 +232,7 @@ def iter_video(path: str | os.PathLike, *, crop: tuple[int, int, int, int] | Non
                gray: bool = False, turns: int | None = None) -> Iterator[np.ndarray]:
     """The frames of a video one by one, as a player shows them: uint8 [H, W, 3] sRGB, or [H, W] if `gray` (masks).
 
-    Of several video streams the one that is marked as default, then the largest, is read, and no cover picture. Pictures are
+    Of several video streams the one that is marked as default is read, and no cover picture. Pictures are
     mirrored and turned as the file says, and made wider or narrower where its pixels are not square. turns: quarter turns,
     counterclockwise, by which each picture is turned instead (see `quarter_turns`). crop: (left, top, width, height) in pixels as
     they are shown. downscale: whole factor n; each output pixel is the mean of an n x n block, rows and columns that
@@ -262,14 +269,12 @@ def iter_video(path: str | os.PathLike, *, crop: tuple[int, int, int, int] | Non
             raise ValueError(f"{path}: cannot downscale {width}x{height} (WxH) frames by {downscale}; give a whole factor from "
                              f"1 to {min(width, height)}")
         stream.thread_type = "AUTO"
-        # What an edit list leaves out is not shown, though the header counts it.
-        count, left_out, damage = 0, 0, ""
+        count, damage, listed = 0, "", _listed_frames(container, stream)
         try:
             for packet in container.demux(stream):
                 if packet.is_corrupt:
                     damage = " (a packet is cut short)"
                     break
-                left_out += packet.is_discard
                 for picture in packet.decode():
                     stored = stored or (picture.width, picture.height)
                     if (picture.width, picture.height) != stored:
@@ -283,8 +288,8 @@ def iter_video(path: str | os.PathLike, *, crop: tuple[int, int, int, int] | Non
                     count += 1
         except av.error.FFmpegError as error:
             damage = f" ({error.strerror})"
-        if damage or not count or count + left_out < stream.frames:
-            raise ValueError(f"{path}: only {count} of {stream.frames} frames could be decoded{damage}; the file is truncated, "
+        if damage or not count or count < listed:
+            raise ValueError(f"{path}: only {count} of {listed} frames could be decoded{damage}; the file is truncated, "
                              "damaged or empty: copy or write it again")
 
 
@@ -369,7 +374,9 @@ def _open_video(path: str | os.PathLike) -> Iterator[tuple[av.container.InputCon
         readable = [s for s in films if s.codec_context is not None]
         if not readable:
             raise ValueError(f"{path} has a video stream that nothing here can decode; give an H.264 video, or copy it again")
-        stream = max(readable, key=lambda s: (bool(s.disposition & disposition.default), s.width * s.height))
+        likely = container.streams.best("video")  # the one of most frames, and data, at the beginning
+        stream = max(readable, key=lambda s: (bool(s.disposition & disposition.default), s == likely, s.width * s.height))
         if stream.width * stream.height > MAX_PIXELS:
-            raise ValueError(f"{path} claims {stream.width}x{stream.height} pixels, more than any capture has; copy or write it again")
+            raise ValueError(f"{path} claims {stream.width}x{stream.height} pixels, more than any capture has; copy or write it "
+                             "again")
         yield container, stream

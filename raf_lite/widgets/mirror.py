@@ -83,7 +83,7 @@ class Mirror(anywidget.AnyWidget):
             if len(buffers) != 1 or len(buffers[0]) > MOST_BYTES:
                 raise ValueError("a camera's picture was lost on the way; start again")
             try:
-                frame = np.asarray(Image.open(io.BytesIO(buffers[0])).convert("RGB"))
+                frame = np.asarray(Image.open(io.BytesIO(buffers[0]), formats=["JPEG", "PNG"]).convert("RGB"))
             except OSError:
                 raise ValueError("what arrived is no picture; start again, or use another browser") from None
             image, found = self.driver.drive(frame, rest=bool(content.get("rest")), turn=bool(content.get("turn")))
