@@ -103,7 +103,7 @@ def test_the_first_gaussians_are_carved_from_cameras_that_filmed(tmp_path):
     assert len(avatar.means) == CONFIG.gaussians
 
 
-# -------------------------------------------------------------------------------------------------------------- once, and in order
+# ------------------------------------------------------------------------------------------------------------ once, and in order
 
 
 def rename_steps(folder, names):
