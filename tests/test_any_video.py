@@ -82,7 +82,8 @@ def test_another_film_of_the_name_is_encoded_anew_and_told(clip, people, tmp_pat
     assert capsys.readouterr().out == ""
     write_video(path, people[1], FPS, crf=8)
     second = find_encoding(path, progress=False)
-    assert f"{path}.encoding.npz was made from other pictures than those of {path}: encoding {path} again" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"{path}.encoding.npz was made from other pictures than those of {path}: encoding {path} again" in said
     assert len(second.missing) == 0 and not np.array_equal(first.blendshapes, second.blendshapes, equal_nan=True)
     np.testing.assert_array_equal(open_capture(path).descriptors("video", "blendshapes"), second.blendshapes)
     replace(second, encoder="an older one").save(encoding_file(path))

@@ -18,7 +18,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 import raf_lite
-from raf_lite._files import cache_dir, read_npz, write_json
+from raf_lite._files import cache_dir, read_npz, sha256_file, write_json
 from raf_lite.bank import write_bank
 from raf_lite.captures.formats.nersemble import write_calibration, write_metadata
 from raf_lite.descriptors import ENCODER, LandmarkPCA, MediaPipeEncoder
