@@ -1,21 +1,25 @@
 """Any video: encoded frame by frame, resumable, one person of several; driving an avatar; growing a bank."""
 
+import os
 import shutil
 import struct
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from raf_lite.avatar import GaussianAvatar, driving_descriptors, frontal_camera, turned
 from raf_lite.bank import ExpressionBank, add_donor, write_bank
 from raf_lite.bank.videos import add_video
 from raf_lite.captures import open_capture, read_video, write_video
+from raf_lite.captures.formats.encoding import encoding_file
 from raf_lite.captures.video import probe_video, quarter_turns
 from raf_lite.cli import main
 from raf_lite.descriptors import MediaPipeEncoder, VideoDetections, encode_video
@@ -68,6 +72,50 @@ def test_an_encoding_that_is_there_is_read_and_another_is_made_and_told(clip, pe
     monkeypatch.setattr(MediaPipeEncoder, "faces", None)  # nothing is encoded again
     np.testing.assert_array_equal(find_encoding(tmp_path / "new.mp4").blendshapes, encoding.blendshapes)
     assert capsys.readouterr().out == ""
+
+
+def test_another_film_of_the_name_is_encoded_anew_and_told(clip, people, tmp_path, capsys):
+    path = tmp_path / "take.mp4"
+    shutil.copy(clip[0], path)
+    shutil.copy(encoding_file(clip[0]), encoding_file(path))
+    first = find_encoding(path)
+    assert capsys.readouterr().out == ""
+    write_video(path, people[1], FPS, crf=8)
+    second = find_encoding(path, progress=False)
+    said = capsys.readouterr().out
+    assert f"{path}.encoding.npz was made from other pictures than those of {path}: encoding {path} again" in said
+    assert len(second.missing) == 0 and not np.array_equal(first.blendshapes, second.blendshapes, equal_nan=True)
+    np.testing.assert_array_equal(open_capture(path).descriptors("video", "blendshapes"), second.blendshapes)
+    replace(second, encoder="an older one").save(encoding_file(path))
+    assert find_encoding(path, progress=False).encoder == second.encoder
+    assert "was made by encoder 'an older one'" in capsys.readouterr().out
+
+
+def test_a_film_that_changes_while_it_is_encoded_is_refused(people, tmp_path, monkeypatch):
+    path = tmp_path / "clip.mp4"
+    write_video(path, people[0][:3], FPS)
+    real = MediaPipeEncoder.faces
+
+    def faces(self, frame, number=0):
+        os.utime(path, ns=(1, 1))
+        return real(self, frame, number)
+
+    monkeypatch.setattr(MediaPipeEncoder, "faces", faces)
+    with pytest.raises(ValueError, match="clip.mp4 changed while it was encoded; encode it again once nobody writes to it"):
+        encode_video(path, progress=False)
+    assert not encoding_file(path).exists()
+
+
+def test_a_folder_of_images_is_encoded(people, tmp_path, capsys):
+    folder = tmp_path / "phone"
+    folder.mkdir()
+    for t in range(3):
+        Image.fromarray(people[0][t]).save(folder / f"{t}.png")
+    assert main(["encode", str(folder)]) == 0
+    assert "3 frames, face found in 3" in capsys.readouterr().out
+    capture = open_capture(folder)
+    assert np.abs(capture.descriptors("video", "blendshapes") - people[2][:3]).mean() < 0.01
+    assert capture.require_head_poses("video").shape == (3, 4, 4)
 
 
 def test_the_command_encodes_several_videos_each_beside_itself(clip, tmp_path, capsys):

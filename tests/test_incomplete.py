@@ -84,7 +84,8 @@ def test_training_never_looks_at_pictures_that_nobody_took(tmp_path):
     for filling in (0, 200):
         images = data.images.copy()
         images[~seen] = filling
-        some = replace(data, images=images, masks=np.where(seen[..., None, None], data.masks, filling).astype(np.uint8), seen=seen)
+        masks = np.where(seen[..., None, None], data.masks, filling).astype(np.uint8)
+        some = replace(data, images=images, masks=masks, seen=seen)
         avatars.append(Trainer(some, CONFIG, tmp_path / str(filling), device="cpu", progress=False).train())
     assert all(torch.equal(a, b) for a, b in zip(avatars[0].parameters(), avatars[1].parameters(), strict=True))
     whole, told = (Trainer(replace(data, seen=s), CONFIG, tmp_path / f"whole{k}", device="cpu", progress=False).train()
@@ -102,7 +103,7 @@ def test_the_first_gaussians_are_carved_from_cameras_that_filmed(tmp_path):
     assert len(avatar.means) == CONFIG.gaussians
 
 
-# --------------------------------------------------------------------------------------------------------------- once, and in order
+# ------------------------------------------------------------------------------------------------------------ once, and in order
 
 
 def rename_steps(folder, names):
@@ -136,7 +137,8 @@ def test_vhap_with_a_time_step_twice(tmp_path, split):
     frames = json.loads(file.read_text())
     frames["frames"].append(json.loads((folder / "transforms_train.json").read_text())["frames"][1])
     file.write_text(json.dumps(frames))
-    with pytest.raises(ValueError, match=f"transforms_{split}.json frame .*: time step 0 of 306_EMO-1, camera 01, stands a second"):
+    twice = f"transforms_{split}.json frame .*: time step 0 of 306_EMO-1, camera 01, stands a second"
+    with pytest.raises(ValueError, match=twice):
         open_capture(folder)
 
 

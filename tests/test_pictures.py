@@ -85,7 +85,7 @@ def test_what_is_no_picture_is_not_opened_whatever_its_name(tmp_path, start, mon
     for name in ("Popen", "run", "call", "check_call", "check_output"):
         monkeypatch.setattr(subprocess, name, started)
     (tmp_path / "0.png").write_bytes(start + bytes(100))
-    with pytest.raises(ValueError, match=r"0.png is no readable image of the kinds PNG, JPEG, WebP and BMP .*copy or write it again"):
+    with pytest.raises(ValueError, match=r"0.png is no readable image of the kinds PNG, JPEG, WebP and BMP .*; copy or"):
         read_picture(tmp_path / "0.png")
 
 

@@ -387,6 +387,11 @@ def test_recordings_of_other_settings_lie_elsewhere(tmp_path, monkeypatch):
     assert folder() == before
     monkeypatch.setattr(people, "SETTINGS", replace(BUILD, frames=BUILD.frames + 1))
     assert folder() != before
+    monkeypatch.undo()
+    monkeypatch.setenv("RAF_LITE_CACHE", str(tmp_path))
+    (tmp_path / "other.npz").write_bytes(b"another rig")
+    monkeypatch.setenv("RAF_LITE_ICT", str(tmp_path / "other.npz"))
+    assert folder() != before
 
 
 @pytest.fixture

@@ -394,8 +394,7 @@ pictures, masks = capture.frames("FREE", serial)[:number], capture.masks("FREE",
 for t in range(number):
     Image.fromarray(pictures[t]).save(OUT / "phone" / f"{t:03d}.png")
     Image.fromarray((255 * masks[t]).astype(np.uint8)).save(OUT / "phone" / "masks" / f"{t:03d}.png")
-write_video(OUT / "phone.mp4", pictures, capture.fps, crf=8)
-encode_video(OUT / "phone.mp4", OUT / "phone.encoding.npz", progress=False)
+encode_video(OUT / "phone", progress=False)
 for row in check_capture(open_capture(OUT / "phone")).rows:
     print("sequence {}: {} frames, {} camera, {} with masks, descriptors: {}, split: {}, head poses: {}".format(*row))
 

@@ -203,11 +203,11 @@ def _presentation(path: str | os.PathLike) -> _Presentation:
     if not path.is_file():
         raise FileNotFoundError(f"there is no video {path}; check the folder, or download or write it again")
     state = path.stat()
-    return _presentation_of(path, state.st_size, state.st_mtime_ns)
+    return _presentation_of(path, (state.st_ino, state.st_size, state.st_mtime_ns))
 
 
 @functools.lru_cache(maxsize=4096)
-def _presentation_of(path: Path, _size: int, _modified: int) -> _Presentation:
+def _presentation_of(path: Path, _state: tuple[int, int, int]) -> _Presentation:
     """The same; asked once for each state of a file."""
     with _open_video(path) as (container, stream):
         width, height, turns, mirrored = stream.width, stream.height, 0, False

@@ -18,13 +18,13 @@ import numpy as np
 from tqdm.auto import tqdm
 
 import raf_lite
-from raf_lite._files import cache_dir, read_npz, write_json
+from raf_lite._files import cache_dir, read_npz, sha256_file, write_json
 from raf_lite.bank import write_bank
 from raf_lite.captures.formats.nersemble import write_calibration, write_metadata
 from raf_lite.descriptors import ENCODER, LandmarkPCA, MediaPipeEncoder
 from raf_lite.manifest import write_manifest
 from raf_lite.rig.jobs import BuildSettings, donor_job, sequence_job
-from raf_lite.rig.pack import load_pack
+from raf_lite.rig.pack import find_pack, load_pack
 from raf_lite.rig.scripts import HOLDOUT_SEQUENCES
 from raf_lite.rig.studio import FRONTAL, studio_cameras
 
@@ -55,13 +55,15 @@ CONVENTIONS = {
 
 
 def _fingerprint(settings: BuildSettings) -> str:
-    """Hash of the settings and of every source file that shapes a rendered or encoded frame."""
+    """Hash of the settings, of the rig, and of every source file that shapes a rendered or encoded frame."""
     digest = hashlib.sha256(repr(asdict(settings)).encode())
     package = Path(raf_lite.__file__).parent
     for name in ("_kernels.py", "rig/appearance.py", "rig/expressions.py", "rig/head.py", "rig/raster.py", "rig/scripts.py",
                  "rig/studio.py", "rig/writer.py", "rig/jobs.py", "captures/video.py", "descriptors/mediapipe.py",
                  "descriptors/landmarks.py"):
         digest.update((package / name).read_bytes())
+    pack = find_pack()
+    digest.update(sha256_file(pack).encode() if pack else b"no rig")
     return digest.hexdigest()[:16]
 
 

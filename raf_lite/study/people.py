@@ -23,7 +23,7 @@ from raf_lite.evaluation.regions import face_regions
 from raf_lite.manifest import find_data
 from raf_lite.rig.build import SETTINGS
 from raf_lite.rig.head import BakedHead, HeadModel, head_pose_matrix
-from raf_lite.rig.pack import load_pack
+from raf_lite.rig.pack import find_pack, load_pack
 from raf_lite.rig.scripts import HOLDOUT_SEQUENCES, Performance, perform_random
 from raf_lite.rig.studio import CAMERA_ANGLES, FRONTAL, Person, camera
 
@@ -54,14 +54,15 @@ def role_of(subject: int) -> str:
 @cache
 def study_cache() -> Path:
     """The cache folder of these settings and this version of the code that renders and encodes, with the shipped bank's landmark
-    basis. What the study itself sets (people, sizes, steps) stands in this file, which is hashed as code."""
+    basis and the rig. What the study itself sets (people, sizes, steps) stands in this file, which is hashed as code."""
     package = Path(raf_lite.__file__).parent
     digest = hashlib.sha256(repr(asdict(SETTINGS)).encode())
     for name in ("_kernels.py", "captures/scaling.py", "rig/appearance.py", "rig/expressions.py", "rig/head.py",
                  "rig/raster.py", "rig/scripts.py", "rig/studio.py", "descriptors/mediapipe.py", "descriptors/landmarks.py",
                  "evaluation/regions.py", "study/people.py"):
         digest.update((package / name).read_bytes())
-    digest.update(sha256_file(find_data() / "bank" / "landmark_pca.npz").encode())
+    for file in (find_data() / "bank" / "landmark_pca.npz", find_pack()):
+        digest.update(sha256_file(file).encode() if file else b"no rig")
     return cache_dir("study", digest.hexdigest()[:16])
 
 
