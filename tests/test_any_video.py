@@ -262,7 +262,7 @@ def test_a_driven_film_shows_each_frame_as_long_as_the_video(avatar, clip, tmp_p
         container.mux(stream.encode(None))
     seen = encode_video(uneven, progress=False)
     np.testing.assert_allclose(seen.times, times / 100, atol=2e-3)
-    np.testing.assert_allclose(VideoDetections.load(uneven.with_name("uneven.encoding.npz")).times, seen.times)
+    np.testing.assert_allclose(VideoDetections.load(uneven.with_name("uneven.mkv.encoding.npz")).times, seen.times)
     out = drive_video(avatar.train(), uneven, seen, tmp_path / "out.mp4", size=64, progress=False)
     info, film = probe_video(out), read_video(out)
     assert info.fps == pytest.approx(20, rel=0.01) and len(film) == pytest.approx((times[-1] + 20) / 5, abs=1)
