@@ -109,8 +109,8 @@ def _check_codes(index: faiss.Index, kind: str, dim: int) -> None:
         _demand(index.code_size == 4 * dim, "stores vectors of another size")
     elif kind == "IndexPQ":
         pq = index.pq
-        _demand(getattr(index, "search_type", 0) == 0 and pq.d == dim and 0 < pq.nbits <= 16 and 0 < pq.M <= dim and pq.M * pq.dsub == dim
-                and pq.ksub == 1 << pq.nbits and pq.centroids.size() == dim * pq.ksub
+        _demand(getattr(index, "search_type", 0) == 0 and pq.d == dim and 0 < pq.nbits <= 16 and 0 < pq.M <= dim
+                and pq.M * pq.dsub == dim and pq.ksub == 1 << pq.nbits and pq.centroids.size() == dim * pq.ksub
                 and pq.code_size == (pq.M * pq.nbits + 7) // 8 == index.code_size, "stores vectors in another way than it says")
     elif kind == "IndexScalarQuantizer":
         sq = index.sq
@@ -155,8 +155,8 @@ def _check_links(graph: faiss.HNSW, rows: int) -> None:
             _demand((levels[linked[linked >= 0]] > level).all(), wrong)
 
 
-def _look(path: str, rows: int, dim: int) -> None:
-    """What the other process does."""
+def judge(path: str, rows: int, dim: int) -> None:
+    """What the other process does: limit itself, read, look. Raises RuntimeError or MemoryError too, or ends."""
     statm = Path("/proc/self/statm")
     if statm.exists():  # elsewhere the time alone is limited
         import resource
@@ -170,7 +170,7 @@ def _look(path: str, rows: int, dim: int) -> None:
 
 if __name__ == "__main__":
     try:
-        _look(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+        judge(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
     except NotImplementedError:
         sys.exit(_UNKNOWN)
     except _Astray as error:
