@@ -1,7 +1,7 @@
 """Damaged and hostile files by the ten thousand: what every reader of the package makes of them.
 
     python benchmarks/fuzz.py                       all parsers, 10,000 inputs each, to benchmarks/results/fuzz.json
-    python benchmarks/fuzz.py --only bank --seed 5  one parser from a seed on, to the screen
+    python benchmarks/fuzz.py --only bank           one parser; its line there becomes the new one
 
 An input is a small valid folder in which one or two files were changed, by a generator with the input's number as its seed: bytes
 flipped, cut, moved and put in; fields of JSON and of a safetensors header given other values; arrays of an npz given headers that
@@ -563,13 +563,13 @@ def main() -> None:
     if options.work:
         work(options.work, options.seed, options.inputs, options.out)
         return
-    results = {}
+    out = options.out or RESULTS / "fuzz.json"
+    results = json.loads(out.read_text())["parsers"] if options.only and out.is_file() else {}
     for name in options.only or PARSERS:
         results[name] = fuzz(name, options.seed, options.inputs)
         print(name, json.dumps(results[name] | {"examples": results[name]["examples"][:4]}), flush=True)
-        if not options.only or options.out:
-            write_json(options.out or RESULTS / "fuzz.json", {"machine": describe_machine(), "limits": {
-                "seconds": SECONDS, "memory_mb": MEMORY >> 20}, "parsers": results})
+        write_json(out, {"machine": describe_machine(), "limits": {"seconds": SECONDS, "memory_mb": MEMORY >> 20},
+                         "parsers": results})
 
 
 if __name__ == "__main__":
