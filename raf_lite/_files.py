@@ -287,13 +287,13 @@ def read_json(path: str | os.PathLike, kind: type[Value], mend: str = "copy or w
     if not path.is_file():
         raise FileNotFoundError(f"there is no {path}; {mend}")
     try:
-        with open(path, "rb") as file:
-            data = file.read(MOST_JSON_BYTES + 1)
+        size = path.stat().st_size
+        if size <= MOST_JSON_BYTES:
+            with open(path, "rb") as file:
+                return parse_json(file.read(size), kind, str(path), mend)
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({type(error).__name__}); {mend}") from error
-    if len(data) > MOST_JSON_BYTES:
-        raise ValueError(f"{path} has more than {MOST_JSON_BYTES} bytes, which no such file has; {mend}")
-    return parse_json(data, kind, str(path), mend)
+    raise ValueError(f"{path} has more than {MOST_JSON_BYTES} bytes, which no such file has; {mend}")
 
 
 def parse_json(data: bytes | str, kind: type[Value], where: str, mend: str = "copy or write it again") -> Value:

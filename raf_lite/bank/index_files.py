@@ -156,8 +156,8 @@ def _check_links(graph: faiss.HNSW, rows: int) -> None:
             _demand((levels[linked[linked >= 0]] > level).all(), wrong)
 
 
-def _look(path: str, rows: int, dim: int) -> None:
-    """What the other process does."""
+def judge(path: str, rows: int, dim: int) -> None:
+    """What the other process does: limit itself, read, look. Raises RuntimeError or MemoryError too, or ends."""
     statm = Path("/proc/self/statm")
     if statm.exists():  # elsewhere the time alone is limited
         import resource
@@ -171,7 +171,7 @@ def _look(path: str, rows: int, dim: int) -> None:
 
 if __name__ == "__main__":
     try:
-        _look(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+        judge(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
     except NotImplementedError:
         sys.exit(_UNKNOWN)
     except _Astray as error:

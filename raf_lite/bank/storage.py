@@ -295,7 +295,7 @@ def _read_column(folder: Path, manifest: dict, descriptor: str | None) -> dict:
         if not isinstance(bank["factory"], str):
             raise ValueError(f"{folder / MANIFEST} does not say of which kind the index is; {_MEND}")
         if not buildable(bank["factory"], len(bank["descriptors"])):
-            raise ValueError(f"{folder / MANIFEST} asks for an index '{bank['factory'][:40]}' that no bank has; {_MEND}")
+            raise ValueError(f"{folder / MANIFEST} asks for an index {bank['factory'][:40]!r} that no bank has; {_MEND}")
         if has_part(manifest, "index.faiss"):
             path = _checked_path(folder, "index.faiss", manifest)
             if bank["factory"] != "Flat":  # which is built as fast as it is read

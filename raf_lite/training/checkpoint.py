@@ -21,7 +21,10 @@ def write_checkpoint(path: Path, header: Mapping[str, Any], tensors: Mapping[str
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Header and tensors of a checkpoint. Raises ValueError for a damaged one, and for numbers that are not finite."""
+    """Header and tensors of a checkpoint. Raises FileNotFoundError, or ValueError for a damaged one and for numbers that
+    are not finite."""
+    if not path.is_file():  # opening a pipe would wait for ever
+        raise FileNotFoundError(f"there is no checkpoint {path}; train from the start")
     try:
         with safe_open(path, "pt") as f:
             header = parse_json((f.metadata() or {})["raf_lite"], dict, "its header")
