@@ -1,14 +1,16 @@
 """Damaged and hostile files by the ten thousand: what every reader of the package makes of them.
 
-    python benchmarks/fuzz.py                       all parsers, 10,000 inputs each, to benchmarks/results/fuzz.json
+    python benchmarks/fuzz.py                       all parsers, 10,000 inputs each, to
+    benchmarks/results/fuzz.json
     python benchmarks/fuzz.py --only bank           one parser; its line there becomes the new one
 
-An input is a small valid folder in which one or two files were changed, by a generator with the input's number as its seed: bytes
-flipped, cut, moved and put in; fields of JSON and of a safetensors header given other values; arrays of an npz given headers that
-lie, twins, and other content; a bank and its FAISS index signed again, so that the parser behind the checksum is reached. Readers
-run in a process of their own with limits on memory and time. Accepted: it was read. Refused: a ValueError or FileNotFoundError of
-ours that names the file. Everything else is unexpected, and so is a hang, a crash, or memory that no such file is worth.
-"""
+An input is a small valid folder in which one or two files were changed, by a generator with the input's
+number as its seed: bytes flipped, cut, moved and put in; fields of JSON and of a safetensors header given
+other values; arrays of an npz given headers that lie, twins, and other content; a bank and its FAISS index
+signed again, so that the parser behind the checksum is reached. Readers run in a process of their own with
+limits on memory and time. Accepted: it was read. Refused: a ValueError or FileNotFoundError of ours that
+names the file. Everything else is unexpected, and so is a hang, a crash, or memory that no such file is
+worth."""
 
 from __future__ import annotations
 
@@ -63,7 +65,7 @@ MEMORY = 512 << 20  # bytes that one input may make the process grow by
 ADDRESSES = 16 << 30  # of the process, torch and its libraries included
 
 
-# -------------------------------------------------------------------------------------------------------- valid folders and walks
+# ---------------------------------------------------------------------------------- valid folders and walks
 
 
 def read_light(path: Path, root: Path) -> None:
@@ -83,7 +85,9 @@ _ROWS = np.random.default_rng(0).normal(size=(48, 4)).astype(np.float32)
 
 def write_indexes(root: Path) -> Path:
     """Index files of the kinds that banks store."""
-    for number, factory in enumerate(("IVF2,Flat", "HNSW4", "PQ2x4np", "IVF2,SQ8", "PCA2,Flat", "Flat,RFlat")):
+    for number, factory in enumerate(
+        ("IVF2,Flat", "HNSW4", "PQ2x4np", "IVF2,SQ8", "PCA2,Flat", "Flat,RFlat")
+    ):
         bank = ExpressionBank.from_arrays(_ROWS, np.arange(48) % 4, index=factory)
         faiss.write_index(bank.index, str(root / f"{number}.faiss"))
     read_indexes.valid = {path: path.read_bytes() for path in root.iterdir()}
@@ -91,7 +95,8 @@ def write_indexes(root: Path) -> Path:
 
 
 def read_indexes(path: Path, root: Path) -> None:
-    """What `index_files.read_index` has another process do, in a fork of this one; what is found good is searched."""
+    """What `index_files.read_index` has another process do, in a fork of this one; what is found good is
+    searched."""
     for file, data in read_indexes.valid.items():
         if not file.is_file() or file.stat().st_size > 1 << 20 or file.read_bytes() == data:
             continue
@@ -185,16 +190,27 @@ def read_submission(path: Path, root: Path) -> None:
     small.attempt(root, check_submission, path, {(393, "FREE"): 1})
 
 
-ENCODE = importlib.import_module("raf_lite.descriptors.encode_video")  # the name in the room is the function's
+ENCODE = importlib.import_module(
+    "raf_lite.descriptors.encode_video"
+)  # the name in the room is the function's
 
 
 def write_parts(root: Path) -> Path:
     (root / ".clip.parts").mkdir()
     rng = np.random.default_rng(0)
     for first in (0, 2):
-        ENCODE._write_part(root / ".clip.parts", first, [
-            (rng.normal(size=(1, 52)).astype(np.float32), rng.normal(size=(1, 478, 3)).astype(np.float32),
-             np.eye(4, dtype=np.float32)[None])] * 2)
+        ENCODE._write_part(
+            root / ".clip.parts",
+            first,
+            [
+                (
+                    rng.normal(size=(1, 52)).astype(np.float32),
+                    rng.normal(size=(1, 478, 3)).astype(np.float32),
+                    np.eye(4, dtype=np.float32)[None],
+                )
+            ]
+            * 2,
+        )
     return root / ".clip.parts"
 
 
@@ -207,10 +223,19 @@ def read_parts(path: Path, root: Path) -> None:
 def write_pack(root: Path) -> Path:
     rng = np.random.default_rng(0)
     names = np.array(["a", "b"])
-    write_npz(root / "pack.npz", neutral=rng.normal(size=(40, 3)), faces=np.arange(36).reshape(9, 4), uv=rng.random((40, 2)),
-              face_uv=np.arange(36).reshape(9, 4), face_material=np.zeros(9, int), material_names=names,
-              identity=rng.normal(size=(2, 40, 3)), expression=rng.normal(size=(2, 40, 3)), expression_names=names,
-              landmarks68=np.arange(68) % 40)
+    write_npz(
+        root / "pack.npz",
+        neutral=rng.normal(size=(40, 3)),
+        faces=np.arange(36).reshape(9, 4),
+        uv=rng.random((40, 2)),
+        face_uv=np.arange(36).reshape(9, 4),
+        face_material=np.zeros(9, int),
+        material_names=names,
+        identity=rng.normal(size=(2, 40, 3)),
+        expression=rng.normal(size=(2, 40, 3)),
+        expression_names=names,
+        landmarks68=np.arange(68) % 40,
+    )
     return root / "pack.npz"
 
 
@@ -226,7 +251,9 @@ def read_map(path: Path, root: Path) -> None:
 
 def write_answers(root: Path) -> Path:
     for number in range(5):
-        append_answer(root / "answers.csv", "ann", number, Trial(number, number + 1, number + 2, "A"), "A", 1.0)
+        append_answer(
+            root / "answers.csv", "ann", number, Trial(number, number + 1, number + 2, "A"), "A", 1.0
+        )
     return root / "answers.csv"
 
 
@@ -243,43 +270,88 @@ def read_study(path: Path, root: Path) -> None:
 
 
 PARSERS: dict[str, tuple[Callable[[Path], Path], Callable[[Path, Path], None]]] = {
-    "nersemble": (small.write_nersemble, read_light), "vhap": (writers.write_vhap, read_light),
-    "insta": (writers.write_insta, read_light), "gha": (writers.write_gha, read_light),
-    "imavatar": (writers.write_imavatar, read_light), "images": (small.write_images, read_light),
-    "bank": (small.write_small_bank, read_bank), "bank_index": (write_indexes, read_indexes),
+    "nersemble": (small.write_nersemble, read_light),
+    "vhap": (writers.write_vhap, read_light),
+    "insta": (writers.write_insta, read_light),
+    "gha": (writers.write_gha, read_light),
+    "imavatar": (writers.write_imavatar, read_light),
+    "images": (small.write_images, read_light),
+    "bank": (small.write_small_bank, read_bank),
+    "bank_index": (write_indexes, read_indexes),
     "avatar": (small.write_small_avatar, lambda path, root: small.attempt(root, GaussianAvatar.load, path)),
-    "descriptors": (small.write_descriptor_files, small.walk_descriptor_files), "checkpoint": (write_checkpoint, read_checkpoint),
-    "manifest": (write_data, read_data), "sequence": (write_frames, read_frames),
-    "submission": (write_submission, read_submission), "encoding_parts": (write_parts, read_parts),
+    "descriptors": (small.write_descriptor_files, small.walk_descriptor_files),
+    "checkpoint": (write_checkpoint, read_checkpoint),
+    "manifest": (write_data, read_data),
+    "sequence": (write_frames, read_frames),
+    "submission": (write_submission, read_submission),
+    "encoding_parts": (write_parts, read_parts),
     "pack": (write_pack, lambda path, root: small.attempt(root, load_pack, path)),
-    "maps": (write_map, read_map), "answers": (write_answers, lambda path, root: small.attempt(root, analyse, path)),
+    "maps": (write_map, read_map),
+    "answers": (write_answers, lambda path, root: small.attempt(root, analyse, path)),
     "study": (write_study, read_study),
 }
 
 
-# ---------------------------------------------------------------------------------------------------------------------- mutations
+# ------------------------------------------------------------------------------------------------ mutations
 
 
-def npy(shape: str, dtype: str = "<f4", data: bytes = b"\0" * 64, *, order: str = "False", text: str | None = None,
-        magic: bytes = b"\x93NUMPY\x01\x00") -> bytes:
+def npy(
+    shape: str,
+    dtype: str = "<f4",
+    data: bytes = b"\0" * 64,
+    *,
+    order: str = "False",
+    text: str | None = None,
+    magic: bytes = b"\x93NUMPY\x01\x00",
+) -> bytes:
     """An array's file, whose header may say anything."""
-    header = (text or f"{{'descr': '{dtype}', 'fortran_order': {order}, 'shape': {shape}, }}").encode("latin1")
+    header = (text or f"{{'descr': '{dtype}', 'fortran_order': {order}, 'shape': {shape}, }}").encode(
+        "latin1"
+    )
     header += b" " * (-(len(header) + 11) % 64) + b"\n"
     return magic + struct.pack("<H", min(len(header), 65535)) + header + data
 
 
 LIES = [
-    npy("(1099511627776,)"), npy("(4294967295,4294967295)"), npy("(-1,)"), npy("(3,-1)"), npy("(0,)*40"), npy("(1.5,)"),
-    npy("(True,)"), npy("()"), npy("(10,)", "|V0"), npy("(10,)", "|S0"), npy(f"({2**63 - 1},)", "|V0"), npy(f"({2**62},)", "|S0"),
-    npy(f"({2**62},)", "<U0"), npy("(3,52)", "|O"), npy("(3,52)", "<f4", b"\0" * 600), npy("(3,)", "<M8[ns]"),
-    npy("(3,52)", ">f8", b"\0" * 1248), npy("(3,52)", "<f16", b"\0" * 2496), npy("(500000000,)", "|u1"),
-    npy("(3,52)", "<U1000000000"), npy("", text="{" * 3000), npy("", text="(" * 900), npy("", text="(" * 9000),
-    npy("", text="__import__('os').abort()"), npy("", text="{'descr':'<f4','fortran_order':False,'shape':(" + "9" * 5000 + ",)}"),
+    npy("(1099511627776,)"),
+    npy("(4294967295,4294967295)"),
+    npy("(-1,)"),
+    npy("(3,-1)"),
+    npy("(0,)*40"),
+    npy("(1.5,)"),
+    npy("(True,)"),
+    npy("()"),
+    npy("(10,)", "|V0"),
+    npy("(10,)", "|S0"),
+    npy(f"({2**63 - 1},)", "|V0"),
+    npy(f"({2**62},)", "|S0"),
+    npy(f"({2**62},)", "<U0"),
+    npy("(3,52)", "|O"),
+    npy("(3,52)", "<f4", b"\0" * 600),
+    npy("(3,)", "<M8[ns]"),
+    npy("(3,52)", ">f8", b"\0" * 1248),
+    npy("(3,52)", "<f16", b"\0" * 2496),
+    npy("(500000000,)", "|u1"),
+    npy("(3,52)", "<U1000000000"),
+    npy("", text="{" * 3000),
+    npy("", text="(" * 900),
+    npy("", text="(" * 9000),
+    npy("", text="__import__('os').abort()"),
+    npy("", text="{'descr':'<f4','fortran_order':False,'shape':(" + "9" * 5000 + ",)}"),
     npy("(3,)", text="{'descr': [('a','<f4'),('a','<f4')], 'fortran_order': False, 'shape': (3,)}"),
-    npy("(3,52)", magic=b"\x93NUMPY\x09\x00"), npy("(3,52)", data=b"\xff" * 624, order="True"),
-    npy("(3,52)", data=b"\0\0\x80\x7f" * 156), npy("(3,4,4)", data=b"\0\0\xc0\x7f" * 48), b"", b"\x93NUMPY",
-    npy("(65536,65536)", "|b1"), npy("(4,)", "|b1", b"\x01\x02\xff\x00"), npy("(3,)", "<c16", b"\0" * 48), npy("(2147483648,0)"),
-    npy(f"(0,{2**63 - 1})"), npy("(2,)", "<U1", b"\xff" * 8), npy("(1,)", "<U1", b"\0\xd8\0\0"),
+    npy("(3,52)", magic=b"\x93NUMPY\x09\x00"),
+    npy("(3,52)", data=b"\xff" * 624, order="True"),
+    npy("(3,52)", data=b"\0\0\x80\x7f" * 156),
+    npy("(3,4,4)", data=b"\0\0\xc0\x7f" * 48),
+    b"",
+    b"\x93NUMPY",
+    npy("(65536,65536)", "|b1"),
+    npy("(4,)", "|b1", b"\x01\x02\xff\x00"),
+    npy("(3,)", "<c16", b"\0" * 48),
+    npy("(2147483648,0)"),
+    npy(f"(0,{2**63 - 1})"),
+    npy("(2,)", "<U1", b"\xff" * 8),
+    npy("(1,)", "<U1", b"\0\xd8\0\0"),
 ]
 _NAMES = ["../../etc/x", "/abs", "con", "é" * 300, "", ".npy", "file.npy", "allow_pickle.npy"]
 
@@ -309,8 +381,11 @@ def lie_in_zip(data: bytes, rng: Random) -> bytes:
         other = rng.randrange(len(members))
         members[at], members[other] = (name, members[other][1]), (members[other][0], content)
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", rng.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA]),
-                         ) as archive:
+    with zipfile.ZipFile(
+        out,
+        "w",
+        rng.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA]),
+    ) as archive:
         for name, content in members:
             archive.writestr(zipfile.ZipInfo(name), content, archive.compression)
     return out.getvalue()
@@ -329,7 +404,7 @@ def move_bytes(data: bytes, rng: Random) -> bytes:
             for _ in range(rng.randint(1, 20)):
                 out[rng.randrange(len(out))] ^= 1 << rng.randrange(8)
         elif kind == 2:
-            del out[a:rng.choice([b, len(out)])]
+            del out[a : rng.choice([b, len(out)])]
         elif kind == 3:
             to = rng.randrange(len(out))
             out[to:to] = out[a:b]
@@ -337,7 +412,9 @@ def move_bytes(data: bytes, rng: Random) -> bytes:
             out[a:b] = bytes(rng.choice([0, 255, 128, 127]) for _ in range(b - a))
         elif kind == 5 and len(out) > 8:
             code = rng.choice("IHQ")
-            value = rng.choice([0, 1, 2**15, 2**16 - 1, 2**31, 2**32 - 1, 2**62]) % (1 << (8 * struct.calcsize(code)))
+            value = rng.choice([0, 1, 2**15, 2**16 - 1, 2**31, 2**32 - 1, 2**62]) % (
+                1 << (8 * struct.calcsize(code))
+            )
             struct.pack_into(rng.choice("<>") + code, out, min(a, len(out) - 8), value)
         else:
             out += out[a:b]
@@ -351,8 +428,14 @@ def lie_in_json(data: bytes, rng: Random) -> bytes:
         value = small.mutate_tree(value, rng)
     text = json.dumps(value)
     kind = rng.randrange(16)
-    hard = {0: "[" * 100_000, 1: text.replace(":", ": " + "9" * 4000 + ', "q":', 1), 2: "\ufeff" + text, 3: text + text,
-            4: '{"a":' * 50_000 + "1" + "}" * 50_000, 5: text.replace(":", ":1e999,\"q\":", 1)}
+    hard = {
+        0: "[" * 100_000,
+        1: text.replace(":", ": " + "9" * 4000 + ', "q":', 1),
+        2: "\ufeff" + text,
+        3: text + text,
+        4: '{"a":' * 50_000 + "1" + "}" * 50_000,
+        5: text.replace(":", ':1e999,"q":', 1),
+    }
     return move_bytes(text.encode(), rng) if kind == 6 else hard.get(kind, text).encode()
 
 
@@ -364,8 +447,9 @@ def lie_in_lines(data: bytes, rng: Random) -> bytes:
         lines[at] = lie_in_json(lines[at], rng)
     else:
         cells = lines[at].split(b",")
-        cells[rng.randrange(len(cells))] = rng.choice([b'"', b"\0", b"9" * 5000, b"x" * 200_000, "²".encode(), b"=1+1", b"",
-                                                       b"-1", b"\xff", b"C"])
+        cells[rng.randrange(len(cells))] = rng.choice(
+            [b'"', b"\0", b"9" * 5000, b"x" * 200_000, "²".encode(), b"=1+1", b"", b"-1", b"\xff", b"C"]
+        )
         lines[at] = b",".join(cells)
     return b"\n".join(lines)
 
@@ -375,44 +459,66 @@ def lie_in_safetensors(data: bytes, rng: Random) -> bytes:
     if rng.random() < 0.5:
         return small.mutate_safetensors(data, rng)
     length = struct.unpack("<Q", data[:8])[0]
-    header = json.loads(data[8:8 + length])
+    header = json.loads(data[8 : 8 + length])
     tensors = [name for name in header if name != "__metadata__"]
     kind = rng.randrange(5)
     if kind == 0:
-        header[rng.choice(tensors)]["dtype"] = rng.choice(["F64", "F16", "BF16", "I64", "I32", "U8", "BOOL", "F8_E4M3",
-                                                            "C64", "X"])
+        header[rng.choice(tensors)]["dtype"] = rng.choice(
+            ["F64", "F16", "BF16", "I64", "I32", "U8", "BOOL", "F8_E4M3", "C64", "X"]
+        )
     elif kind == 1:
         header[rng.choice(tensors)] = dict(header[rng.choice(tensors)])
     elif kind == 2:
         ours = json.loads(header["__metadata__"]["raf_lite"])
-        ours["field_settings"] = {"bases": rng.choice([2, 10**9, 0]), "hidden": rng.choice([4, 40_000, 10**7, 2**62, -1, True])}
+        ours["field_settings"] = {
+            "bases": rng.choice([2, 10**9, 0]),
+            "hidden": rng.choice([4, 40_000, 10**7, 2**62, -1, True]),
+        }
         header["__metadata__"]["raf_lite"] = json.dumps(ours)
     elif kind == 3:
         out = bytearray(data)
         for _ in range(rng.randint(1, 4)):
             at = 8 + length + 4 * rng.randrange(max(1, (len(data) - 8 - length) // 4))
-            out[at:at + 4] = rng.choice([b"\0\0\xc0\x7f", b"\0\0\x80\x7f", b"\xff\xff\x7f\x7f", b"\0\0\0\0", b"\0\0\x80\xbf"])
+            out[at : at + 4] = rng.choice(
+                [b"\0\0\xc0\x7f", b"\0\0\x80\x7f", b"\xff\xff\x7f\x7f", b"\0\0\0\0", b"\0\0\x80\xbf"]
+            )
         return bytes(out)
     else:
         a, b = rng.choice(tensors), rng.choice(tensors)
         header[a], header[b] = header[b], header[a]
     text = json.dumps(header).encode()
-    return struct.pack("<Q", rng.choice([len(text)] * 15 + [2**63 - 1, 0, len(text) + 1])) + text + data[8 + length:]
+    return (
+        struct.pack("<Q", rng.choice([len(text)] * 15 + [2**63 - 1, 0, len(text) + 1]))
+        + text
+        + data[8 + length :]
+    )
 
 
-_LIES = {".npz": lie_in_zip, ".zip": lie_in_zip, ".json": lie_in_json, ".jsonl": lie_in_lines, ".csv": lie_in_lines,
-         ".safetensors": lie_in_safetensors}
+_LIES = {
+    ".npz": lie_in_zip,
+    ".zip": lie_in_zip,
+    ".json": lie_in_json,
+    ".jsonl": lie_in_lines,
+    ".csv": lie_in_lines,
+    ".safetensors": lie_in_safetensors,
+}
 
 
 def mutate(path: Path, files: dict[Path, bytes], rng: Random) -> None:
     """Change one file of a folder."""
     data = files[path]
-    kind = rng.choice(["lie"] * 12 + ["bytes"] * 5 + ["old"] * 4 + ["swap", "remove", "folder", "link", "pipe"])
+    kind = rng.choice(
+        ["lie"] * 12 + ["bytes"] * 5 + ["old"] * 4 + ["swap", "remove", "folder", "link", "pipe"]
+    )
     path.unlink(missing_ok=True)
     if kind == "folder":
         path.mkdir()
     elif kind == "link":
-        path.symlink_to(rng.choice(["/dev/zero", "/dev/null", "/proc/self/maps", "/etc/hostname", str(path), "nowhere", ".."]))
+        path.symlink_to(
+            rng.choice(
+                ["/dev/zero", "/dev/null", "/proc/self/maps", "/etc/hostname", str(path), "nowhere", ".."]
+            )
+        )
     elif kind == "pipe":
         os.mkfifo(path)
     elif kind == "swap":
@@ -436,7 +542,7 @@ def sign(folder: Path) -> None:
         (folder / "bank.json").write_text(json.dumps(manifest))
 
 
-# ------------------------------------------------------------------------------------------------------------------------ running
+# -------------------------------------------------------------------------------------------------- running
 
 
 class _Hang(BaseException):
@@ -444,7 +550,8 @@ class _Hang(BaseException):
 
 
 def work(name: str, first: int, count: int, out: Path) -> None:
-    """Try inputs `first` to `first + count`, and write a line for each to `out`: {"seed", "kind", "seconds", "grown"}."""
+    """Try inputs `first` to `first + count`, and write a line for each to `out`: {"seed", "kind", "seconds",
+    "grown"}."""
     write, read = PARSERS[name]
     writers.scene = small.tiny_scene
     torch.set_num_threads(1)
@@ -455,8 +562,11 @@ def work(name: str, first: int, count: int, out: Path) -> None:
         try:
             return call(*arguments)
         except (ValueError, FileNotFoundError) as error:
-            if type(error) not in (ValueError, FileNotFoundError) or getattr(error, "errno", None) is not None \
-                    or str(root) not in str(error):
+            if (
+                type(error) not in (ValueError, FileNotFoundError)
+                or getattr(error, "errno", None) is not None
+                or str(root) not in str(error)
+            ):
                 raise
             str(error).encode()  # it can be printed
             refused.add(str(error))
@@ -472,7 +582,11 @@ def work(name: str, first: int, count: int, out: Path) -> None:
         root = Path(folder, name)
         root.mkdir()
         opened = write(root)
-        files = {path: path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file() and path.name != ".lock"}
+        files = {
+            path: path.read_bytes()
+            for path in sorted(root.rglob("*"))
+            if path.is_file() and path.name != ".lock"
+        }
         chosen = [path for path in files if path.suffix not in (".mp4", ".png", ".jpg", ".ply")]
         valid = small.Folder(root, opened, files)
         with warnings.catch_warnings():
@@ -499,7 +613,9 @@ def work(name: str, first: int, count: int, out: Path) -> None:
                 except _Hang:
                     problem = f"longer than {SECONDS} s"
                 except BaseException as error:
-                    frames = [f for f in traceback.extract_tb(error.__traceback__) if "/raf_lite/" in f.filename]
+                    frames = [
+                        f for f in traceback.extract_tb(error.__traceback__) if "/raf_lite/" in f.filename
+                    ]
                     where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
                     problem = f"{type(error).__name__}{where}: {str(error)[:160]!r}"
                 finally:
@@ -508,11 +624,18 @@ def work(name: str, first: int, count: int, out: Path) -> None:
                 grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10
                 if problem is None and grown > MEMORY:
                     problem = f"grew by {grown >> 20} MB"
-                line = {"seed": seed, "kind": "refused" if refused - always else "accepted", "problem": problem,
-                        "seconds": round(seconds, 4), "grown": grown}
+                line = {
+                    "seed": seed,
+                    "kind": "refused" if refused - always else "accepted",
+                    "problem": problem,
+                    "seconds": round(seconds, 4),
+                    "grown": grown,
+                }
                 report.write(json.dumps(line) + "\n")
                 valid.restore(touched)
-                for extra in [p for p in root.rglob("*") if p not in files and p.is_file() and p.name != ".lock"]:
+                for extra in [
+                    p for p in root.rglob("*") if p not in files and p.is_file() and p.name != ".lock"
+                ]:
                     extra.unlink()  # what a reader that also writes has left
 
 
@@ -524,8 +647,20 @@ def fuzz(name: str, first: int, count: int) -> dict:
         at = first
         while at < first + count:
             out.write_text("")
-            process = subprocess.Popen([sys.executable, __file__, "--work", name, "--seed", str(at), "--inputs",
-                                        str(first + count - at), "--out", str(out)])
+            process = subprocess.Popen(
+                [
+                    sys.executable,
+                    __file__,
+                    "--work",
+                    name,
+                    "--seed",
+                    str(at),
+                    "--inputs",
+                    str(first + count - at),
+                    "--out",
+                    str(out),
+                ]
+            )
             size, since = -1, time.monotonic()
             while process.poll() is None:
                 time.sleep(0.2)
@@ -543,12 +678,21 @@ def fuzz(name: str, first: int, count: int) -> dict:
                 raise SystemExit(f"{name} could not be begun")
             crashes.append({"seed": begun[-1], "problem": f"the process ended with {process.returncode}"})
             at = begun[-1] + 1
-    unexpected = [{"seed": line["seed"], "problem": line["problem"]} for line in lines if line["problem"]] + crashes
+    unexpected = [
+        {"seed": line["seed"], "problem": line["problem"]} for line in lines if line["problem"]
+    ] + crashes
     kinds = Counter(line["kind"] for line in lines if not line["problem"])
-    return {"inputs": len(lines) + len(crashes), "accepted": kinds["accepted"], "refused": kinds["refused"],
-            "unexpected": len(unexpected), "slowest_s": max(line["seconds"] for line in lines),
-            "most_memory_mb": round(max(line["grown"] for line in lines) / 2**20, 1),
-            "seconds": round(time.perf_counter() - start, 1), "first_seed": first, "examples": unexpected[:20]}
+    return {
+        "inputs": len(lines) + len(crashes),
+        "accepted": kinds["accepted"],
+        "refused": kinds["refused"],
+        "unexpected": len(unexpected),
+        "slowest_s": max(line["seconds"] for line in lines),
+        "most_memory_mb": round(max(line["grown"] for line in lines) / 2**20, 1),
+        "seconds": round(time.perf_counter() - start, 1),
+        "first_seed": first,
+        "examples": unexpected[:20],
+    }
 
 
 def main() -> None:
@@ -568,8 +712,14 @@ def main() -> None:
     for name in options.only or PARSERS:
         results[name] = fuzz(name, options.seed, options.inputs)
         print(name, json.dumps(results[name] | {"examples": results[name]["examples"][:4]}), flush=True)
-        write_json(out, {"machine": describe_machine(), "limits": {"seconds": SECONDS, "memory_mb": MEMORY >> 20},
-                         "parsers": results})
+        write_json(
+            out,
+            {
+                "machine": describe_machine(),
+                "limits": {"seconds": SECONDS, "memory_mb": MEMORY >> 20},
+                "parsers": results,
+            },
+        )
 
 
 if __name__ == "__main__":

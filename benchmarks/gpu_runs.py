@@ -1,4 +1,5 @@
-"""What `gpu.py` runs once the machine is ready; every part works on a CPU too, which is how the tests run them."""
+"""What `gpu.py` runs once the machine is ready; every part works on a CPU too, which is how the tests run
+them."""
 
 from __future__ import annotations
 
@@ -37,21 +38,26 @@ RENDERED_SEQUENCES = ("EXP-1-head", "EXP-4-lips", "EXP-5-mouth", "EXP-8-jaw-1", 
 RENDERED_SIZE = 512
 CRF = 20
 
-# ---------------------------------------------------------------------------------------------- are the rasterisers the same?
+# ----------------------------------------------------------------------------- are the rasterisers the same?
 
 # name -> scene, and options of `rasterize`
 SCENES: dict[str, tuple[Callable[[], dict], dict]] = {
     "head": (lambda: head_scene(1500, 96), {}),
-    "head, antialiased, depth, 3 cameras": (lambda: head_scene(800, 64, cameras=3, seed=1),
-                                            {"rasterize_mode": "antialiased", "render_mode": "RGB+ED"}),
+    "head, antialiased, depth, 3 cameras": (
+        lambda: head_scene(800, 64, cameras=3, seed=1),
+        {"rasterize_mode": "antialiased", "render_mode": "RGB+ED"},
+    ),
     "one channel": (lambda: head_scene(800, 64, channels=1, seed=2), {}),
     "8 channels": (lambda: head_scene(800, 64, channels=8, seed=3), {"rasterize_mode": "antialiased"}),
     "cameras inside": (lambda: head_scene(800, 64, cameras=2, distance=0.3, seed=4), {"near_plane": 0.2}),
 }
 
 
-def _render_with_gradients(scene: dict, options: dict, backend: str, device: str, dtype: torch.dtype, weights: tuple | None):
-    """Render, alpha and meta in float64 on the CPU, and the gradients of sum(weights * (render, alpha)) where they are given."""
+def _render_with_gradients(
+    scene: dict, options: dict, backend: str, device: str, dtype: torch.dtype, weights: tuple | None
+):
+    """Render, alpha and meta in float64 on the CPU, and the gradients of sum(weights * (render, alpha)) where
+    they are given."""
     leaves = moved(scene, device=device, dtype=dtype, requires_grad=PARAMETERS if weights else ())
     render, alpha, meta = rasterize(**leaves, **options, backend=backend)
     gradients = {}
@@ -65,9 +71,10 @@ def _render_with_gradients(scene: dict, options: dict, backend: str, device: str
 def compare(scene: dict, options: dict, backends: Mapping[str, tuple[str, str]]) -> dict:
     """Differences of two backends from each other and from the float64 reference, on one scene.
 
-    backends: name -> (backend, device), two of them. Pixels where float32 may decide otherwise (`decided_pixels`) are left out of
-    gradients and of `image`, and counted; `image_everywhere` has them in. Images: largest difference of colour or alpha.
-    Gradients: largest difference over the largest entry, for a random weighting of all pixels and channels.
+    backends: name -> (backend, device), two of them. Pixels where float32 may decide otherwise
+    (`decided_pixels`) are left out of gradients and of `image`, and counted; `image_everywhere` has them in.
+    Images: largest difference of colour or alpha. Gradients: largest difference over the largest entry, for a
+    random weighting of all pixels and channels.
     """
     render, alpha, meta, _ = _render_with_gradients(scene, options, "torch", "cpu", torch.float64, None)
     decided = decided_pixels(meta, scene["width"], scene["height"])[..., None]
@@ -75,7 +82,10 @@ def compare(scene: dict, options: dict, backends: Mapping[str, tuple[str, str]])
         decided &= alpha > 0.05  # an expected depth is a quotient by alpha
     g = torch.Generator().manual_seed(0)
     weights = tuple(torch.randn(x.shape, generator=g, dtype=torch.float64) * decided for x in (render, alpha))
-    runs = {name: _render_with_gradients(scene, options, *place, torch.float32, weights) for name, place in backends.items()}
+    runs = {
+        name: _render_with_gradients(scene, options, *place, torch.float32, weights)
+        for name, place in backends.items()
+    }
     runs["reference"] = _render_with_gradients(scene, options, "torch", "cpu", torch.float64, weights)
     a, b = backends
     out: dict = {"decided_pixels": round(float(decided.float().mean()), 4)}
@@ -83,12 +93,17 @@ def compare(scene: dict, options: dict, backends: Mapping[str, tuple[str, str]])
         (*images, _, gradients), (*images2, _, gradients2) = runs[one], runs[other]
         difference = torch.cat([(x - y).abs() for x, y in zip(images, images2, strict=True)], -1)
         out[f"{one} - {other}"] = {
-            "image": float((difference * decided).max()), "image_everywhere": float(difference.max()),
-            "gradients": {k: float((v - gradients2[k]).abs().max() / gradients2[k].abs().max()) for k, v in gradients.items()}}
+            "image": float((difference * decided).max()),
+            "image_everywhere": float(difference.max()),
+            "gradients": {
+                k: float((v - gradients2[k]).abs().max() / gradients2[k].abs().max())
+                for k, v in gradients.items()
+            },
+        }
     return out
 
 
-# ------------------------------------------------------------------------------------------------------------------ how fast?
+# ------------------------------------------------------------------------------------------------ how fast?
 
 
 def time_rasteriser(backend: str, device: str, gaussians: int, size: int, seconds: float = 1.0) -> dict:
@@ -107,15 +122,24 @@ def time_rasteriser(backend: str, device: str, gaussians: int, size: int, second
         rasterize(**leaves, backend=backend)[0].square().mean().backward()
         wait()
 
-    return {"backend": backend, "device": device, "gaussians": gaussians, "size": size,
-            "forward": milliseconds(forward, seconds=seconds), "forward+backward": milliseconds(both, seconds=seconds)}
+    return {
+        "backend": backend,
+        "device": device,
+        "gaussians": gaussians,
+        "size": size,
+        "forward": milliseconds(forward, seconds=seconds),
+        "forward+backward": milliseconds(both, seconds=seconds),
+    }
 
 
-# ------------------------------------------------------------------------------------------------------------------- training
+# ------------------------------------------------------------------------------------------------- training
 
 
-def fitted(config: TrainConfig, data: TrainingSet, device: str, seconds: float, folder: Path, probe: int = 60) -> TrainConfig:
-    """`config` with as many of its steps as `seconds` allow, by a timed probe; coarse steps keep their share."""
+def fitted(
+    config: TrainConfig, data: TrainingSet, device: str, seconds: float, folder: Path, probe: int = 60
+) -> TrainConfig:
+    """`config` with as many of its steps as `seconds` allow, by a timed probe; coarse steps keep their
+    share."""
     share = config.coarse_steps / config.steps
 
     def shortened(steps: int) -> TrainConfig:
@@ -129,19 +153,42 @@ def fitted(config: TrainConfig, data: TrainingSet, device: str, seconds: float, 
     return shortened(min(config.steps, max(1, int(seconds / each))))
 
 
-def train_pair(capture: Capture, config: TrainConfig, bank: ExpressionBank, folder: Path, *, device: str, seconds: float,
-               probe: int = 60) -> tuple[dict[str, GaussianAvatar], dict]:
+def train_pair(
+    capture: Capture,
+    config: TrainConfig,
+    bank: ExpressionBank,
+    folder: Path,
+    *,
+    device: str,
+    seconds: float,
+    probe: int = 60,
+) -> tuple[dict[str, GaussianAvatar], dict]:
     """Avatars by name, with and without retrieval, from the same number of steps; and how that went.
 
     seconds: for each run; the record says how many of the preset's steps that were.
     """
     data = TrainingSet.from_capture(capture, config, progress=False)
     short = fitted(config, data, device, seconds, folder, probe)
-    avatars, record = {}, {"steps": short.steps, "steps_of_preset": config.steps, "gaussians": config.gaussians,
-                           "views": config.views, "training_frames": len(data.names), "pixels": list(data.images.shape[2:4])}
+    avatars, record = (
+        {},
+        {
+            "steps": short.steps,
+            "steps_of_preset": config.steps,
+            "gaussians": config.gaussians,
+            "views": config.views,
+            "training_frames": len(data.names),
+            "pixels": list(data.images.shape[2:4]),
+        },
+    )
     for name, retrieval in RUNS.items():
-        run = Trainer(data, short.with_(retrieval=retrieval), folder / (retrieval or "baseline"), bank=bank, device=device,
-                      progress=False)
+        run = Trainer(
+            data,
+            short.with_(retrieval=retrieval),
+            folder / (retrieval or "baseline"),
+            bank=bank,
+            device=device,
+            progress=False,
+        )
         started = time.perf_counter()
         avatars[name] = run.train()
         spent = time.perf_counter() - started
@@ -150,19 +197,29 @@ def train_pair(capture: Capture, config: TrainConfig, bank: ExpressionBank, fold
     return avatars, record
 
 
-def graded(avatars: Mapping[str, GaussianAvatar], capture: Capture, drivers: Mapping[str, Capture], size: int,
-           frame_step: int) -> list[dict]:
+def graded(
+    avatars: Mapping[str, GaussianAvatar],
+    capture: Capture,
+    drivers: Mapping[str, Capture],
+    size: int,
+    frame_step: int,
+) -> list[dict]:
     """Rows of `evaluate`'s table, without what needs an expression encoder."""
-    table = evaluate(avatars, capture, drivers, size=size, frame_step=frame_step, progress=False).reset_index()
+    table = evaluate(
+        avatars, capture, drivers, size=size, frame_step=frame_step, progress=False
+    ).reset_index()
     table = table[table["avatar"].isin(list(avatars))].drop(columns=["landmarks", "aed"]).round(4)
     return [{k: v for k, v in row.items() if v == v} for row in table.to_dict("records")]  # NaN: not measured
 
 
-# ----------------------------------------------------------------------------------------------------- the capture at 512x512
+# ----------------------------------------------------------------------------------- the capture at 512x512
 
 
-def _render_sequence(shipped: Path, participant: Path, sequence: str, size: int, serials: list[str] | None, threads: int) -> None:
-    """Render one of the shipped subject's sequences again at `size` pixels, with the descriptors that ship."""
+def _render_sequence(
+    shipped: Path, participant: Path, sequence: str, size: int, serials: list[str] | None, threads: int
+) -> None:
+    """Render one of the shipped subject's sequences again at `size` pixels, with the descriptors that
+    ship."""
     import numba
 
     from raf_lite.rig.build import SETTINGS
@@ -177,21 +234,38 @@ def _render_sequence(shipped: Path, participant: Path, sequence: str, size: int,
     stored = read_npz(shipped / "annotations" / f"{sequence}.npz")
     poses = head_pose_matrix(performance.head_rotation, performance.head_translation)
     if poses.shape != stored["head_pose"].shape or np.abs(poses - stored["head_pose"]).max() > 1e-3:
-        raise ValueError(f"{shipped}: {sequence} is not what this version of the rig performs, so its descriptors do not fit; "
-                         "rebuild the data with `raf-lite data build`")
+        raise ValueError(
+            f"{shipped}: {sequence} is not what this version of the rig performs, so its descriptors do not"
+            " fit; rebuild the data with `raf-lite data build`"
+        )
     # The performance is the shipped one, so the shipped encoder output belongs to it, frame by frame.
     encoded = {k: v for k, v in stored.items() if k not in ("head_pose", "landmarks68")}
     head = HeadModel(load_pack()).bake(person.shape, person.look)
-    write_sequence(participant, sequence, head, performance, studio_cameras(size, serials), SETTINGS.fps, crf=CRF,
-                   annotate=lambda frames: encoded)
+    write_sequence(
+        participant,
+        sequence,
+        head,
+        performance,
+        studio_cameras(size, serials),
+        SETTINGS.fps,
+        crf=CRF,
+        annotate=lambda frames: encoded,
+    )
 
 
-def render_capture(shipped: Path, root: Path, *, size: int = RENDERED_SIZE, sequences: tuple[str, ...] = RENDERED_SEQUENCES,
-                   serials: list[str] | None = None, workers: int | None = None) -> Capture:
+def render_capture(
+    shipped: Path,
+    root: Path,
+    *,
+    size: int = RENDERED_SIZE,
+    sequences: tuple[str, ...] = RENDERED_SEQUENCES,
+    serials: list[str] | None = None,
+    workers: int | None = None,
+) -> Capture:
     """The shipped subject rendered at `size` pixels under `root`; needs the rig.
 
-    shipped: the subject's folder under data/. serials: cameras (default: all). workers: processes (default: half the CPUs).
-    Raises ValueError where the shipped data were rendered by another version of the rig.
+    shipped: the subject's folder under data/. serials: cameras (default: all). workers: processes (default:
+    half the CPUs). Raises ValueError where the shipped data were rendered by another version of the rig.
     """
     from raf_lite.rig.studio import studio_cameras
 
@@ -199,15 +273,20 @@ def render_capture(shipped: Path, root: Path, *, size: int = RENDERED_SIZE, sequ
     workers = min(len(sequences), workers or max(1, (os.cpu_count() or 2) // 2))
     threads = max(1, (os.cpu_count() or 1) // workers)
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        jobs = [pool.submit(_render_sequence, shipped, participant, sequence, size, serials, threads) for sequence in sequences]
+        jobs = [
+            pool.submit(_render_sequence, shipped, participant, sequence, size, serials, threads)
+            for sequence in sequences
+        ]
         for job in jobs:
             job.result()
     write_calibration(participant, studio_cameras(size, serials))
-    write_json(participant / "capture.json", json.loads((shipped / "capture.json").read_text(encoding="utf-8")))
+    write_json(
+        participant / "capture.json", json.loads((shipped / "capture.json").read_text(encoding="utf-8"))
+    )
     return open_capture(participant)
 
 
-# ---------------------------------------------------------------------------------------------------------------- all of it
+# ------------------------------------------------------------------------------------------------ all of it
 
 
 def run(out: Path, seconds: float, wheels: dict, **settings) -> bool:
@@ -216,52 +295,83 @@ def run(out: Path, seconds: float, wheels: dict, **settings) -> bool:
         return measure_all(out, Path(work), seconds, wheels, **settings)
 
 
-def measure_all(out: Path, work: Path, seconds: float, wheels: dict, *, preset: TrainConfig = PRESETS["gpu"],
-                device: str = "cuda", theirs: str = "gsplat",
-                timings: tuple[tuple[int, int], ...] = ((20_000, 128), (20_000, 256), (60_000, 512)),
-        frame_step: int = 6, with_rig: bool = True) -> bool:
-    """Every part in turn; gpu.json is written after each, so that what was measured survives whatever comes next.
+def measure_all(
+    out: Path,
+    work: Path,
+    seconds: float,
+    wheels: dict,
+    *,
+    preset: TrainConfig = PRESETS["gpu"],
+    device: str = "cuda",
+    theirs: str = "gsplat",
+    timings: tuple[tuple[int, int], ...] = ((20_000, 128), (20_000, 256), (60_000, 512)),
+    frame_step: int = 6,
+    with_rig: bool = True,
+) -> bool:
+    """Every part in turn; gpu.json is written after each, so that what was measured survives whatever comes
+    next.
 
-    Returns whether all parts went through. A part that fails, or that there was no time for, is recorded with the reason.
-    """
+    Returns whether all parts went through. A part that fails, or that there was no time for, is recorded with
+    the reason."""
     started = time.perf_counter()
     left = lambda: seconds - (time.perf_counter() - started)  # noqa: E731
     data_dir = find_data()
     shipped = data_dir / "mini_nersemble" / SUBJECT
     ours = {"numba": ("numba", "cpu"), theirs: (theirs, device)}
-    result: dict = {"machine": describe_machine() | _describe_device(device, theirs), "wheels": wheels,
-                    "preset": preset.as_dict()}
+    result: dict = {
+        "machine": describe_machine() | _describe_device(device, theirs),
+        "wheels": wheels,
+        "preset": preset.as_dict(),
+    }
     bank = ExpressionBank.load(data_dir / "bank", descriptor=preset.descriptor)
 
     def compare_all() -> dict:
         return {name: compare(make(), options, ours) for name, (make, options) in SCENES.items()}
 
     def time_all() -> list[dict]:
-        return [time_rasteriser(backend, place, *size) for size in timings for backend, place in ours.values()]
+        return [
+            time_rasteriser(backend, place, *size) for size in timings for backend, place in ours.values()
+        ]
 
     def train_shipped() -> dict:
         capture = open_capture(shipped)
-        avatars, record = train_pair(capture, preset, bank, work / "shipped", device=device,
-                                     seconds=left() * (0.2 if with_rig else 0.3))
-        drivers = {d: open_capture(shipped.parent / d) for d in sorted({s.split("-")[1] for s in capture.cross_sequences})}
+        avatars, record = train_pair(
+            capture,
+            preset,
+            bank,
+            work / "shipped",
+            device=device,
+            seconds=left() * (0.2 if with_rig else 0.3),
+        )
+        drivers = {
+            d: open_capture(shipped.parent / d)
+            for d in sorted({s.split("-")[1] for s in capture.cross_sequences})
+        }
         record["grades"] = graded(avatars, capture, drivers, preset.size, frame_step)
-        video = comparison_video(out / "gpu.mp4", avatars, capture, dict(list(drivers.items())[:1]), size=256,
-                                 frames=slice(0, 48))
+        video = comparison_video(
+            out / "gpu.mp4", avatars, capture, dict(list(drivers.items())[:1]), size=256, frames=slice(0, 48)
+        )
         return record | {"video": video.name}
 
     def train_rendered() -> dict:
         from raf_lite.rig.pack import find_pack
 
         if find_pack() is None:
-            return {"skipped": "the rig is not here; run `raf-lite data rig`, or set RAF_LITE_ICT to its pack"}
+            return {
+                "skipped": "the rig is not here; run `raf-lite data rig`, or set RAF_LITE_ICT to its pack"
+            }
         if left() < 90:
             return {"skipped": f"only {left():.0f} s were left"}
         clock = time.perf_counter()
         capture = render_capture(shipped, work / "capture")
         rendering = round(time.perf_counter() - clock, 1)
-        avatars, record = train_pair(capture, preset, bank, work / "rendered", device=device,
-                                     seconds=max(5.0, left() * 0.3))
-        return record | {"rendering_seconds": rendering, "grades": graded(avatars, capture, {}, preset.size, 2 * frame_step)}
+        avatars, record = train_pair(
+            capture, preset, bank, work / "rendered", device=device, seconds=max(5.0, left() * 0.3)
+        )
+        return record | {
+            "rendering_seconds": rendering,
+            "grades": graded(avatars, capture, {}, preset.size, 2 * frame_step),
+        }
 
     parts = {"comparison": compare_all, "timings": time_all, "shipped_capture": train_shipped}
     if with_rig:
@@ -284,4 +394,8 @@ def measure_all(out: Path, work: Path, seconds: float, wheels: dict, *, preset: 
 def _describe_device(device: str, backend: str) -> dict:
     if device != "cuda":
         return {"device": device}
-    return {"device": torch.cuda.get_device_name(), "cuda": torch.version.cuda, backend: importlib.metadata.version(backend)}
+    return {
+        "device": torch.cuda.get_device_name(),
+        "cuda": torch.version.cuda,
+        backend: importlib.metadata.version(backend),
+    }

@@ -1,10 +1,12 @@
-"""Kill writers and let them race: python benchmarks/kills.py [WRITER ...] (about a minute a writer; needs a POSIX system).
+"""Kill writers and let them race: python benchmarks/kills.py [WRITER ...] (about a minute a writer; needs a
+POSIX system).
 
-Every writer of WRITERS replaces something old by something new, in a process that is ended with SIGKILL: right before and right
-after each flush, rename and deletion that it does, and at random moments, RANDOM_KILLS times. What is left is opened as a user
-would: it must be the old or the new, whole. Then the writer runs again to its end, after which only files of the new may be left.
-For those that two processes may run at once, pairs are started together while a third process reads all the time: both must be in
-the result, and the reader must never meet anything broken. Writes benchmarks/results/kills.json with machine and versions; the
+Every writer of WRITERS replaces something old by something new, in a process that is ended with SIGKILL:
+right before and right after each flush, rename and deletion that it does, and at random moments, RANDOM_KILLS
+times. What is left is opened as a user would: it must be the old or the new, whole. Then the writer runs
+again to its end, after which only files of the new may be left. For those that two processes may run at once,
+pairs are started together while a third process reads all the time: both must be in the result, and the
+reader must never meet anything broken. Writes benchmarks/results/kills.json with machine and versions; the
 table in docs/reliability.md has its numbers.
 """
 
@@ -33,7 +35,8 @@ from raf_lite.bank import ExpressionBank, add_donor, encode_thumbnail
 
 RANDOM_KILLS, PAIRS = 50, 20
 CALLS = ("fsync", "replace", "unlink")  # of `os`: where what is on the disk changes
-# A server that has imported everything and from which each process is forked: no process pays for the imports again.
+# A server that has imported everything and from which each process is forked: no process pays for the imports
+# again.
 PROCESSES = multiprocessing.get_context("forkserver")
 
 
@@ -56,7 +59,7 @@ class Writer:
     """Whether what was read has the work of both."""
 
 
-# ------------------------------------------------------------------------------------------------------------------- the writers
+# ---------------------------------------------------------------------------------------------- the writers
 
 
 def _faces(seed: int, rows: int) -> np.ndarray:
@@ -66,8 +69,13 @@ def _faces(seed: int, rows: int) -> np.ndarray:
 def _save_bank(seed: int, rows: int, folder: Path) -> None:
     """A bank of ten donors with thumbnails and an index."""
     picture = encode_thumbnail(np.full((16, 16, 3), seed % 256, np.uint8))
-    ExpressionBank.from_arrays(_faces(seed, rows), np.arange(rows) % 10, encoder="e", descriptor="blendshapes",
-                               thumbnails={0: picture}).save(folder)
+    ExpressionBank.from_arrays(
+        _faces(seed, rows),
+        np.arange(rows) % 10,
+        encoder="e",
+        descriptor="blendshapes",
+        thumbnails={0: picture},
+    ).save(folder)
 
 
 def _save_first_version(folder: Path) -> None:
@@ -85,13 +93,19 @@ def _save_first_version(folder: Path) -> None:
 
 def _add(donor: int, folder: Path) -> None:
     picture = encode_thumbnail(np.full((16, 16, 3), donor % 256, np.uint8))
-    add_donor(folder, {"blendshapes": _faces(donor, 300)}, encoder="e", donor=str(donor), thumbnails={0: picture})
+    add_donor(
+        folder, {"blendshapes": _faces(donor, 300)}, encoder="e", donor=str(donor), thumbnails={0: picture}
+    )
 
 
 def _read_bank(folder: Path) -> tuple:
     bank = ExpressionBank.load(folder)
     bank.search(bank.descriptors[:1], 1)
-    return bank.descriptors.tobytes(), tuple(np.unique(bank.donors).tolist()), tuple(bank.thumbnail_rows.tolist())
+    return (
+        bank.descriptors.tobytes(),
+        tuple(np.unique(bank.donors).tolist()),
+        tuple(bank.thumbnail_rows.tolist()),
+    )
 
 
 def _bank_files(folder: Path) -> set[str]:
@@ -103,21 +117,43 @@ def _bank_files(folder: Path) -> set[str]:
 _add_101, _add_102 = functools.partial(_add, 101), functools.partial(_add, 102)
 _old_bank = functools.partial(_save_bank, 0, 2000)
 
-WRITERS = {writer.name: writer for writer in (
-    Writer("bank add, in place", _old_bank, _add_101, _read_bank, _bank_files, (_add_101, _add_102),
-           lambda bank: {101, 102} <= set(bank[1])),
-    Writer("bank saved over another", _old_bank, functools.partial(_save_bank, 1, 2500), _read_bank, _bank_files),
-    Writer("bank of version 1, added to", _save_first_version, _add_101, _read_bank, _bank_files),
-    Writer("one file (write_npz)", lambda folder: write_npz(folder / "a.npz", x=_faces(0, 2000)),
-           lambda folder: write_npz(folder / "a.npz", x=_faces(1, 2000)),
-           lambda folder: read_npz(folder / "a.npz")["x"].tobytes(), lambda folder: {"a.npz"}),
-)}
+WRITERS = {
+    writer.name: writer
+    for writer in (
+        Writer(
+            "bank add, in place",
+            _old_bank,
+            _add_101,
+            _read_bank,
+            _bank_files,
+            (_add_101, _add_102),
+            lambda bank: {101, 102} <= set(bank[1]),
+        ),
+        Writer(
+            "bank saved over another",
+            _old_bank,
+            functools.partial(_save_bank, 1, 2500),
+            _read_bank,
+            _bank_files,
+        ),
+        Writer("bank of version 1, added to", _save_first_version, _add_101, _read_bank, _bank_files),
+        Writer(
+            "one file (write_npz)",
+            lambda folder: write_npz(folder / "a.npz", x=_faces(0, 2000)),
+            lambda folder: write_npz(folder / "a.npz", x=_faces(1, 2000)),
+            lambda folder: read_npz(folder / "a.npz")["x"].tobytes(),
+            lambda folder: {"a.npz"},
+        ),
+    )
+}
 
-# --------------------------------------------------------------------------------------------------------------------- processes
+# ------------------------------------------------------------------------------------------------- processes
 
 
 def _stop_at(point: int | None, after: bool, count) -> None:
-    """End this process before or after its call number `point`, from 0, of CALLS; `count.value` says how many there were."""
+    """End this process before or after its call number `point`, from 0, of CALLS; `count.value` says how many
+    there were."""
+
     def watched(call, *args, **kwargs):
         here = count.value
         count.value += 1
@@ -133,7 +169,9 @@ def _stop_at(point: int | None, after: bool, count) -> None:
         setattr(os, name, functools.partial(watched, getattr(os, name)))
 
 
-def _child(name: str, which: int, folder: Path, start, point: int | None = None, after: bool = False, count=None) -> None:
+def _child(
+    name: str, which: int, folder: Path, start, point: int | None = None, after: bool = False, count=None
+) -> None:
     """Run a writer (which: -1), or one of its pair, once all have come to the barrier `start`."""
     writer = WRITERS[name]
     if count is not None:
@@ -159,7 +197,7 @@ def _begin(*args, **kwargs):
     return process
 
 
-# ---------------------------------------------------------------------------------------------------------------------- measures
+# ------------------------------------------------------------------------------------------------- measures
 
 
 @dataclass(frozen=True)
@@ -211,7 +249,8 @@ class Kills:
 
 
 def measure_kills(writer: Writer, work: Path, random_kills: int = RANDOM_KILLS, seed: int = 0) -> dict:
-    """Kill a writer at every point and `random_kills` times at random; counts of what was found, as a dictionary."""
+    """Kill a writer at every point and `random_kills` times at random; counts of what was found, as a
+    dictionary."""
     kills, count = Kills(writer, work), PROCESSES.Value("i", 0)
     old = writer.read(kills.fresh())
     folder, status, _ = kills.run(count=count)
@@ -223,7 +262,9 @@ def measure_kills(writer: Writer, work: Path, random_kills: int = RANDOM_KILLS, 
         for after in (False, True):
             folder, status, _ = kills.run(point=point, after=after, count=PROCESSES.Value("i", 0))
             if status != -signal.SIGKILL:
-                raise RuntimeError(f"{writer.name} was to be killed at call {point} and ended with status {status}")
+                raise RuntimeError(
+                    f"{writer.name} was to be killed at call {point} and ended with status {status}"
+                )
             at_points[kills.found(folder, old, new)] += 1
             litter |= kills.litter(folder)
     rng, tries = random.Random(seed), 0
@@ -233,7 +274,12 @@ def measure_kills(writer: Writer, work: Path, random_kills: int = RANDOM_KILLS, 
         if killed:
             at_random[kills.found(folder, old, new)] += 1
             litter |= kills.litter(folder)
-    return {"points": points, "at_points": dict(at_points), "at_random": dict(at_random), "left_after_next_write": sorted(litter)}
+    return {
+        "points": points,
+        "at_points": dict(at_points),
+        "at_random": dict(at_random),
+        "left_after_next_write": sorted(litter),
+    }
 
 
 def measure_pairs(writer: Writer, work: Path, pairs: int = PAIRS) -> dict:
@@ -264,8 +310,12 @@ def main() -> None:
     """Measure, print, write; writers that are not named keep the numbers they have."""
     import json
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("writers", nargs="*", metavar="WRITER", help=f"of: {'; '.join(WRITERS)} (default: all)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "writers", nargs="*", metavar="WRITER", help=f"of: {'; '.join(WRITERS)} (default: all)"
+    )
     names = parser.parse_args().writers or list(WRITERS)
     if unknown := [name for name in names if name not in WRITERS]:
         parser.error(f"there is no writer '{unknown[0]}'; choose of: {'; '.join(WRITERS)}")

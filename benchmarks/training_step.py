@@ -1,8 +1,10 @@
-"""Where a training step spends its time: python benchmarks/training_step.py (about two minutes; leave the machine to it).
+"""Where a training step spends its time: python benchmarks/training_step.py (about two minutes; leave the
+machine to it).
 
-Trains the whole `cpu` preset on the shipped capture with the package's own loop, a stopwatch at the seams of its parts, and
-prints milliseconds and share of each part, for the coarse steps (half the size) and the fine ones that follow. Writes
-benchmarks/results/training_step.json with machine and versions. Quote shares; milliseconds are noisy.
+Trains the whole `cpu` preset on the shipped capture with the package's own loop, a stopwatch at the seams of
+its parts, and prints milliseconds and share of each part, for the coarse steps (half the size) and the fine
+ones that follow. Writes benchmarks/results/training_step.json with machine and versions. Quote shares;
+milliseconds are noisy.
 """
 
 from __future__ import annotations
@@ -22,32 +24,47 @@ from raf_lite.captures import open_capture
 from raf_lite.manifest import find_data
 from raf_lite.training import PRESETS, TrainConfig, Trainer, TrainingSet, trainer
 
-PARTS = ("deformation", "rasterise forward", "loss forward", "loss backward", "rasterise backward", "deformation backward",
-         "guard", "optimiser", "rest")
+PARTS = (
+    "deformation",
+    "rasterise forward",
+    "loss forward",
+    "loss backward",
+    "rasterise backward",
+    "deformation backward",
+    "guard",
+    "optimiser",
+    "rest",
+)
 RASTERISATION = ("rasterise forward", "rasterise backward")
 TARGET_SHARE = 0.6  # of the step, at most, that rasterisation takes
 WARM_UP = 20  # steps at the start of each phase that are left out
 
 
 class Stopwatch:
-    """Notes when the parts of each step of one `Trainer` begin and end; the loop itself is the package's own, untouched.
+    """Notes when the parts of each step of one `Trainer` begin and end; the loop itself is the package's own,
+    untouched.
 
-    Autograd calls a tensor's hook when its gradient is known, which tells the parts of the backward pass apart.
+    Autograd calls a tensor's hook when its gradient is known, which tells the parts of the backward pass
+    apart.
     """
 
     def __init__(self):
-        self.steps: list[dict[str, float]] = []  # name of an event -> time of its last occurrence in that step
+        self.steps: list[
+            dict[str, float]
+        ] = []  # name of an event -> time of its last occurrence in that step
 
     def note(self, event: str) -> None:
         self.steps[-1][event] = time.perf_counter()
 
     def around(self, call: Callable, begin: str, end: str) -> Callable:
         """`call`, noting `begin` and `end`."""
+
         def timed(*args, **kwargs):
             self.note(begin)
             out = call(*args, **kwargs)
             self.note(end)
             return out
+
         return timed
 
     def on_gradient(self, tensor, event: str):
@@ -55,11 +72,14 @@ class Stopwatch:
             tensor.register_hook(lambda _: self.note(event))
 
     def splat(self, call: Callable) -> Callable:
-        """The seam of a step: an avatar's `splat` begins once what the step sees has been drawn and scaled."""
+        """The seam of a step: an avatar's `splat` begins once what the step sees has been drawn and
+        scaled."""
+
         def timed(*args, **kwargs):
             self.steps.append({})
             self.note("step begins")
             return call(*args, **kwargs)
+
         return timed
 
     def rasterize(self, call: Callable) -> Callable:
@@ -72,6 +92,7 @@ class Stopwatch:
                 self.on_gradient(tensor, "loss backward ends")
             self.note("rasterise forward ends")
             return image, alpha, meta
+
         return timed
 
     def loss(self, call: Callable) -> Callable:
@@ -81,19 +102,23 @@ class Stopwatch:
             self.on_gradient(terms["total"], "backward begins")
             self.note("loss forward ends")
             return terms
+
         return timed
 
     def milliseconds(self) -> list[dict[str, float]]:
         """Of each step but the last, its parts in ms; `rest` is what remains until the next one begins."""
         out = []
         for step, following in zip(self.steps, self.steps[1:], strict=False):
-            parts = {"deformation": ("step begins", "rasterise forward begins"),
-                     "rasterise forward": ("rasterise forward begins", "rasterise forward ends"),
-                     "loss forward": ("loss forward begins", "loss forward ends"),
-                     "loss backward": ("backward begins", "loss backward ends"),
-                     "rasterise backward": ("loss backward ends", "rasterise backward ends"),
-                     "deformation backward": ("rasterise backward ends", "guard begins"),
-                     "guard": ("guard begins", "guard ends"), "optimiser": ("optimiser begins", "optimiser ends")}
+            parts = {
+                "deformation": ("step begins", "rasterise forward begins"),
+                "rasterise forward": ("rasterise forward begins", "rasterise forward ends"),
+                "loss forward": ("loss forward begins", "loss forward ends"),
+                "loss backward": ("backward begins", "loss backward ends"),
+                "rasterise backward": ("loss backward ends", "rasterise backward ends"),
+                "deformation backward": ("rasterise backward ends", "guard begins"),
+                "guard": ("guard begins", "guard ends"),
+                "optimiser": ("optimiser begins", "optimiser ends"),
+            }
             times = {name: (step[end] - step[begin]) * 1e3 for name, (begin, end) in parts.items()}
             times["step"] = (following["step begins"] - step["step begins"]) * 1e3
             times["rest"] = times["step"] - sum(times[name] for name in parts)
@@ -108,40 +133,56 @@ def profile(data: TrainingSet, config: TrainConfig, folder) -> list[dict[str, fl
     run._guard = watch.around(run._guard, "guard begins", "guard ends")
     run.optimizer.register_step_pre_hook(lambda *_: watch.note("optimiser begins"))
     run.optimizer.register_step_post_hook(lambda *_: watch.note("optimiser ends"))
-    with (mock.patch.object(gaussian_avatar, "rasterize", watch.rasterize(gaussian_avatar.rasterize)),
-          mock.patch.object(trainer, "reconstruction_loss", watch.loss(trainer.reconstruction_loss))):
+    with (
+        mock.patch.object(gaussian_avatar, "rasterize", watch.rasterize(gaussian_avatar.rasterize)),
+        mock.patch.object(trainer, "reconstruction_loss", watch.loss(trainer.reconstruction_loss)),
+    ):
         run.train()
     return watch.milliseconds()
 
 
 def summarise(steps: list[dict[str, float]], coarse_steps: int) -> dict[str, dict]:
-    """For "coarse" and "fine" steps and for "all": medians in ms ("all": means over the run), and shares of a step."""
-    phases = {"coarse": steps[WARM_UP:coarse_steps], "fine": steps[coarse_steps + WARM_UP:]}
+    """For "coarse" and "fine" steps and for "all": medians in ms ("all": means over the run), and shares of a
+    step."""
+    phases = {"coarse": steps[WARM_UP:coarse_steps], "fine": steps[coarse_steps + WARM_UP :]}
     out = {}
     for phase, rows in phases.items():
         if rows:
             out[phase] = {part: statistics.median(row[part] for row in rows) for part in (*PARTS, "step")}
     out["all"] = {part: statistics.fmean(row[part] for row in steps[WARM_UP:]) for part in (*PARTS, "step")}
-    return {phase: {"ms": {k: round(v, 3) for k, v in ms.items()},
-                    "rasterisation_share": round(sum(ms[part] for part in RASTERISATION) / ms["step"], 3),
-                    "steps": len(phases.get(phase, steps[WARM_UP:]))} for phase, ms in out.items()}
+    return {
+        phase: {
+            "ms": {k: round(v, 3) for k, v in ms.items()},
+            "rasterisation_share": round(sum(ms[part] for part in RASTERISATION) / ms["step"], 3),
+            "steps": len(phases.get(phase, steps[WARM_UP:])),
+        }
+        for phase, ms in out.items()
+    }
 
 
 def main() -> None:
     """Measure, print, write."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     config = PRESETS["cpu"]
     data = TrainingSet.from_capture(open_capture(find_data() / "mini_nersemble" / "001"), config)
     result = {"machine": describe_machine(), "config": config.as_dict()}
     with tempfile.TemporaryDirectory() as folder:
         phases = summarise(profile(data, config, folder), config.coarse_steps)
-    result |= {"phases": phases, "target_share": TARGET_SHARE, "met": phases["all"]["rasterisation_share"] <= TARGET_SHARE}
+    result |= {
+        "phases": phases,
+        "target_share": TARGET_SHARE,
+        "met": phases["all"]["rasterisation_share"] <= TARGET_SHARE,
+    }
     print(f"{'':<22}" + "".join(f"{phase:>18}" for phase in phases))
     for part in (*PARTS, "step"):
         cells = [f"{p['ms'][part]:>8.2f} ms {p['ms'][part] / p['ms']['step']:>5.0%}" for p in phases.values()]
         print(f"{part:<22}" + "".join(f"{cell:>18}" for cell in cells))
-    print(f"rasterisation: {phases['all']['rasterisation_share']:.0%} of the run's steps, target <= {TARGET_SHARE:.0%}: "
-          + ("met" if result["met"] else "NOT met"))
+    print(
+        f"rasterisation: {phases['all']['rasterisation_share']:.0%} of the run's steps, target <="
+        f" {TARGET_SHARE:.0%}: " + ("met" if result["met"] else "NOT met")
+    )
     write_json(RESULTS / "training_step.json", result)
 
 

@@ -1,10 +1,11 @@
-"""RAF in a loop that is conditioned on FLAME: 100 expression and 3 jaw numbers choose a blend of learned offsets.
+"""RAF in a loop that is conditioned on FLAME: 100 expression and 3 jaw numbers choose a blend of learned
+offsets.
 
     python examples/flame_loop.py          # as it was
     python examples/flame_loop.py --raf    # with the three lines that are marked RAF
 
-The numbers of a time step are kept apart, as GaussianAvatars keeps them, and must be replaced together: an expression of one
-stranger with the jaw of another is nobody's face.
+The numbers of a time step are kept apart, as GaussianAvatars keeps them, and must be replaced together: an
+expression of one stranger with the jaw of another is nobody's face.
 """
 
 import argparse
@@ -22,7 +23,10 @@ parser.add_argument("--steps", type=int, default=400)
 args = parser.parse_args()
 
 data = people(103, sizes=np.where(np.arange(103) < 100, 1.0, 0.1))  # the jaw's are radians
-flame_param = {"expr": torch.from_numpy(data.descriptors[:, :100]), "jaw_pose": torch.from_numpy(data.descriptors[:, 100:])}
+flame_param = {
+    "expr": torch.from_numpy(data.descriptors[:, :100]),
+    "jaw_pose": torch.from_numpy(data.descriptors[:, 100:]),
+}
 frames, neutral = torch.from_numpy(data.frames), torch.from_numpy(data.neutral)
 torch.manual_seed(0)
 bases = 16
@@ -41,8 +45,11 @@ def select(timestep):  # [B] -> [B, 103]
     return torch.cat([flame_param["expr"][timestep], flame_param["jaw_pose"][timestep]], 1)
 
 
-# The key "weighted" divides each number by how much people differ in it, so that radians and coefficients count alike.
-raf = RetrievalAugmentation(data.bank, p=0.2, k=16, key="weighted").fit(select(torch.arange(len(frames))))  # RAF
+# The key "weighted" divides each number by how much people differ in it, so that radians and coefficients
+# count alike.
+raf = RetrievalAugmentation(data.bank, p=0.2, k=16, key="weighted").fit(
+    select(torch.arange(len(frames)))
+)  # RAF
 
 for _ in range(args.steps):
     timestep = torch.randint(len(frames), (8,), generator=batches)

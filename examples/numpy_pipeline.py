@@ -1,10 +1,11 @@
-"""RAF in an input pipeline of NumPy or of tf.data: the descriptors are replaced where a batch is put together.
+"""RAF in an input pipeline of NumPy or of tf.data: the descriptors are replaced where a batch is put
+together.
 
     python examples/numpy_pipeline.py          # as it was
     python examples/numpy_pipeline.py --raf    # with the three lines that are marked RAF
 
-Where TensorFlow is installed the batches go through tf.data, else through a plain generator: the same batches either way.
-"""
+Where TensorFlow is installed the batches go through tf.data, else through a plain generator: the same batches
+either way."""
 
 import argparse
 
@@ -40,7 +41,9 @@ def pipeline(steps):
         import tensorflow as tf
     except ImportError:
         return map(load, indices)
-    dataset = tf.data.Dataset.from_generator(lambda: indices, output_signature=tf.TensorSpec([BATCH], tf.int64))
+    dataset = tf.data.Dataset.from_generator(
+        lambda: indices, output_signature=tf.TensorSpec([BATCH], tf.int64)
+    )
     # One batch after another: a generator of random numbers is not for several threads at once.
     batches = dataset.map(lambda index: tf.numpy_function(load, [index], [tf.int64, tf.float32, tf.float32]))
     return batches.prefetch(2).as_numpy_iterator()
@@ -54,4 +57,6 @@ for index, descriptors, frames in pipeline(args.steps):
     weights -= 0.01 / BATCH * descriptors.T @ error
     log.step(descriptors, data.descriptors[index], frames, (error**2).mean())
 
-log.finish(data.neutral + (data.driver_descriptors @ weights).reshape(-1, *data.neutral.shape), data.driver_frames)
+log.finish(
+    data.neutral + (data.driver_descriptors @ weights).reshape(-1, *data.neutral.shape), data.driver_frames
+)

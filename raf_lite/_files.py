@@ -30,13 +30,31 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
-# What NumPy, zipfile and zlib raise for a damaged file depends on where the damage is. SyntaxError and TokenError: NumPy parses
-# the header of an array as Python.
-DAMAGE = (OSError, EOFError, KeyError, ValueError, TypeError, SyntaxError, TokenError, MemoryError, OverflowError,
-          NotImplementedError, RuntimeError, AssertionError, struct.error, zipfile.BadZipFile, zlib.error)
+# What NumPy, zipfile and zlib raise for a damaged file depends on where the damage is. SyntaxError and
+# TokenError: NumPy parses the header of an array as Python.
+DAMAGE = (
+    OSError,
+    EOFError,
+    KeyError,
+    ValueError,
+    TypeError,
+    SyntaxError,
+    TokenError,
+    MemoryError,
+    OverflowError,
+    NotImplementedError,
+    RuntimeError,
+    AssertionError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 MOST_ARRAY_BYTES = 2 << 30  # of one array of an npz: an hour of video leaves 0.5 GB of landmarks
-MOST_RATIO, FREE_BYTES = 100, 64 << 20  # numbers that were measured seldom shrink to a tenth; constants may, and are small
+MOST_RATIO, FREE_BYTES = (
+    100,
+    64 << 20,
+)  # numbers that were measured seldom shrink to a tenth; constants may, and are small
 MOST_JSON_BYTES = 256 << 20  # a hundred thousand frames of VHAP have a tenth of it
 _JSON_KINDS = {dict: "an object", list: "a list"}
 _HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
@@ -44,13 +62,21 @@ _HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
 _OTHER, _ROOM = "name another place", "make room on that disk, or name another place"
 _MINE = f"{_OTHER}, or let yourself write there"
 _UNWRITABLE = {
-    errno.ENOSPC: _ROOM, errno.EDQUOT: _ROOM, errno.EFBIG: _ROOM, errno.EACCES: _MINE, errno.EPERM: _MINE, errno.EROFS: _OTHER,
-    errno.ENOTDIR: _OTHER, errno.EISDIR: _OTHER, errno.EEXIST: _OTHER, errno.EIO: _OTHER,
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EFBIG: _ROOM,
+    errno.EACCES: _MINE,
+    errno.EPERM: _MINE,
+    errno.EROFS: _OTHER,
+    errno.ENOTDIR: _OTHER,
+    errno.EISDIR: _OTHER,
+    errno.EEXIST: _OTHER,
+    errno.EIO: _OTHER,
     errno.ENAMETOOLONG: "give a shorter name",
 }
 
-# A temporary file is `.NAME~PLACE-PID-RANDOM.SUFFIX` beside what it is to become: PLACE stands for the machine (and the
-# container) in which PID counts.
+# A temporary file is `.NAME~PLACE-PID-RANDOM.SUFFIX` beside what it is to become: PLACE stands for the
+# machine (and the container) in which PID counts.
 _TEMPORARY = re.compile(r"\..*~(?P<place>[0-9a-f]{8})-(?P<pid>\d+)-\w+(\.[^.]*)?")
 STALE_SECONDS = 24 * 3600  # after which nobody is believed to be writing a temporary file still
 
@@ -62,10 +88,10 @@ _LOCK, _HOLDER = ".lock", ".lock-holder"
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` on success, delete it on failure.
 
-    The file that stood at `path` before stays whole if the body raises, the disk fills up, the process is killed or the power
-    fails: the new bytes are on the disk before they get the name, and the name is before this returns. Temporary files that
-    killed processes left in the folder are deleted (`sweep_temporaries`). The temporary name keeps the suffix, since some writers
-    choose a format by it.
+    The file that stood at `path` before stays whole if the body raises, the disk fills up, the process is
+    killed or the power fails: the new bytes are on the disk before they get the name, and the name is before
+    this returns. Temporary files that killed processes left in the folder are deleted (`sweep_temporaries`).
+    The temporary name keeps the suffix, since some writers choose a format by it.
     """
     path = Path(path)
     with temporary_path(path) as tmp:
@@ -77,14 +103,17 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def named_in_errors(path: Path) -> Iterator[None]:
-    """While `path` is written: what a full disk, a read-only place or a wrong kind of place raises becomes a sentence on `path`.
+    """While `path` is written: what a full disk, a read-only place or a wrong kind of place raises becomes a
+    sentence on `path`.
 
     A class of Python's own stays, PermissionError and such; an OSError of another file passes as it is.
     """
     try:
         yield
     except OSError as error:
-        if error.errno not in _UNWRITABLE or (error.filename is not None and not _belongs(error.filename, path)):
+        if error.errno not in _UNWRITABLE or (
+            error.filename is not None and not _belongs(error.filename, path)
+        ):
             raise
         kind = type(error) if type(error).__module__ == "builtins" else OSError
         raise kind(f"{path} cannot be written ({error.strerror}); {_UNWRITABLE[error.errno]}") from error
@@ -100,12 +129,14 @@ def _belongs(name: str | bytes | int, path: Path) -> bool:
 
 @contextlib.contextmanager
 def temporary_path(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield an empty temporary file that is to become `path`, in the same folder, which is made; deleted in the end if it is
-    still there."""
+    """Yield an empty temporary file that is to become `path`, in the same folder, which is made; deleted in
+    the end if it is still there."""
     path = Path(path)
     with named_in_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        fd, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}~{_place()}-{os.getpid()}-", suffix=path.suffix, dir=path.parent)
+        fd, name = tempfile.mkstemp(
+            prefix=f".{path.stem[:40]}~{_place()}-{os.getpid()}-", suffix=path.suffix, dir=path.parent
+        )
         os.close(fd)
         tmp = Path(name)
         try:
@@ -126,7 +157,8 @@ def put_in_place(tmp: Path, path: Path) -> None:
 
 
 def sync_folder(folder: str | os.PathLike) -> None:
-    """Wait until the names in a folder are on the disk, where the system can (Windows and some network disks cannot)."""
+    """Wait until the names in a folder are on the disk, where the system can (Windows and some network disks
+    cannot)."""
     with contextlib.suppress(OSError):
         fd = os.open(folder, os.O_RDONLY)
         try:
@@ -138,14 +170,17 @@ def sync_folder(folder: str | os.PathLike) -> None:
 def sweep_temporaries(folder: str | os.PathLike) -> None:
     """Delete the temporary files of `atomic_path` in a folder that nobody will finish.
 
-    Those are files whose process has ended, where its number means something here, and any that is older than STALE_SECONDS.
-    """
+    Those are files whose process has ended, where its number means something here, and any that is older than
+    STALE_SECONDS."""
     with os.scandir(folder) as entries:
-        found = [(Path(entry.path), match) for entry in entries if (match := _TEMPORARY.fullmatch(entry.name))]
+        found = [
+            (Path(entry.path), match) for entry in entries if (match := _TEMPORARY.fullmatch(entry.name))
+        ]
     for path, match in found:
         with contextlib.suppress(OSError):  # another process may sweep too
-            if ((match["place"] == _place() and not _runs(int(match["pid"])))
-                    or time.time() - path.stat().st_mtime > STALE_SECONDS):
+            if (
+                match["place"] == _place() and not _runs(int(match["pid"]))
+            ) or time.time() - path.stat().st_mtime > STALE_SECONDS:
                 path.unlink()
 
 
@@ -173,10 +208,11 @@ def _runs(pid: int) -> bool:
 
 @contextlib.contextmanager
 def locked(folder: str | os.PathLike, seconds: float | None = None) -> Iterator[None]:
-    """Keep other writers out of a folder, which is made; wait for the one who is there, LOCK_SECONDS at most or `seconds`.
+    """Keep other writers out of a folder, which is made; wait for the one who is there, LOCK_SECONDS at most
+    or `seconds`.
 
-    The lock ends with the process, also if that is killed. It leaves an empty file `.lock`. Raises TimeoutError that says who
-    is there.
+    The lock ends with the process, also if that is killed. It leaves an empty file `.lock`. Raises
+    TimeoutError that says who is there.
     """
     from filelock import FileLock, Timeout  # its import costs too much for everyone who only reads
 
@@ -190,11 +226,15 @@ def locked(folder: str | os.PathLike, seconds: float | None = None) -> Iterator[
             who = holder.read_text(encoding="utf-8")
         except OSError:
             who = "another process"
-        raise TimeoutError(f"{who} is writing to {folder}, and has not ended after {seconds:g} s; try again when it "
-                           "has") from error
+        raise TimeoutError(
+            f"{who} is writing to {folder}, and has not ended after {seconds:g} s; try again when it has"
+        ) from error
     with lock:
-        holder.write_text(f"process {os.getpid()} on {platform.node()} (since {time.strftime('%Y-%m-%d %H:%M:%S')})",
-                          encoding="utf-8", newline="\n")
+        holder.write_text(
+            f"process {os.getpid()} on {platform.node()} (since {time.strftime('%Y-%m-%d %H:%M:%S')})",
+            encoding="utf-8",
+            newline="\n",
+        )
         try:
             yield
         finally:
@@ -211,12 +251,16 @@ def write_npz(path: str | os.PathLike, **arrays: np.ndarray) -> None:
     """Write a compressed npz, atomically. Object arrays are refused: they would need pickle to be read."""
     for name, array in arrays.items():
         if np.asarray(array).dtype == object:
-            raise ValueError(f"{path}: field '{name}' is an object array; store numbers or fixed-width strings instead")
+            raise ValueError(
+                f"{path}: field '{name}' is an object array; store numbers or fixed-width strings instead"
+            )
     with atomic_path(path) as tmp:
         np.savez_compressed(tmp, **arrays)  # pyright: ignore[reportArgumentType] (no field is called allow_pickle)
 
 
-def write_tensors(path: str | os.PathLike, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
+def write_tensors(
+    path: str | os.PathLike, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str] | None = None
+) -> None:
     """Write a safetensors file, atomically: tensors of any device, and strings for its header."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -224,22 +268,34 @@ def write_tensors(path: str | os.PathLike, tensors: Mapping[str, torch.Tensor], 
     path = Path(path)
     with atomic_path(path) as tmp:
         try:
-            save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, tmp, metadata=metadata)
+            save_file(
+                {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+                tmp,
+                metadata=metadata,
+            )
         except SafetensorError as error:  # what a full disk is called there
-            raise OSError(f"{path} cannot be written ({error}); make room on that disk, or name another place") from error
+            raise OSError(
+                f"{path} cannot be written ({error}); make room on that disk, or name another place"
+            ) from error
 
 
-def read_npz(path: str | os.PathLike, fields: Sequence[str] | None = None, *, optional: Sequence[str] = (),
-             mend: str = "copy or write it again", most_bytes: int = MOST_ARRAY_BYTES) -> dict[str, np.ndarray]:
+def read_npz(
+    path: str | os.PathLike,
+    fields: Sequence[str] | None = None,
+    *,
+    optional: Sequence[str] = (),
+    mend: str = "copy or write it again",
+    most_bytes: int = MOST_ARRAY_BYTES,
+) -> dict[str, np.ndarray]:
     """The arrays `fields` of an npz, by name and in this order (default: all that it holds), without pickle.
 
-    optional: further fields, read where they are there. mend: how whoever reads an error gets a whole file; ends every sentence.
-    most_bytes: what one array may unpack to; all together may not unpack to more than FREE_BYTES and MOST_RATIO times the file's
-    size. Both are asked of the zip's directory, and of each array's header, before anything is unpacked; what is not asked for is
-    not opened.
+    optional: further fields, read where they are there. mend: how whoever reads an error gets a whole file;
+    ends every sentence. most_bytes: what one array may unpack to; all together may not unpack to more than
+    FREE_BYTES and MOST_RATIO times the file's size. Both are asked of the zip's directory, and of each
+    array's header, before anything is unpacked; what is not asked for is not opened.
 
-    Raises FileNotFoundError, or ValueError that names the file and the field: damaged, no plain array of numbers or text (but of
-    objects, records, items of no bytes), missing, there twice, or too large.
+    Raises FileNotFoundError, or ValueError that names the file and the field: damaged, no plain array of
+    numbers or text (but of objects, records, items of no bytes), missing, there twice, or too large.
     """
     path = Path(path)
     if not path.is_file():
@@ -252,15 +308,18 @@ def read_npz(path: str | os.PathLike, fields: Sequence[str] | None = None, *, op
             for name, info in members.items():  # noqa: B007, an error names it
                 arrays[name] = read_member(archive, info, most_bytes)
     except RefusedArray as error:
-        raise ValueError(f"{path} {error}; {mend}" if name is None else f"{path}: the array '{name}' {error}; {mend}") from error
+        raise ValueError(
+            f"{path} {error}; {mend}" if name is None else f"{path}: the array '{name}' {error}; {mend}"
+        ) from error
     except DAMAGE as error:
         at = "" if name is None else f"'{name}': "
         raise ValueError(f"{path} cannot be read ({at}{type(error).__name__}); {mend}") from error
     return arrays
 
 
-def _asked_members(archive: zipfile.ZipFile, fields: Sequence[str] | None, optional: Sequence[str],
-                   most_bytes: int) -> dict[str, zipfile.ZipInfo]:
+def _asked_members(
+    archive: zipfile.ZipFile, fields: Sequence[str] | None, optional: Sequence[str], most_bytes: int
+) -> dict[str, zipfile.ZipInfo]:
     """Where each asked array stands. Raises RefusedArray."""
     members = archive.infolist()
     found = {info.filename.removesuffix(".npy"): info for info in members}
@@ -280,8 +339,8 @@ def _asked_members(archive: zipfile.ZipFile, fields: Sequence[str] | None, optio
 def read_json(path: str | os.PathLike, kind: type[Value], mend: str = "copy or write it again") -> Value:
     """What a JSON file holds, which must be of this kind: dict or list.
 
-    Raises FileNotFoundError, or ValueError that names the file: larger than MOST_JSON_BYTES, no JSON, nested too deeply, half a
-    Unicode pair (which nobody could print), or of another kind. mend: as in `read_npz`.
+    Raises FileNotFoundError, or ValueError that names the file: larger than MOST_JSON_BYTES, no JSON, nested
+    too deeply, half a Unicode pair (which nobody could print), or of another kind. mend: as in `read_npz`.
     """
     path = Path(path)
     if not path.is_file():
@@ -296,7 +355,9 @@ def read_json(path: str | os.PathLike, kind: type[Value], mend: str = "copy or w
     raise ValueError(f"{path} has more than {MOST_JSON_BYTES} bytes, which no such file has; {mend}")
 
 
-def parse_json(data: bytes | str, kind: type[Value], where: str, mend: str = "copy or write it again") -> Value:
+def parse_json(
+    data: bytes | str, kind: type[Value], where: str, mend: str = "copy or write it again"
+) -> Value:
     """`read_json` of text; errors name `where` it stood."""
     try:
         text = data.decode("utf-8") if isinstance(data, bytes) else data

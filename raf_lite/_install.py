@@ -1,4 +1,5 @@
-"""What is installed beside raf_lite, and the sentence that mends what is not: `make setup` in a clone, pip elsewhere."""
+"""What is installed beside raf_lite, and the sentence that mends what is not: `make setup` in a clone, pip
+elsewhere."""
 
 from __future__ import annotations
 
@@ -19,7 +20,11 @@ OLDEST_PYTHON, TOO_NEW_PYTHON = (3, 11), (3, 14)
 def clone() -> Path | None:
     """The folder of the clone that this package is run from; None where raf_lite was installed as a wheel."""
     folder = Path(__file__).parent.parent
-    return folder if (folder / "pyproject.toml").is_file() and (folder / "tools" / "setup.sh").is_file() else None
+    return (
+        folder
+        if (folder / "pyproject.toml").is_file() and (folder / "tools" / "setup.sh").is_file()
+        else None
+    )
 
 
 def how_to_install(*extras: str) -> str:
@@ -38,8 +43,10 @@ def how_to_install(*extras: str) -> str:
 def check_python() -> None:
     """Raise ImportError, in one sentence, where the Python is too old."""
     if sys.version_info[:2] < OLDEST_PYTHON:
-        raise ImportError(f"raf_lite needs Python 3.11, 3.12 or 3.13, and {sys.executable} is "
-                          f"{'.'.join(map(str, sys.version_info[:3]))}; use another one")
+        raise ImportError(
+            f"raf_lite needs Python 3.11, 3.12 or 3.13, and {sys.executable} is "
+            f"{'.'.join(map(str, sys.version_info[:3]))}; use another one"
+        )
 
 
 def check_installation() -> None:
@@ -54,10 +61,11 @@ def check_installation() -> None:
 
 @contextlib.contextmanager
 def needs(extra: str) -> Iterator[None]:
-    """Around imports of what only `extra` brings: a missing package becomes an ImportError that names it and the extra.
+    """Around imports of what only `extra` brings: a missing package becomes an ImportError that names it and
+    the extra.
 
-        with needs("captures"):
-            import av
+    with needs("captures"):
+        import av
     """
     try:
         yield
@@ -65,12 +73,16 @@ def needs(extra: str) -> Iterator[None]:
         package = (error.name or "").split(".")[0]
         if package in ("", "raf_lite"):
             raise
-        raise ImportError(f"{package} is not installed, which belongs to raf_lite's extra '{extra}'; "
-                          f"{how_to_install(extra)}", name=package) from error
+        raise ImportError(
+            f"{package} is not installed, which belongs to raf_lite's extra '{extra}'; "
+            f"{how_to_install(extra)}",
+            name=package,
+        ) from error
 
 
 class deferred:
-    """A module that only `extra` brings, imported when something of it is asked for; without it, ImportError as from `needs`."""
+    """A module that only `extra` brings, imported when something of it is asked for; without it, ImportError
+    as from `needs`."""
 
     def __init__(self, module: str, extra: str) -> None:
         self._module, self._extra = module, extra
@@ -81,7 +93,8 @@ class deferred:
 
 
 def unmet(*extras: str, missing: bool = True) -> list[str]:
-    """What raf_lite, with `extras`, needs and this Python lacks or has in a version outside the bounds, a few words each.
+    """What raf_lite, with `extras`, needs and this Python lacks or has in a version outside the bounds, a few
+    words each.
 
     missing: whether packages that are not here count, or only those in a wrong version.
     Raises importlib.metadata.PackageNotFoundError where raf_lite itself is not installed.
@@ -97,7 +110,9 @@ def unmet(*extras: str, missing: bool = True) -> list[str]:
         if extra not in asked:
             asked.add(extra)
             for need in map(Requirement, importlib.metadata.requires("raf_lite") or []):
-                mine = f"extra == \"{extra}\"" in str(need.marker) if extra else "extra ==" not in str(need.marker)
+                mine = (
+                    f'extra == "{extra}"' in str(need.marker) if extra else "extra ==" not in str(need.marker)
+                )
                 if not mine or (need.marker and not need.marker.evaluate({"extra": extra})):
                     continue
                 if need.name in ("raf_lite", "raf-lite"):

@@ -13,9 +13,10 @@ from types import FrameType
 def held_back() -> Iterator[Callable[[], bool]]:
     """Hold SIGINT and SIGTERM back until the end of the block, and yield what says whether one came.
 
-    The block is to look where its work is whole, and to end soon. Then comes what was held back: KeyboardInterrupt for SIGINT,
-    SystemExit with status 143 for SIGTERM. A second signal of a kind is not held back, so that work that hangs can be stopped.
-    Signals that were ignored stay so, and outside the main thread, where Python takes no handler, nothing changes.
+    The block is to look where its work is whole, and to end soon. Then comes what was held back:
+    KeyboardInterrupt for SIGINT, SystemExit with status 143 for SIGTERM. A second signal of a kind is not
+    held back, so that work that hangs can be stopped. Signals that were ignored stay so, and outside the main
+    thread, where Python takes no handler, nothing changes.
     """
     before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
     came: list[int] = []

@@ -13,7 +13,8 @@ from typing import TypeVar
 import numba as nb
 from numba.core.caching import FunctionCache
 
-# Everything "fast" except the assumption that no NaN or infinity occurs: the projection has to recognise overflow and cull it.
+# Everything "fast" except the assumption that no NaN or infinity occurs: the projection has to recognise
+# overflow and cull it.
 KEEP_NAN = {"nsz", "arcp", "contract", "afn", "reassoc"}
 
 _COMPILE_NOTICE_AFTER = 2.0  # seconds; a cached kernel loads in less
@@ -26,7 +27,8 @@ Result = TypeVar("Result")
 
 
 class _Cache(FunctionCache):
-    """numba's cache, without which a kernel runs as well: a disk that has no room for the machine code stops nobody."""
+    """numba's cache, without which a kernel runs as well: a disk that has no room for the machine code stops
+    nobody."""
 
     def save_overload(self, sig: object, data: object) -> None:
         with contextlib.suppress(OSError):
@@ -36,16 +38,19 @@ class _Cache(FunctionCache):
 def kernel(
     *, parallel: bool = False, fastmath: bool | set[str] = True
 ) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
-    """Decorator: compile with numba on first use and keep the machine code on disk where a folder can be written.
+    """Decorator: compile with numba on first use and keep the machine code on disk where a folder can be
+    written.
 
-    numba looks for changes in a kernel's own file only: after changing a constant that a kernel imports from another file,
-    delete `__pycache__`.
+    numba looks for changes in a kernel's own file only: after changing a constant that a kernel imports from
+    another file, delete `__pycache__`.
     """
 
     def decorate(function: Callable[..., Result]) -> Callable[..., Result]:
         options = {"parallel": parallel, "fastmath": fastmath, "nogil": True, "error_model": "numpy"}
         compiled = nb.njit(**options)(function)
-        with contextlib.suppress(RuntimeError):  # no folder can be written (read-only install): compile in each process
+        with contextlib.suppress(
+            RuntimeError
+        ):  # no folder can be written (read-only install): compile in each process
             compiled._cache = _Cache(function)  # pyright: ignore[reportAttributeAccessIssue]
         return compiled
 
@@ -55,19 +60,27 @@ def kernel(
 @functools.cache
 def _announce() -> None:
     """Print the notice, once per process though several stages compile."""
-    print("raf_lite: compiling the CPU rasteriser for this machine (about 20 s, once) ...", file=sys.stderr, flush=True)
+    print(
+        "raf_lite: compiling the CPU rasteriser for this machine (about 20 s, once) ...",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 @contextlib.contextmanager
 def launch(stage: str) -> Iterator[None]:
-    """Hold the kernels for one stage ("forward", "backward"); the first, compiling launch of a stage says so if it takes long.
+    """Hold the kernels for one stage ("forward", "backward"); the first, compiling launch of a stage says so
+    if it takes long.
 
-    One launch at a time, since numba's `workqueue` threads (the only ones on some systems) abort the process when two
-    Python threads enter them. A forked child that inherited running kernel threads would hang or die inside numba, hence
-    the RuntimeError.
+    One launch at a time, since numba's `workqueue` threads (the only ones on some systems) abort the process
+    when two Python threads enter them. A forked child that inherited running kernel threads would hang or die
+    inside numba, hence the RuntimeError.
     """
     global _owner
-    if _owner not in (None, os.getpid()):  # asked before the lock, which may have been held at the moment of the fork
+    if _owner not in (
+        None,
+        os.getpid(),
+    ):  # asked before the lock, which may have been held at the moment of the fork
         raise RuntimeError(
             "rasterize() ran before this process was forked, and its CPU threads do not survive a fork; "
             "start workers with the 'spawn' method or rasterise in one process only"

@@ -1,4 +1,5 @@
-"""Names that a package offers and imports only when one is asked for (PEP 562), so that importing the package stays light."""
+"""Names that a package offers and imports only when one is asked for (PEP 562), so that importing the package
+stays light."""
 
 from __future__ import annotations
 
@@ -10,8 +11,8 @@ from typing import Any
 def attach(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """A package's `__getattr__` and `__dir__`.
 
-    homes: by name, the module inside the package that holds it. No module may bear the name of what it holds: once imported, it
-    would stand in the package in its stead.
+    homes: by name, the module inside the package that holds it. No module may bear the name of what it holds:
+    once imported, it would stand in the package in its stead.
 
     >>> find, names = attach("raf_lite", {"Camera": "captures"})
     >>> find("Camera").__name__, "Camera" in names()

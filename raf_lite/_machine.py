@@ -21,8 +21,17 @@ def describe_machine() -> dict:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
         names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
         model = names[0] if names else model
-    return {"processor": model, "machine": platform.machine(), "system": platform.system(), "cpus": os.cpu_count(),
-            "numba_threads": numba.get_num_threads(), "torch_threads": torch.get_num_threads(),
-            "load_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
-            "python": platform.python_version(), "numpy": np.__version__, "numba": numba.__version__,
-            "torch": torch.__version__, "raf_lite": raf_lite.__version__}
+    return {
+        "processor": model,
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "cpus": os.cpu_count(),
+        "numba_threads": numba.get_num_threads(),
+        "torch_threads": torch.get_num_threads(),
+        "load_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "numba": numba.__version__,
+        "torch": torch.__version__,
+        "raf_lite": raf_lite.__version__,
+    }

@@ -1,8 +1,8 @@
 """One array of an npz file, looked at before it is unpacked.
 
-A few bytes can claim any shape, and a few kilobytes unpack to gigabytes. So the claims come first: the member's size by the zip's
-directory and the array's by its own header must be equal, and within what the caller allows; only then is memory taken, and no
-more than that. Nothing is evaluated or unpickled.
+A few bytes can claim any shape, and a few kilobytes unpack to gigabytes. So the claims come first: the
+member's size by the zip's directory and the array's by its own header must be equal, and within what the
+caller allows; only then is memory taken, and no more than that. Nothing is evaluated or unpickled.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ import numpy as np
 
 MOST_HEADER = 1024  # bytes; those of plain arrays have 118
 BLOCK = 1 << 20  # unpacked at a time
-_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile unpacks the others in one piece, however long that gets
+_METHODS = (
+    zipfile.ZIP_STORED,
+    zipfile.ZIP_DEFLATED,
+)  # zipfile unpacks the others in one piece, however long that gets
 _ENCRYPTED = 1
 
 
@@ -25,7 +28,8 @@ class RefusedArray(ValueError):
 
 
 def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most_bytes: int) -> np.ndarray:
-    """The array of a member: numbers, text, dates or booleans, in this machine's byte order. No objects, no records.
+    """The array of a member: numbers, text, dates or booleans, in this machine's byte order. No objects, no
+    records.
 
     Raises RefusedArray, and for damage what zipfile, zlib and NumPy raise.
     """
@@ -36,8 +40,13 @@ def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most_bytes: int
     with archive.open(info) as member:
         start, shape, fortran, dtype = _header(member)
         count = math.prod(shape)  # of Python's integers, which do not overflow
-        if start + count * dtype.itemsize != info.file_size or math.prod(max(n, 1) for n in shape) * dtype.itemsize > most_bytes:
-            raise RefusedArray(f"claims a shape, {_short(shape)} of {dtype}, that its {info.file_size} bytes do not hold")
+        if (
+            start + count * dtype.itemsize != info.file_size
+            or math.prod(max(n, 1) for n in shape) * dtype.itemsize > most_bytes
+        ):
+            raise RefusedArray(
+                f"claims a shape, {_short(shape)} of {dtype}, that its {info.file_size} bytes do not hold"
+            )
         flat = np.empty(count, dtype)
         view = flat.view(np.uint8)
         at = 0
@@ -45,7 +54,7 @@ def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most_bytes: int
             block = member.read(min(BLOCK, view.size - at))
             if not block:
                 raise RefusedArray("ends too early")
-            view[at:at + len(block)] = np.frombuffer(block, np.uint8)
+            view[at : at + len(block)] = np.frombuffer(block, np.uint8)
             at += len(block)
         member.read(1)  # the end, where zipfile compares the checksum
     if flat.dtype.kind == "b" and (view > 1).any():

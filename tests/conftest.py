@@ -27,9 +27,14 @@ def fail_if_skipped(report) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """With CI=true a skip is a failure, unless the test needs the rig or is marked `may_skip`: a machine may lack those."""
+    """With CI=true a skip is a failure, unless the test needs the rig or is marked `may_skip`: a machine may
+    lack those."""
     report = yield
-    if os.environ.get("CI") == "true" and not item.get_closest_marker("may_skip") and "ict_pack" not in item.fixturenames:
+    if (
+        os.environ.get("CI") == "true"
+        and not item.get_closest_marker("may_skip")
+        and "ict_pack" not in item.fixturenames
+    ):
         fail_if_skipped(report)
     return report
 
@@ -50,7 +55,9 @@ def ict_pack() -> Path:
 
     path = find_pack()
     if path is None:
-        pytest.skip("the ICT-FaceKit rig is not here; run `raf-lite data rig`, or set RAF_LITE_ICT to its pack")
+        pytest.skip(
+            "the ICT-FaceKit rig is not here; run `raf-lite data rig`, or set RAF_LITE_ICT to its pack"
+        )
     return path
 
 

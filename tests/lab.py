@@ -24,8 +24,11 @@ FAKE_CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-st
 
 @contextlib.contextmanager
 def playwright():
-    """Playwright, or a skip with its reason. Two may not run at once, so a fixture that holds it ends with its file."""
-    module = pytest.importorskip("playwright.sync_api", reason="the browser test needs playwright (the extra `dev`)")
+    """Playwright, or a skip with its reason. Two may not run at once, so a fixture that holds it ends with
+    its file."""
+    module = pytest.importorskip(
+        "playwright.sync_api", reason="the browser test needs playwright (the extra `dev`)"
+    )
     if not CHROMIUM.exists():
         pytest.skip(f"the browser test needs {CHROMIUM}; on Debian: apt-get install chromium")
     with module.sync_playwright() as running:
@@ -34,7 +37,9 @@ def playwright():
 
 def launch(running, *args):
     """Chromium with these arguments, in a container too."""
-    return running.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-dev-shm-usage", *args])
+    return running.chromium.launch(
+        executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-dev-shm-usage", *args]
+    )
 
 
 @contextlib.contextmanager
@@ -49,17 +54,31 @@ def jupyterlab(folder, settings):
     """A JupyterLab for this machine only that shows `folder`; yields its address."""
     news = settings / "@jupyterlab" / "apputils-extension"
     news.mkdir(parents=True)
-    (news / "notification.jupyterlab-settings").write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False}))
+    (news / "notification.jupyterlab-settings").write_text(
+        json.dumps({"fetchNews": "false", "checkForUpdates": False})
+    )
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
     server = subprocess.Popen(
-        [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
-         "--LabApp.expose_app_in_browser=True", "--IdentityProvider.token=", "--ServerApp.password=",
-         f"--ServerApp.root_dir={folder}"],
-        env={**os.environ, "JUPYTERLAB_SETTINGS_DIR": str(settings), "RAF_FAST": "1"}, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL)
+        [
+            sys.executable,
+            "-m",
+            "jupyterlab",
+            "--no-browser",
+            "--allow-root",
+            "--ip=127.0.0.1",
+            f"--port={port}",
+            "--LabApp.expose_app_in_browser=True",
+            "--IdentityProvider.token=",
+            "--ServerApp.password=",
+            f"--ServerApp.root_dir={folder}",
+        ],
+        env={**os.environ, "JUPYTERLAB_SETTINGS_DIR": str(settings), "RAF_FAST": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         for _ in range(240):
             assert server.poll() is None, "JupyterLab ended by itself"
@@ -78,7 +97,8 @@ def jupyterlab(folder, settings):
 
 @contextlib.contextmanager
 def lab(tmp_path_factory, *names):
-    """JupyterLab with copies of these lessons (they write beside themselves) and a browser; yields (browser, address)."""
+    """JupyterLab with copies of these lessons (they write beside themselves) and a browser; yields (browser,
+    address)."""
     pytest.importorskip("jupyterlab", reason="the browser test needs JupyterLab (the extra `dev`)")
     with chromium() as browser:
         folder = tmp_path_factory.mktemp("lessons")
@@ -98,7 +118,8 @@ def open_notebook(page, address, name):
 
 
 class OpenLesson:
-    """A lesson in the browser, all cells told to run; remembers complaints and requests that leave the machine."""
+    """A lesson in the browser, all cells told to run; remembers complaints and requests that leave the
+    machine."""
 
     def __init__(self, browser, address, name):
         self.page = browser.new_page(viewport={"width": 1300, "height": 1100})
@@ -106,7 +127,10 @@ class OpenLesson:
         self.complaints, self.outside = [], []
         self.page.on("console", lambda m: self.complaints.append(m.text) if m.type == "error" else None)
         self.page.on("pageerror", lambda e: self.complaints.append(str(e)))
-        self.page.on("request", lambda r: None if r.url.startswith((address, "blob:", "data:")) else self.outside.append(r.url))
+        self.page.on(
+            "request",
+            lambda r: None if r.url.startswith((address, "blob:", "data:")) else self.outside.append(r.url),
+        )
         open_notebook(self.page, address, name)
         # The committed outputs go first, so that an output is one of this run.
         self.page.evaluate("() => window.jupyterapp.commands.execute('notebook:clear-all-cell-outputs')")
@@ -114,10 +138,13 @@ class OpenLesson:
 
     def cells(self):
         """(execution count, names of the errors) of every code cell."""
-        return self.page.evaluate("""() => window.jupyterapp.shell.currentWidget.content.model.sharedModel.cells
+        return self.page.evaluate(
+            """() => window.jupyterapp.shell.currentWidget.content.model.sharedModel.cells
             .filter((c) => c.cell_type === 'code')
             .map((c) => [c.execution_count,
-                         c.outputs.filter((o) => o.output_type === 'error').map((o) => o.ename + ': ' + o.evalue)])""")
+                         c.outputs.filter((o) => o.output_type === 'error')
+                             .map((o) => o.ename + ': ' + o.evalue)])"""
+        )
 
     def run_to_the_end(self, seconds=300):
         """Wait until every cell has run; AssertionError where one raised, or time is over."""

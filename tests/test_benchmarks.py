@@ -1,4 +1,5 @@
-"""The benchmarks measure what they say: their baseline, counts and stopwatch are checked, and each runs in a tiny form."""
+"""The benchmarks measure what they say: their baseline, counts and stopwatch are checked, and each runs in a
+tiny form."""
 
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ import splatting  # noqa: E402
 import torch_tiles  # noqa: E402
 import training_step  # noqa: E402
 
-# ------------------------------------------------------------------------------------------------------- scenes and baseline
+# --------------------------------------------------------------------------------------- scenes and baseline
 
 
 def test_a_head_scene_is_as_large_as_it_says():
@@ -46,7 +47,8 @@ def test_a_head_scene_is_as_large_as_it_says():
     _, _, meta = rasterize(**scene)
     radius = (meta["means2d"] - 64).norm(dim=-1).amax(1)  # of the silhouette; a circle of 60 % of the picture
     assert (math.pi * radius**2 / 128**2).tolist() == pytest.approx([0.6, 0.6], rel=0.03)
-    # Of each 2D covariance, the larger eigenvalue is at most that of a sphere of 6 pixels seen at the near side of the ball.
+    # Of each 2D covariance, the larger eigenvalue is at most that of a sphere of 6 pixels seen at the near
+    # side of the ball.
     inverse = meta["conics"][0][(meta["radii"][0] > 0).all(-1)].double()
     covariance = torch.linalg.inv(inverse[:, [0, 1, 1, 2]].reshape(-1, 2, 2))
     sigma = torch.linalg.eigvalsh(covariance)[:, 1].sqrt()
@@ -55,7 +57,9 @@ def test_a_head_scene_is_as_large_as_it_says():
     torch.testing.assert_close(half["scales"], scene["scales"])  # the same scene, smaller
 
 
-@pytest.mark.parametrize("gaussians", [0, 40, 700])  # of which the last goes through the look for finished tiles
+@pytest.mark.parametrize(
+    "gaussians", [0, 40, 700]
+)  # of which the last goes through the look for finished tiles
 def test_torch_tiles_are_the_reference(gaussians):
     scene = scenes.moved(scenes.head_scene(gaussians, 40, cameras=2), dtype=torch.float64)
     scene["opacities"], scene["scales"] = scene["opacities"].sqrt(), scene["scales"] * 3
@@ -91,7 +95,7 @@ def test_pairs_are_counted_as_the_reference_blends():
     for y in range(24):
         for x in range(24):
             tile, transmittance = y // 16 * 2 + x // 16, 1.0
-            for n in meta["flatten_ids"][offsets[tile]:offsets[tile + 1]].tolist():
+            for n in meta["flatten_ids"][offsets[tile] : offsets[tile + 1]].tolist():
                 looked_at += 1
                 dx, dy = (meta["means2d"][0, n] - torch.tensor([x + 0.5, y + 0.5])).tolist()
                 a, b, c = meta["conics"][0, n].tolist()
@@ -129,13 +133,27 @@ def test_the_splatting_benchmark_in_small():
         ratio = row["torch_tiles"]["median_ms"] / row["numba"]["median_ms"]
         assert row["times_faster_than_torch_tiles"] == pytest.approx(ratio, rel=0.02, abs=0.06)
     parts = splatting.kernel_milliseconds(scenes.head_scene(200, 32), 0.05)
-    assert set(parts) == {"python and torch", *(name for names in splatting.KERNELS.values() for name in names)}
+    assert set(parts) == {
+        "python and torch",
+        *(name for names in splatting.KERNELS.values() for name in names),
+    }
     assert min(parts.values()) > 0
-    row = {"gaussians": 20_000, "size": 128, "stage": "forward+backward", "times_faster_than_torch_tiles": 61,
-           "times_the_bound": 13}
-    verdicts = splatting.judge({"rows": [row], "start": {"cold": {"first_call_s": 19}, "warm": {"first_call_s": 1.5}}})
+    row = {
+        "gaussians": 20_000,
+        "size": 128,
+        "stage": "forward+backward",
+        "times_faster_than_torch_tiles": 61,
+        "times_the_bound": 13,
+    }
+    verdicts = splatting.judge(
+        {"rows": [row], "start": {"cold": {"first_call_s": 19}, "warm": {"first_call_s": 1.5}}}
+    )
     assert {name: v["met"] for name, v in verdicts.items()} == {
-        "times_faster_than_torch_tiles": True, "times_the_bound": False, "cold_start_s": True, "warm_start_s": False}
+        "times_faster_than_torch_tiles": True,
+        "times_the_bound": False,
+        "cold_start_s": True,
+        "warm_start_s": False,
+    }
 
 
 def test_a_start_is_timed_in_a_process_of_its_own(tmp_path, monkeypatch):
@@ -143,11 +161,14 @@ def test_a_start_is_timed_in_a_process_of_its_own(tmp_path, monkeypatch):
     seconds = splatting.start_seconds(None)
     assert 0 < seconds["first_call_s"] + seconds["import_torch_s"] < time.perf_counter() - started
     # Compiling takes too long for a test; that an empty folder would be compiled into is what matters.
-    monkeypatch.setattr(splatting, "FIRST_CALL", "import numba; print([1, numba.config.CACHE_DIR.endswith('empty') * 7])")
+    monkeypatch.setattr(
+        splatting, "FIRST_CALL", "import numba; print([1, numba.config.CACHE_DIR.endswith('empty') * 7])"
+    )
     assert splatting.start_seconds(tmp_path / "empty")["first_call_s"] == 7
 
 
-# ------------------------------------------------------------------------------------------------------------------ lessons
+# -------------------------------------------------------------------------------------------------- lessons
+
 
 def notebook(*sources):
     return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
@@ -156,13 +177,22 @@ def notebook(*sources):
 def test_a_lesson_is_timed_from_cold_and_its_memory_seen(tmp_path, monkeypatch):
     monkeypatch.setenv("RAF_LITE_CACHE", str(tmp_path))
     seen = tmp_path / "seen.json"
-    look = ("import json, os; "
-            f"json.dump([os.environ['RAF_FAST'], os.environ['RAF_LITE_CACHE'], os.listdir()], open({str(seen)!r}, 'w'))")
+    look = (
+        "import json, os; json.dump([os.environ['RAF_FAST'], os.environ['RAF_LITE_CACHE'], os.listdir()],"
+        f" open({str(seen)!r}, 'w'))"
+    )
     small = lessons.time_notebook(notebook(look, "open('left behind', 'w').close()"), "fast")
     fast, cache, files = json.loads(seen.read_text())
-    assert fast == "1" and cache != str(tmp_path) and files == [] and os.environ["RAF_LITE_CACHE"] == str(tmp_path)
+    assert (
+        fast == "1"
+        and cache != str(tmp_path)
+        and files == []
+        and os.environ["RAF_LITE_CACHE"] == str(tmp_path)
+    )
     monkeypatch.setattr(lessons, "SLOW", 1)
-    large = lessons.time_notebook(notebook(look, "import time; held = b'1' * 600_000_000; time.sleep(1.5)"), "full")
+    large = lessons.time_notebook(
+        notebook(look, "import time; held = b'1' * 600_000_000; time.sleep(1.5)"), "full"
+    )
     fast, _, files = json.loads(seen.read_text())
     assert fast == "0" and files == []
     (slow,) = large["slow_cells"].values()
@@ -184,7 +214,10 @@ def test_times_are_carried_to_all_that_quote_them(tmp_path):
     manifest, source, readme = ((tmp_path / place).read_text(encoding="utf-8") for place in places)
     entry = tomllib.loads(manifest)["lessons"]
     others = tomllib.loads((ROOT / places[0]).read_text(encoding="utf-8"))["lessons"]
-    assert entry.pop(name) == others.pop(name) | {"minutes_cpu": 7, "seconds_fast": 35, "memory_gb": 5} and entry == others
+    assert (
+        entry.pop(name) == others.pop(name) | {"minutes_cpu": 7, "seconds_fast": 35, "memory_gb": 5}
+        and entry == others
+    )
     assert "raf_lite.setup(minutes_cpu=7)" in source
     assert len([line for line in readme.splitlines() if name in line and line.endswith("| 7 |")]) == 1
     (tmp_path / "README.md").write_text("nothing")
@@ -202,7 +235,8 @@ def test_what_is_quoted_was_measured():
     for name, runs in measured.items():
         assert lessons.quoted(runs).items() <= manifest[name].items(), name
         assert next(line for line in readme.splitlines() if f"notebooks/{name}.ipynb" in line).endswith(
-            f"| {manifest[name]['minutes_cpu']} |")
+            f"| {manifest[name]['minutes_cpu']} |"
+        )
         said = ""
         for cell in lessons.course.build(name, False).cells:
             said = cell.source if cell.cell_type == "markdown" else f"{said} {cell.source}"
@@ -213,14 +247,16 @@ def test_what_is_quoted_was_measured():
     assert sum(runs["fast"]["seconds"] for runs in measured.values()) <= 8 * 60
 
 
-# ---------------------------------------------------------------------------------------------------------------- full size
+# ------------------------------------------------------------------------------------------------ full size
 
 
 def test_full_size_preparation_in_small(tmp_path, monkeypatch):
     monkeypatch.setattr(full_size, "HEIGHT", 96)
     monkeypatch.setattr(full_size, "WIDTH", 64)
     out = tmp_path / "r.json"
-    full_size.main(["--steps", "5", "--cameras", "7", "--size", "48", "--scratch", str(tmp_path), "--out", str(out)])
+    full_size.main(
+        ["--steps", "5", "--cameras", "7", "--size", "48", "--scratch", str(tmp_path), "--out", str(out)]
+    )
     result = json.loads(out.read_text())
     assert result["prepared"] == [5, 6, 48, 32, 3] and result["finished_read_again"] == 0
     assert result["unfinished_read_again"] == 1
@@ -230,7 +266,7 @@ def test_full_size_preparation_in_small(tmp_path, monkeypatch):
         full_size.prepare(tmp_path / "nothing here", tmp_path / "cache", 48)
 
 
-# ------------------------------------------------------------------------------------------------------------ training step
+# -------------------------------------------------------------------------------------------- training step
 
 
 def test_the_parts_of_a_step_add_up(tmp_path):
@@ -241,7 +277,9 @@ def test_the_parts_of_a_step_add_up(tmp_path):
         assert sum(step[part] for part in training_step.PARTS) == pytest.approx(step["step"])
     even = [dict.fromkeys(training_step.PARTS, 1.0) | {"rasterise backward": 4.0, "step": 12.0}] * 100
     summary = training_step.summarise(even, 60)
-    assert summary["coarse"]["steps"] == 40 and summary["fine"]["steps"] == 20 and summary["all"]["steps"] == 80
+    assert (
+        summary["coarse"]["steps"] == 40 and summary["fine"]["steps"] == 20 and summary["all"]["steps"] == 80
+    )
     assert summary["fine"]["ms"]["rasterise backward"] == 4
     assert summary["all"]["rasterisation_share"] == pytest.approx(5 / 12, abs=1e-3)
 
@@ -256,7 +294,7 @@ def test_the_stopwatch_does_not_change_training(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), timed.parameters(), strict=True))
 
 
-# ---------------------------------------------------------------------------------------------------------------------- GPU
+# ------------------------------------------------------------------------------------------------------ GPU
 
 
 def make_wheel(folder, name, tag="py3-none-any"):
@@ -264,8 +302,13 @@ def make_wheel(folder, name, tag="py3-none-any"):
     info = f"{name}-1.0.dist-info"
     with zipfile.ZipFile(folder / f"{name}-1.0-{tag}.whl", "w") as wheel:
         wheel.writestr(f"{name}.py", f"NAME = {name!r}\n")
-        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\nRequires-Dist: not-there\n")
-        wheel.writestr(f"{info}/WHEEL", f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tag}\n")
+        wheel.writestr(
+            f"{info}/METADATA",
+            f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\nRequires-Dist: not-there\n",
+        )
+        wheel.writestr(
+            f"{info}/WHEEL", f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tag}\n"
+        )
         wheel.writestr(f"{info}/RECORD", "")
 
 
@@ -286,8 +329,13 @@ def test_wheels_are_unpacked_and_those_that_do_not_fit_named(tmp_path, monkeypat
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA GPU here")
 @pytest.mark.may_skip("a machine with CUDA cannot show what happens without")
 def test_without_cuda_it_ends_with_one_sentence(tmp_path):
-    run = subprocess.run([sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "--out", str(tmp_path)], capture_output=True,
-                         text=True, check=False, cwd=tmp_path)
+    run = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "--out", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
     assert run.returncode == 1 and not run.stdout and not list(tmp_path.iterdir())
     assert run.stderr.count("\n") == 1 and "no CUDA GPU here" in run.stderr
 
@@ -308,15 +356,23 @@ def test_a_wrong_rasteriser_is_found(monkeypatch):
         return (render * 1.001 if backend == "numba" else render), alphas, meta
 
     monkeypatch.setattr(gpu_runs, "rasterize", wrong)
-    answer = gpu_runs.compare(scenes.head_scene(200, 32), {}, {"numba": ("numba", "cpu"), "torch": ("torch", "cpu")})
-    assert answer["numba - reference"]["image"] > 3e-4 and answer["numba - torch"]["gradients"]["colors"] > 3e-4
+    answer = gpu_runs.compare(
+        scenes.head_scene(200, 32), {}, {"numba": ("numba", "cpu"), "torch": ("torch", "cpu")}
+    )
+    assert (
+        answer["numba - reference"]["image"] > 3e-4 and answer["numba - torch"]["gradients"]["colors"] > 3e-4
+    )
     assert answer["torch - reference"]["image"] < 1e-5
 
 
 @pytest.fixture
 def small_data(tmp_path, data_dir, monkeypatch):
-    """Two training sequences, a hold-out and an answer of the shipped subject, with one driver and the bank."""
-    for person, sequences in (("001", ("EXP-1-head", "EXP-8-jaw-1", "FREE", "CROSS-101-FREE")), ("101", ("FREE",))):
+    """Two training sequences, a hold-out and an answer of the shipped subject, with one driver and the
+    bank."""
+    for person, sequences in (
+        ("001", ("EXP-1-head", "EXP-8-jaw-1", "FREE", "CROSS-101-FREE")),
+        ("101", ("FREE",)),
+    ):
         here, there = data_dir / "mini_nersemble" / person, tmp_path / "data" / "mini_nersemble" / person
         shutil.copytree(here / "calibration", there / "calibration")
         shutil.copy(here / "capture.json", there)
@@ -330,8 +386,14 @@ def small_data(tmp_path, data_dir, monkeypatch):
     return tmp_path / "data"
 
 
-TINY = {"device": "cpu", "theirs": "torch", "timings": ((50, 24),), "frame_step": 13, "with_rig": False,
-        "preset": TrainConfig(steps=1000, size=32, coarse_steps=500, gaussians=150)}
+TINY = {
+    "device": "cpu",
+    "theirs": "torch",
+    "timings": ((50, 24),),
+    "frame_step": 13,
+    "with_rig": False,
+    "preset": TrainConfig(steps=1000, size=32, coarse_steps=500, gaussians=150),
+}
 
 
 def test_the_whole_gpu_run_in_small(small_data, tmp_path, monkeypatch):
@@ -341,9 +403,18 @@ def test_the_whole_gpu_run_in_small(small_data, tmp_path, monkeypatch):
     video = probe_video(tmp_path / "out" / "gpu.mp4")
     assert video.width == 256 * (2 + 2 * len(gpu_runs.RUNS)) and video.frames > 20
     result = json.loads((tmp_path / "out" / "gpu.json").read_text())
-    assert set(result["comparison"]["tiny"]) == {"decided_pixels", "numba - torch", "numba - reference", "torch - reference"}
+    assert set(result["comparison"]["tiny"]) == {
+        "decided_pixels",
+        "numba - torch",
+        "numba - reference",
+        "torch - reference",
+    }
     assert [(t["backend"], t["gaussians"]) for t in result["timings"]] == [("numba", 50), ("torch", 50)]
-    assert result["machine"]["device"] == "cpu" and "cuda" not in result["machine"] and "rendered_512" not in result
+    assert (
+        result["machine"]["device"] == "cpu"
+        and "cuda" not in result["machine"]
+        and "rendered_512" not in result
+    )
     trained = result["shipped_capture"]
     # The time allowed fewer steps than the preset has, and the record says how many there were.
     assert 1 <= trained["steps"] < trained["steps_of_preset"] == 1000 and trained["pixels"] == [32, 32]
@@ -351,7 +422,9 @@ def test_the_whole_gpu_run_in_small(small_data, tmp_path, monkeypatch):
         spent = trained[name]["ms_per_step"] * trained["steps"] / 1e3
         assert trained[name]["seconds"] == pytest.approx(spent, abs=0.1)
     groups = {(row["group"], row["avatar"]) for row in trained["grades"]}
-    assert groups == {(g, a) for g in ("training views", "hold-out cameras", "self", "cross") for a in gpu_runs.RUNS}
+    assert groups == {
+        (g, a) for g in ("training views", "hold-out cameras", "self", "cross") for a in gpu_runs.RUNS
+    }
     assert all(row["psnr"] > 5 and "landmarks" not in row for row in trained["grades"])
 
 
@@ -360,13 +433,18 @@ def test_a_part_that_fails_says_so_and_claims_nothing(small_data, tmp_path, monk
     monkeypatch.setattr(gpu_runs, "train_pair", lambda *args, **kwargs: 1 / 0)
     assert not gpu_runs.run(tmp_path, 8, {}, **TINY)
     result = json.loads((tmp_path / "gpu.json").read_text())
-    assert result["shipped_capture"] == {"failed": "ZeroDivisionError: division by zero"} and len(result["timings"]) == 2
+    assert (
+        result["shipped_capture"] == {"failed": "ZeroDivisionError: division by zero"}
+        and len(result["timings"]) == 2
+    )
 
 
 def test_the_rendered_capture_is_the_shipped_one_at_another_size(ict_pack, data_dir, tmp_path):
     shipped = data_dir / "mini_nersemble" / "001"
     serials = [FRONTAL, "220700191"]
-    capture = gpu_runs.render_capture(shipped, tmp_path, size=64, sequences=("EXP-1-head",), serials=serials, workers=1)
+    capture = gpu_runs.render_capture(
+        shipped, tmp_path, size=64, sequences=("EXP-1-head",), serials=serials, workers=1
+    )
     original = open_capture(shipped)
     capture.check()
     assert capture.cameras[FRONTAL].width == 64 and capture.neutral == original.neutral

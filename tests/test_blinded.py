@@ -1,4 +1,5 @@
-"""The blind test: fair questions, nothing that gives the answer away, answers that survive a kill, and honest counting."""
+"""The blind test: fair questions, nothing that gives the answer away, answers that survive a kill, and honest
+counting."""
 
 import re
 
@@ -7,7 +8,15 @@ import pytest
 from scipy import stats
 
 from raf_lite.bank import ExpressionBank
-from raf_lite.widgets.blinded import BlindTest, Trial, analyse, append_answer, draw_trials, read_answers, simulate
+from raf_lite.widgets.blinded import (
+    BlindTest,
+    Trial,
+    analyse,
+    append_answer,
+    draw_trials,
+    read_answers,
+    simulate,
+)
 
 
 @pytest.fixture(scope="module")
@@ -32,22 +41,31 @@ def test_questions_are_fair(bank, trials):
         assert bank.thumbnail_rows[distance.argmin()] == t.nearest
         assert t.shown == ((t.nearest, t.random) if t.nearest_side == "A" else (t.random, t.nearest))
     centred = draw_trials(bank, 60, np.random.default_rng(0), centred=True)
-    assert [t.query for t in centred][0] == trials[0].query and any(a.nearest != b.nearest for a, b in zip(centred, trials))
+    assert [t.query for t in centred][0] == trials[0].query and any(
+        a.nearest != b.nearest for a, b in zip(centred, trials)
+    )
     with pytest.raises(ValueError, match="99999 questions were asked for"):
         draw_trials(bank, 99999, np.random.default_rng(0))
     with pytest.raises(ValueError, match="fewer than three people"):
-        draw_trials(ExpressionBank.from_arrays(bank.descriptors[:9], bank.donors[:9]), 1, np.random.default_rng(0))
+        draw_trials(
+            ExpressionBank.from_arrays(bank.descriptors[:9], bank.donors[:9]), 1, np.random.default_rng(0)
+        )
 
 
 def page(test):
     """Everything that the browser is given, without the pictures' bytes."""
     state = [w.get_state() for w in (test, test.question, test.status, *test.buttons)]
-    text = re.sub(r"IPY_MODEL_\w+", "", repr([{k: v for k, v in s.items() if not k.startswith("_model_id")} for s in state]))
+    text = re.sub(
+        r"IPY_MODEL_\w+",
+        "",
+        repr([{k: v for k, v in s.items() if not k.startswith("_model_id")} for s in state]),
+    )
     return re.sub(r"base64,[^\"]+", "", text)
 
 
 def test_nothing_gives_the_answer_away(bank, trials, tmp_path):
-    """The page is the same to the letter whichever side the nearest row is on, and whichever rows they are."""
+    """The page is the same to the letter whichever side the nearest row is on, and whichever rows they
+    are."""
     t = trials[0]
     other = Trial(trials[1].query, t.random, t.nearest, {"A": "B", "B": "A"}[t.nearest_side])
     pages = [page(BlindTest(bank, [x], "me", tmp_path / "none.csv")) for x in (t, other)]
@@ -60,10 +78,16 @@ def test_buttons_write_at_once_and_the_same_rater_goes_on(bank, trials, tmp_path
     test = BlindTest(bank, trials[:3], "Ana, 1", path)
     first = test.question.value
     test.buttons[0].click()
-    assert test.question.value != first and "1 of 3 answered" in test.status.value and 'aria-live="polite"' in test.status.value
+    assert (
+        test.question.value != first
+        and "1 of 3 answered" in test.status.value
+        and 'aria-live="polite"' in test.status.value
+    )
     answers = read_answers(path)
     assert answers[["rater", "trial", "answer"]].to_numpy().tolist() == [["Ana, 1", 0, "A"]]
-    assert answers["nearest_side"][0] == trials[0].nearest_side and int(answers["query"][0]) == trials[0].query
+    assert (
+        answers["nearest_side"][0] == trials[0].nearest_side and int(answers["query"][0]) == trials[0].query
+    )
     again = BlindTest(bank, trials[:3], "Ana, 1", path)
     assert again.number == 1 and BlindTest(bank, trials[:3], "Ben", path).number == 0
     again.buttons[1].click()
@@ -87,8 +111,11 @@ def test_a_torn_line_is_dropped_and_other_files_are_refused(bank, trials, tmp_pa
         read_answers(path)
     other = tmp_path / "other.csv"
     other.write_text("a,b\n1,2\n")
-    for broken in (lambda: read_answers(other), lambda: append_answer(other, "x", 0, trials[0], "A", 1.0),
-                   lambda: BlindTest(bank, trials, "x", other)):
+    for broken in (
+        lambda: read_answers(other),
+        lambda: append_answer(other, "x", 0, trials[0], "A", 1.0),
+        lambda: BlindTest(bank, trials, "x", other),
+    ):
         with pytest.raises(ValueError, match="other.csv does not hold answers of the blind test"):
             broken()
     assert other.read_text() == "a,b\n1,2\n"
@@ -101,7 +128,7 @@ def test_a_torn_line_is_dropped_and_other_files_are_refused(bank, trials, tmp_pa
 
 def test_counting_by_hand(trials, tmp_path):
     def answered(name, right, wrong):
-        for k, t in enumerate(trials[:right + wrong]):
+        for k, t in enumerate(trials[: right + wrong]):
             other = {"A": "B", "B": "A"}[t.nearest_side]
             append_answer(tmp_path / f"{name}.csv", name, k, t, t.nearest_side if k < right else other, 1.0)
         return tmp_path / f"{name}.csv"
@@ -112,7 +139,9 @@ def test_counting_by_hand(trials, tmp_path):
     assert one.loc["one", "low"] == pytest.approx(stats.beta.ppf(0.025, 9, 2))
     assert one.loc["one", "high"] == pytest.approx(stats.beta.ppf(0.975, 10, 1))
     simulate(trials, tmp_path / "sim.csv", "coin", 0.5, np.random.default_rng(0))
-    table = analyse(tmp_path / "one.csv", answered("two", 5, 5), answered("three", 7, 3), tmp_path / "sim.csv")
+    table = analyse(
+        tmp_path / "one.csv", answered("two", 5, 5), answered("three", 7, 3), tmp_path / "sim.csv"
+    )
     assert table.loc["all answers of people", ["answers", "nearest"]].tolist() == [30, 0.7]
     assert table.loc["mean over people", "nearest"] == pytest.approx(0.7)
     assert table.loc["mean over people", "high"] - 0.7 == pytest.approx(4.3027 * 0.2 / np.sqrt(3), abs=1e-4)

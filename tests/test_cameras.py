@@ -1,4 +1,5 @@
-"""Cameras: projection by hand, crops and scales that agree with it, and every fault of a calibration named."""
+"""Cameras: projection by hand, crops and scales that agree with it, and every fault of a calibration
+named."""
 
 from __future__ import annotations
 
@@ -35,7 +36,10 @@ def test_points_behind_have_no_pixels():
 
 def test_points_of_another_space_project_as_in_the_world():
     pose = np.eye(4)
-    pose[:3, :3], pose[:3, 3] = Rotation.from_euler("xyz", [20, -40, 10], degrees=True).as_matrix(), [0.3, -0.2, 4]
+    pose[:3, :3], pose[:3, 3] = (
+        Rotation.from_euler("xyz", [20, -40, 10], degrees=True).as_matrix(),
+        [0.3, -0.2, 4],
+    )
     points = np.random.default_rng(0).normal(size=(2, 5, 3))
     pixels, depth = project(points, camera().world_to_camera @ pose, camera().K)
     expected, expected_depth = camera().project(points @ pose[:3, :3].T + pose[:3, 3])
@@ -59,8 +63,12 @@ def test_center_is_where_the_camera_stands():
     np.testing.assert_allclose(matrix @ np.append(moved.center, 1), [0, 0, 0, 1], atol=1e-12)
 
 
-@given(st.integers(1, 8), st.integers(0, 50), st.integers(0, 50),
-       st.tuples(st.floats(-1, 1), st.floats(-1, 1), st.floats(2, 9)))
+@given(
+    st.integers(1, 8),
+    st.integers(0, 50),
+    st.integers(0, 50),
+    st.tuples(st.floats(-1, 1), st.floats(-1, 1), st.floats(2, 9)),
+)
 def test_crop_then_scale_moves_pixels_the_same_way(n, left, top, point):
     pixels, _ = camera().project(np.array(point))
     changed = camera().cropped(left, top, 150, 120).scaled(1 / n)
@@ -97,22 +105,25 @@ def with_last_row() -> np.ndarray:
     return matrix
 
 
-@pytest.mark.parametrize(("field", "value", "message"), [
-    ("world_to_camera", np.eye(3), r"world_to_camera has shape \[3, 3\]"),
-    ("world_to_camera", "a matrix", "world_to_camera is not a matrix"),
-    ("world_to_camera", [[1, 2], [3]], "world_to_camera is not a matrix"),
-    ("world_to_camera", sheared(), "world_to_camera.*no rotation"),
-    ("world_to_camera", np.diag([2.0, 2, 2, 1]), "world_to_camera.*no rotation"),
-    ("world_to_camera", np.diag([1.0, 1, -1, 1]), "world_to_camera.*mirrors"),
-    ("world_to_camera", np.full((4, 4), np.nan), "world_to_camera.*not finite"),
-    ("world_to_camera", with_last_row(), "world_to_camera.*last row"),
-    ("K", np.eye(4), r"K has shape \[4, 4\]"),
-    ("K", np.full((3, 3), np.inf), "K has values that are not finite"),
-    ("K", np.diag([-500.0, 500, 1]), "K must be"),
-    ("K", K + [[0, 3, 0], [0, 0, 0], [0, 0, 0]], "K must be"),
-    ("K", K.T, "K must be"),
-    ("width", 0, "0x200"),
-])
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("world_to_camera", np.eye(3), r"world_to_camera has shape \[3, 3\]"),
+        ("world_to_camera", "a matrix", "world_to_camera is not a matrix"),
+        ("world_to_camera", [[1, 2], [3]], "world_to_camera is not a matrix"),
+        ("world_to_camera", sheared(), "world_to_camera.*no rotation"),
+        ("world_to_camera", np.diag([2.0, 2, 2, 1]), "world_to_camera.*no rotation"),
+        ("world_to_camera", np.diag([1.0, 1, -1, 1]), "world_to_camera.*mirrors"),
+        ("world_to_camera", np.full((4, 4), np.nan), "world_to_camera.*not finite"),
+        ("world_to_camera", with_last_row(), "world_to_camera.*last row"),
+        ("K", np.eye(4), r"K has shape \[4, 4\]"),
+        ("K", np.full((3, 3), np.inf), "K has values that are not finite"),
+        ("K", np.diag([-500.0, 500, 1]), "K must be"),
+        ("K", K + [[0, 3, 0], [0, 0, 0], [0, 0, 0]], "K must be"),
+        ("K", K.T, "K must be"),
+        ("width", 0, "0x200"),
+    ],
+)
 def test_faults_are_named(field, value, message):
     with pytest.raises(ValueError, match=message) as error:
         camera(**{field: value})
@@ -121,7 +132,9 @@ def test_faults_are_named(field, value, message):
 
 def test_block_means_by_hand_and_the_factor_to_them():
     frames = np.arange(2 * 5 * 4, dtype=np.uint8).reshape(2, 5, 4)  # the fifth row is left over
-    np.testing.assert_array_equal(block_mean(frames, 2), [[[2.5, 4.5], [10.5, 12.5]], [[22.5, 24.5], [30.5, 32.5]]])
+    np.testing.assert_array_equal(
+        block_mean(frames, 2), [[[2.5, 4.5], [10.5, 12.5]], [[22.5, 24.5], [30.5, 32.5]]]
+    )
     colour = np.stack([frames, frames + 1], -1)
     np.testing.assert_array_equal(block_mean(colour, 2)[..., 1], block_mean(frames, 2) + 1)
     view = camera(width=3208, height=2200)

@@ -1,4 +1,5 @@
-"""Captures in the NeRSemble layout: written small, read back, every fault named; and what nersemble_data makes of them."""
+"""Captures in the NeRSemble layout: written small, read back, every fault named; and what nersemble_data
+makes of them."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ def make_cameras() -> dict[str, Camera]:
 
 def picture(sequence: str, serial: str) -> np.ndarray:
     """uint8 [T, 48, 64, 3]: a gradient whose blue tells frame, camera and sequence."""
-    t, y, x = np.mgrid[:FRAMES[sequence], :48, :64]
+    t, y, x = np.mgrid[: FRAMES[sequence], :48, :64]
     offset = 20 * list(FRAMES).index(sequence) + 70 * (serial == SIDE)
     return np.stack([4 * x, 5 * y, offset + 12 * t], -1).astype(np.uint8)
 
@@ -41,7 +42,7 @@ def mask(sequence: str) -> np.ndarray:
     """uint8 [T, 48, 64]: a white box that moves right by 4 pixels a frame."""
     masks = np.zeros((FRAMES[sequence], 48, 64), np.uint8)
     for t in range(len(masks)):
-        masks[t, 8:40, 8 + 4 * t:36 + 4 * t] = 255
+        masks[t, 8:40, 8 + 4 * t : 36 + 4 * t] = 255
     return masks
 
 
@@ -53,8 +54,14 @@ def annotation(frames: int) -> dict[str, np.ndarray]:
     found = np.ones(frames, bool)
     found[1] = False
     blendshapes[1] = 0
-    return {"head_pose": poses, "landmarks68": rng.normal(0, 5, (frames, 68, 3)).astype(np.float32), "blendshapes": blendshapes,
-            "landmarks_pca": rng.normal(size=(frames, 64)).astype(np.float16), "encoder_pose": poses, "face_found": found}
+    return {
+        "head_pose": poses,
+        "landmarks68": rng.normal(0, 5, (frames, 68, 3)).astype(np.float32),
+        "blendshapes": blendshapes,
+        "landmarks_pca": rng.normal(size=(frames, 64)).astype(np.float16),
+        "encoder_pose": poses,
+        "face_found": found,
+    }
 
 
 @pytest.fixture(scope="session")
@@ -70,8 +77,15 @@ def pristine(tmp_path_factory):
             write_video(folder / "alpha_maps" / f"cam_{serial}.mp4", mask(sequence), 24, crf=8, gray=True)
         write_npz(person / "annotations" / f"{sequence}.npz", **annotation(frames))
         write_npz(person / "truth" / f"{sequence}.npz", weights=np.arange(frames, dtype=np.float32))
-    write_json(person / "capture.json", {"fps": 24, "head_pose_source": "rig", "kind": "subject",
-                                         "neutral": {"sequence": "EXP-1-head", "frame": 0}})
+    write_json(
+        person / "capture.json",
+        {
+            "fps": 24,
+            "head_pose_source": "rig",
+            "kind": "subject",
+            "neutral": {"sequence": "EXP-1-head", "frame": 0},
+        },
+    )
     (person / "sequences" / "BACKGROUND").mkdir()
     (person / "sequences" / "BACKGROUND" / f"image_{FRONT}.jpg").write_bytes(b"")
     write_metadata(root)
@@ -84,7 +98,8 @@ def person(pristine, tmp_path):
     return shutil.copytree(pristine / "007", tmp_path / "007")
 
 
-# -- what is read -----------------------------------------------------------------------------------------------------
+# -- what is read
+# -----------------------------------------------------------------------------------------------------
 
 
 def test_what_a_capture_says_of_itself(pristine):
@@ -92,7 +107,9 @@ def test_what_a_capture_says_of_itself(pristine):
     assert isinstance(capture, Capture)
     assert (capture.subject, capture.fps, capture.head_pose_source) == ("007", 24, "rig")
     assert capture.neutral == ("EXP-1-head", 0) and capture.encoder_camera == FRONT
-    assert capture.sequences == ("EXP-1-head", "FREE"), "neither BACKGROUND nor CROSS-* is trained on or held out"
+    assert capture.sequences == ("EXP-1-head", "FREE"), (
+        "neither BACKGROUND nor CROSS-* is trained on or held out"
+    )
     assert capture.cross_sequences == ("CROSS-901-FREE",)
     assert capture.cross_parts("CROSS-901-FREE") == ("901", "FREE")
     assert capture.cameras_of("FREE") == (FRONT, SIDE) and capture.n_frames("EXP-1-head") == 6
@@ -127,7 +144,9 @@ def test_annotations(pristine):
     np.testing.assert_allclose(capture.landmarks68("FREE"), stored["landmarks68"])
     np.testing.assert_array_equal(capture.face_found("FREE"), [True, False, True, True])
     rows = capture.descriptors("FREE", "blendshapes")
-    assert rows.dtype == np.float32 and np.isnan(rows[1]).all(), "a frame without a face must not pass for a face of zeros"
+    assert rows.dtype == np.float32 and np.isnan(rows[1]).all(), (
+        "a frame without a face must not pass for a face of zeros"
+    )
     np.testing.assert_array_equal(rows[[0, 2, 3]], stored["blendshapes"][[0, 2, 3]].astype(np.float32))
     assert capture.descriptors("EXP-1-head", "landmarks_pca").shape == (6, 64)
 
@@ -150,7 +169,9 @@ def test_missing_head_poses_are_named_with_the_way_to_make_them(person):
     write_npz(person / "annotations" / "FREE.npz", **stored)
     capture = open_capture(person)
     assert capture.head_poses("FREE") is None
-    with pytest.raises(ValueError, match="sequence FREE has no head poses; .*raf-lite encode.*fit_head_poses") as error:
+    with pytest.raises(
+        ValueError, match="sequence FREE has no head poses; .*raf-lite encode.*fit_head_poses"
+    ) as error:
         capture.require_head_poses("FREE")
     assert str(error.value).startswith(str(person))
 
@@ -162,7 +183,9 @@ def test_truth(pristine):
 def test_each_video_is_decoded_once(pristine, monkeypatch):
     decoded = []
     real = nersemble_module.iter_video
-    monkeypatch.setattr(nersemble_module, "iter_video", lambda path, **kw: decoded.append(path.parts[-3:]) or real(path, **kw))
+    monkeypatch.setattr(
+        nersemble_module, "iter_video", lambda path, **kw: decoded.append(path.parts[-3:]) or real(path, **kw)
+    )
     capture = open_capture(pristine / "007")
     for _ in range(3):
         for serial in (FRONT, SIDE):
@@ -175,10 +198,17 @@ def test_each_video_is_decoded_once(pristine, monkeypatch):
 def test_cache_keeps_the_last_used_within_its_bound(pristine, monkeypatch):
     decoded = []
     real = nersemble_module.iter_video
-    monkeypatch.setattr(nersemble_module, "iter_video", lambda path, **kw: decoded.append(path.stem) or real(path, **kw))
+    monkeypatch.setattr(
+        nersemble_module, "iter_video", lambda path, **kw: decoded.append(path.stem) or real(path, **kw)
+    )
     video = 4 * 48 * 64 * 3
     capture = open_capture(pristine / "007", cache_bytes=video)
-    capture.frames("FREE", FRONT), capture.frames("FREE", FRONT), capture.frames("FREE", SIDE), capture.frames("FREE", FRONT)
+    (
+        capture.frames("FREE", FRONT),
+        capture.frames("FREE", FRONT),
+        capture.frames("FREE", SIDE),
+        capture.frames("FREE", FRONT),
+    )
     assert decoded == [f"cam_{FRONT}", f"cam_{SIDE}", f"cam_{FRONT}"]
     decoded.clear()
     tight = open_capture(pristine / "007", cache_bytes=video - 1)
@@ -194,7 +224,8 @@ def test_downscale_and_crop_move_pictures_and_cameras_together(pristine):
     assert small.frames("FREE", FRONT).shape == (4, 18, 24, 3) == (4, camera.height, camera.width, 3)
     assert small.masks("FREE", FRONT).shape == (4, 18, 24)
     small.check()
-    # The mask's box covers columns 8 to 36 and rows 8 to 40, that is (0..14, 2..20) after the crop and the halving.
+    # The mask's box covers columns 8 to 36 and rows 8 to 40, that is (0..14, 2..20) after the crop and the
+    # halving.
     column, row = small.masks("FREE", FRONT, 0)[8], small.masks("FREE", FRONT, 0)[:, 6]
     np.testing.assert_array_equal(column > 0.5, np.arange(24) < 14)
     np.testing.assert_array_equal(row > 0.5, np.arange(18) >= 2)
@@ -204,7 +235,8 @@ def test_downscale_and_crop_move_pictures_and_cameras_together(pristine):
     np.testing.assert_allclose(camera.project(world)[0], [14, 2], atol=1e-9)
 
 
-# -- splits -----------------------------------------------------------------------------------------------------------
+# -- splits
+# -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +258,11 @@ def whole_person(tmp_path_factory):
 def test_raw_folder_without_our_notes(whole_person):
     capture = open_capture(whole_person)
     assert capture.fps == 73 and capture.neutral is None and capture.head_pose_source is None
-    assert capture.head_poses("FREE") is None and capture.landmarks68("FREE") is None and capture.face_found("FREE").all()
+    assert (
+        capture.head_poses("FREE") is None
+        and capture.landmarks68("FREE") is None
+        and capture.face_found("FREE").all()
+    )
     assert capture.sequences == SEQUENCES[1:]
     with pytest.raises(FileNotFoundError, match=r"no masks .*FREE.alpha_maps.cam_222200037.mp4"):
         capture.masks("FREE", FRONT)
@@ -242,13 +278,17 @@ HELD_OUT = ("FREE", "EMO-1-shout+laugh", "SEN-09-frown_events_bad", "SEN-10-port
 def test_default_split(whole_person):
     split = open_capture(whole_person).split("default")
     assert split.holdout_sequences == HELD_OUT
-    assert len(split.train_sequences) == 20 and not {"GLASSES", "HAIR", *HELD_OUT} & set(split.train_sequences)
+    assert len(split.train_sequences) == 20 and not {"GLASSES", "HAIR", *HELD_OUT} & set(
+        split.train_sequences
+    )
     assert split.train_cameras == (FRONT, "220700191") and split.holdout_cameras == (SIDE, "222200039")
 
 
 def test_mono_split_is_the_benchmarks(whole_person):
     split = open_capture(whole_person).split("mono")
-    assert split.holdout_sequences == HELD_OUT and len(split.train_sequences) == 18, "18 train, 4 test in the benchmark"
+    assert split.holdout_sequences == HELD_OUT and len(split.train_sequences) == 18, (
+        "18 train, 4 test in the benchmark"
+    )
     assert not any("tongue" in name for name in split.train_sequences)
     assert split.train_cameras == (FRONT,) and split.holdout_cameras == (SIDE, "220700191", "222200039")
 
@@ -263,14 +303,18 @@ def test_no_split_trains_on_an_answer(whole_person):
     capture = open_capture(whole_person)
     for name in ("default", "nvs", "mono"):
         split = capture.split(name)
-        sequences, cameras = (*split.train_sequences, *split.holdout_sequences), (*split.train_cameras, *split.holdout_cameras)
+        sequences, cameras = (
+            (*split.train_sequences, *split.holdout_sequences),
+            (*split.train_cameras, *split.holdout_cameras),
+        )
         assert not any(s.startswith("CROSS-") for s in sequences)
         assert len(set(sequences)) == len(sequences) and len(set(cameras)) == len(cameras)
     with pytest.raises(ValueError, match="no split 'random'.*default.*nvs.*mono"):
         capture.split("random")
 
 
-# -- the benchmark's calibration --------------------------------------------------------------------------------------
+# -- the benchmark's calibration
+# --------------------------------------------------------------------------------------
 
 
 def test_intrinsics_per_serial_and_a_hidden_camera(person):
@@ -289,7 +333,8 @@ def test_intrinsics_per_serial_and_a_hidden_camera(person):
         capture.frames("FREE", "222200039")
 
 
-# -- every fault is named ----------------------------------------------------------------------------------------------
+# -- every fault is named
+# ----------------------------------------------------------------------------------------------
 
 
 def edit_calibration(person, change) -> None:
@@ -303,19 +348,30 @@ def set_pose(value):
     return lambda params: params["world_2_cam"].update({SIDE: value})
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    (lambda p: p["world_2_cam"].pop(SIDE), "has no camera 222200046, of which there is a video"),
-    (lambda p: p.update(intrinsics={FRONT: K.tolist()}), "has no camera 222200046, of which there is a video"),
-    (lambda p: p["world_2_cam"].update({"9": np.eye(4).tolist()}) or p.update(intrinsics={FRONT: K.tolist(), SIDE: K.tolist()}),
-     "intrinsics has no camera 9"),
-    (set_pose(np.eye(3).tolist()), r"camera 222200046: world_to_camera has shape \[3, 3\]"),
-    (set_pose(np.diag([1, 2, 1, 1]).tolist()), "camera 222200046: world_to_camera.*no rotation"),
-    (set_pose(np.diag([1, 1, -1, 1]).tolist()), "camera 222200046: world_to_camera.*mirrors"),
-    (set_pose((np.eye(4) * np.nan).tolist()), "camera 222200046: world_to_camera.*not finite"),
-    (lambda p: p.update(intrinsics=np.eye(4).tolist()), r"K has shape \[4, 4\]"),
-    (lambda p: p.pop("intrinsics"), "needs the fields"),
-    (lambda p: p.update(world_2_cam=3), "needs the fields"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda p: p["world_2_cam"].pop(SIDE), "has no camera 222200046, of which there is a video"),
+        (
+            lambda p: p.update(intrinsics={FRONT: K.tolist()}),
+            "has no camera 222200046, of which there is a video",
+        ),
+        (
+            lambda p: (
+                p["world_2_cam"].update({"9": np.eye(4).tolist()})
+                or p.update(intrinsics={FRONT: K.tolist(), SIDE: K.tolist()})
+            ),
+            "intrinsics has no camera 9",
+        ),
+        (set_pose(np.eye(3).tolist()), r"camera 222200046: world_to_camera has shape \[3, 3\]"),
+        (set_pose(np.diag([1, 2, 1, 1]).tolist()), "camera 222200046: world_to_camera.*no rotation"),
+        (set_pose(np.diag([1, 1, -1, 1]).tolist()), "camera 222200046: world_to_camera.*mirrors"),
+        (set_pose((np.eye(4) * np.nan).tolist()), "camera 222200046: world_to_camera.*not finite"),
+        (lambda p: p.update(intrinsics=np.eye(4).tolist()), r"K has shape \[4, 4\]"),
+        (lambda p: p.pop("intrinsics"), "needs the fields"),
+        (lambda p: p.update(world_2_cam=3), "needs the fields"),
+    ],
+)
 def test_faulty_calibration(person, change, message):
     edit_calibration(person, change)
     with pytest.raises(ValueError, match=message) as error:
@@ -330,8 +386,16 @@ def test_json_that_is_none(person, name):
         open_capture(person)
 
 
-@pytest.mark.parametrize("notes", [{"neutral": {"sequence": "FREE"}}, {"fps": "fast"}, {"neutral": 3}, [],
-                                   {"neutral": {"sequence": "EXP-9-jaw-2", "frame": 0}}])
+@pytest.mark.parametrize(
+    "notes",
+    [
+        {"neutral": {"sequence": "FREE"}},
+        {"fps": "fast"},
+        {"neutral": 3},
+        [],
+        {"neutral": {"sequence": "EXP-9-jaw-2", "frame": 0}},
+    ],
+)
 def test_notes_of_another_shape(person, notes):
     (person / "capture.json").write_text(json.dumps(notes))
     with pytest.raises(ValueError, match="capture.json"):
@@ -360,15 +424,23 @@ def test_truncated_video(person, serial, kind):
 
 def rewrite(person, kind: str, frames: int, height: int, width: int):
     shape = (frames, height, width) if kind == "alpha_maps" else (frames, height, width, 3)
-    write_video(person / "sequences" / "FREE" / kind / f"cam_{SIDE}.mp4", np.full(shape, 90, np.uint8), 24, gray=len(shape) == 3)
+    write_video(
+        person / "sequences" / "FREE" / kind / f"cam_{SIDE}.mp4",
+        np.full(shape, 90, np.uint8),
+        24,
+        gray=len(shape) == 3,
+    )
 
 
-@pytest.mark.parametrize(("kind", "shape", "message"), [
-    ("alpha_maps", (4, 48, 62), "the masks are 62x48.*takes images of 64x48"),
-    ("alpha_maps", (3, 48, 64), "there are 3 masks, but camera 222200037 has 4 images"),
-    ("images", (4, 32, 64), "the images are 64x32.*takes images of 64x48"),
-    ("images", (5, 48, 64), "there are 5 images, but camera 222200037 has 4 images"),
-])
+@pytest.mark.parametrize(
+    ("kind", "shape", "message"),
+    [
+        ("alpha_maps", (4, 48, 62), "the masks are 62x48.*takes images of 64x48"),
+        ("alpha_maps", (3, 48, 64), "there are 3 masks, but camera 222200037 has 4 images"),
+        ("images", (4, 32, 64), "the images are 64x32.*takes images of 64x48"),
+        ("images", (5, 48, 64), "there are 5 images, but camera 222200037 has 4 images"),
+    ],
+)
 @pytest.mark.parametrize("options", [{}, {"downscale": 2, "crop": (0, 0, 32, 32)}])
 def test_sizes_and_counts_that_do_not_match(person, kind, shape, message, options):
     """On disk, that is: a crop or a downscale must not hide it."""
@@ -390,14 +462,17 @@ def broken_pose(frame: int) -> np.ndarray:
     return poses
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    (annotation(5), "'head_pose' of FREE has shape .5, 4, 4., but the videos have 4 frames"),
-    ({"head_pose": np.zeros((4, 3, 4))}, "'head_pose' of FREE has shape"),
-    ({"head_pose": broken_pose(2)}, "head pose of FREE frame 2 .*no rotation"),
-    ({"landmarks68": np.zeros((4, 60, 3))}, "'landmarks68' of FREE has shape"),
-    ({"landmarks68": np.full((4, 68, 3), np.nan)}, "'landmarks68' of FREE frame 0"),
-    ({"face_found": np.ones((4, 2), bool)}, "'face_found' of FREE has shape"),
-])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (annotation(5), "'head_pose' of FREE has shape .5, 4, 4., but the videos have 4 frames"),
+        ({"head_pose": np.zeros((4, 3, 4))}, "'head_pose' of FREE has shape"),
+        ({"head_pose": broken_pose(2)}, "head pose of FREE frame 2 .*no rotation"),
+        ({"landmarks68": np.zeros((4, 60, 3))}, "'landmarks68' of FREE has shape"),
+        ({"landmarks68": np.full((4, 68, 3), np.nan)}, "'landmarks68' of FREE frame 0"),
+        ({"face_found": np.ones((4, 2), bool)}, "'face_found' of FREE has shape"),
+    ],
+)
 def test_faulty_annotations(person, changes, message):
     change_annotation(person, **changes)
     with pytest.raises(ValueError, match=message):
@@ -411,7 +486,9 @@ def test_faulty_descriptors(person):
     change_annotation(person, blendshapes=rows)
     with pytest.raises(ValueError, match="'blendshapes' of FREE frame 3"):
         open_capture(person).descriptors("FREE", "blendshapes")
-    with pytest.raises(ValueError, match=r"'face_found' of FREE has shape \[4\], which is not \[frames, dimensions\]"):
+    with pytest.raises(
+        ValueError, match=r"'face_found' of FREE has shape \[4\], which is not \[frames, dimensions\]"
+    ):
         open_capture(person).descriptors("FREE", "face_found")
 
 
@@ -456,23 +533,31 @@ def test_wrong_folders(pristine, tmp_path):
         open_capture(tmp_path / "008")
 
 
-# -- NeRSemble's own reader -------------------------------------------------------------------------------------------
+# -- NeRSemble's own reader
+# -------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def nersemble_data():
-    return pytest.importorskip("nersemble_data.data.nersemble_data",
-                               reason="missing package: nersemble_data, which needs dreifus besides")
+    return pytest.importorskip(
+        "nersemble_data.data.nersemble_data",
+        reason="missing package: nersemble_data, which needs dreifus besides",
+    )
 
 
 def test_nersemble_data_agrees(pristine, nersemble_data):
     assert nersemble_data.NeRSembleDataManager(str(pristine)).list_participants() == [7]
-    manager, capture = nersemble_data.NeRSembleParticipantDataManager(str(pristine), 7), open_capture(pristine / "007")
+    manager, capture = (
+        nersemble_data.NeRSembleParticipantDataManager(str(pristine), 7),
+        open_capture(pristine / "007"),
+    )
     assert set(manager.list_sequences()) == {*capture.sequences, *capture.cross_sequences, "BACKGROUND"}
     params = manager.load_camera_calibration()
     assert set(params.world_2_cam) == set(capture.cameras)
     for serial, camera in capture.cameras.items():  # its matrices are float32
-        np.testing.assert_array_equal(np.asarray(params.world_2_cam[serial]), camera.world_to_camera.astype(np.float32))
+        np.testing.assert_array_equal(
+            np.asarray(params.world_2_cam[serial]), camera.world_to_camera.astype(np.float32)
+        )
         np.testing.assert_array_equal(np.asarray(params.intrinsics), camera.K.astype(np.float32))
     for sequence in FRAMES:
         assert sorted(manager.list_cameras(sequence)) == list(capture.cameras_of(sequence))

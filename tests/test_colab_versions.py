@@ -1,4 +1,5 @@
-"""The widgets, and two lessons that are made of them, with the versions that Colab has, put in front of our own."""
+"""The widgets, and two lessons that are made of them, with the versions that Colab has, put in front of our
+own."""
 
 import os
 import re
@@ -12,15 +13,28 @@ from conftest import ROOT
 from nbclient import NotebookClient
 from packaging.requirements import Requirement
 
-# What Colab has. The widgets' versions are put in front of ours here; the rest is too large for that, and `make colab` has all.
-THERE = dict(re.findall(r"^([\w-]+)==([\d.]+)$", (ROOT / "tools" / "colab.txt").read_text(encoding="utf-8"), re.M))
+# What Colab has. The widgets' versions are put in front of ours here; the rest is too large for that, and
+# `make colab` has all.
+THERE = dict(
+    re.findall(r"^([\w-]+)==([\d.]+)$", (ROOT / "tools" / "colab.txt").read_text(encoding="utf-8"), re.M)
+)
 COLAB = {name: THERE[name] for name in ("plotly", "ipywidgets", "anywidget", "ipython")}
 # What these import that newer versions no longer need.
-BESIDE = ("ipython_genutils==0.2.0", "tenacity==9.0.0", "backcall==0.2.0", "pickleshare==0.7.5", "decorator==5.1.1")
+BESIDE = (
+    "ipython_genutils==0.2.0",
+    "tenacity==9.0.0",
+    "backcall==0.2.0",
+    "pickleshare==0.7.5",
+    "decorator==5.1.1",
+)
 SAID = " ".join(COLAB.values())
-VERSIONS = "import plotly, ipywidgets, anywidget, IPython; print(plotly.__version__, ipywidgets.__version__, " \
-           "anywidget.__version__, IPython.__version__)"
-SCRIPT = VERSIONS + '''
+VERSIONS = (
+    "import plotly, ipywidgets, anywidget, IPython; print(plotly.__version__, ipywidgets.__version__, "
+    "anywidget.__version__, IPython.__version__)"
+)
+SCRIPT = (
+    VERSIONS
+    + """
 import sys
 import types
 
@@ -61,7 +75,8 @@ assert recorder.get_state() and "No widgets here" in repr(recorder)
 live = mirror(avatar)
 assert live.get_state() and "No widgets here" in repr(live)
 print("all widgets made")
-'''
+"""
+)
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +84,19 @@ def colab(tmp_path_factory):
     """An environment in whose Python those versions are found first."""
     target = tmp_path_factory.mktemp("colab")
     wanted = [f"{name}=={version}" for name, version in COLAB.items()]
-    command = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--retries=1", "--timeout=10"]
-    pip = subprocess.run([*command, "--no-deps", "--target", str(target), *wanted, *BESIDE], capture_output=True, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--disable-pip-version-check",
+        "--retries=1",
+        "--timeout=10",
+    ]
+    pip = subprocess.run(
+        [*command, "--no-deps", "--target", str(target), *wanted, *BESIDE], capture_output=True, text=True
+    )
     if pip.returncode:
         pytest.skip(f"no package index here: {pip.stderr.strip().splitlines()[-1]}")
     return {**os.environ, "PYTHONPATH": os.pathsep.join([str(target), *sys.path[1:]])}
@@ -92,7 +118,9 @@ def test_nothing_asks_colab_for_other_versions():
 
 @pytest.mark.may_skip("needs a package index")
 def test_every_widget(colab, tmp_path):
-    run = subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path)], capture_output=True, text=True, env=colab)
+    run = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(tmp_path)], capture_output=True, text=True, env=colab
+    )
     assert run.returncode == 0, run.stdout + run.stderr
     assert run.stdout.splitlines()[0] == SAID and run.stdout.splitlines()[-1] == "all widgets made"
 
@@ -111,4 +139,8 @@ def test_a_lesson_of_widgets(colab, tmp_path, name, widgets):
     assert outputs[0].text.strip() == SAID
     views = [o for o in outputs if "application/vnd.jupyter.widget-view+json" in o.get("data", {})]
     assert len(views) == widgets
-    assert not [o.text for o in outputs if o.output_type == "stream" and re.search(r"No widgets here|Traceback", o.text)]
+    assert not [
+        o.text
+        for o in outputs
+        if o.output_type == "stream" and re.search(r"No widgets here|Traceback", o.text)
+    ]

@@ -24,8 +24,9 @@ def test_what_ships_is_what_the_lessons_train(data_dir, here, capsys):
     for name in course.AVATARS:
         avatar = course.trained_avatar(name, FULL)
         assert avatar.provenance["config"] == course.lesson_config(FULL, name).as_dict()
-        assert avatar.provenance["training_frames"] == sum(len(capture.descriptors(s, "blendshapes"))
-                                                           for s in capture.split().train_sequences)
+        assert avatar.provenance["training_frames"] == sum(
+            len(capture.descriptors(s, "blendshapes")) for s in capture.split().train_sequences
+        )
     assert capsys.readouterr().out.count("the shipped one (1800 steps)") == 2
 
 
@@ -46,8 +47,9 @@ def test_shipped_avatars_show_the_person(data_dir):
     kept = slice(0, None, 20)
     truth = capture.over_white("FREE", camera.serial)[kept] / np.float32(255)
     for name in course.AVATARS:
-        shown = course.trained_avatar(name, FAST).render(capture.descriptors("FREE", "blendshapes")[kept],
-                                                         capture.head_poses("FREE")[kept], [camera])[:, 0]
+        shown = course.trained_avatar(name, FAST).render(
+            capture.descriptors("FREE", "blendshapes")[kept], capture.head_poses("FREE")[kept], [camera]
+        )[:, 0]
         assert -10 * np.log10(np.square(shown - truth).mean()) > 26
 
 
@@ -58,7 +60,10 @@ def test_a_learners_own_avatar_comes_first_and_a_broken_one_is_passed_over(here,
     own.provenance = {"whose": "the learner's"}
     own.save(path)
     assert course.trained_avatar("baseline", FULL).provenance["whose"] == "the learner's"
-    assert "the shipped" in (capsys.readouterr(), course.trained_avatar("baseline", FAST), capsys.readouterr())[2].out
+    assert (
+        "the shipped"
+        in (capsys.readouterr(), course.trained_avatar("baseline", FAST), capsys.readouterr())[2].out
+    )
     path.write_bytes(path.read_bytes()[:1000])
     assert "config" in course.trained_avatar("baseline", FULL).provenance
     out = capsys.readouterr().out
@@ -72,13 +77,17 @@ def test_half_precision_halves_the_file_and_keeps_the_picture(data_dir, tmp_path
     avatar.means.data.add_(1e-5)  # no longer what half precision can hold
     avatar.save(tmp_path / "whole.safetensors")
     avatar.save(tmp_path / "half.safetensors", half=True)
-    assert (tmp_path / "half.safetensors").stat().st_size < 0.51 * (tmp_path / "whole.safetensors").stat().st_size
+    assert (tmp_path / "half.safetensors").stat().st_size < 0.51 * (
+        tmp_path / "whole.safetensors"
+    ).stat().st_size
     half = GaussianAvatar.load(tmp_path / "half.safetensors")
     assert all(p.dtype == q.dtype for p, q in zip(avatar.parameters(), half.parameters()))
     capture = open_capture(data_dir / "mini_nersemble" / course.SUBJECT)
     camera = capture.cameras[capture.encoder_camera].scaled(0.5)
-    pictures = [a.render(capture.descriptors("FREE", "blendshapes")[:3], capture.head_poses("FREE")[:3], [camera])
-                for a in (avatar, half)]
+    pictures = [
+        a.render(capture.descriptors("FREE", "blendshapes")[:3], capture.head_poses("FREE")[:3], [camera])
+        for a in (avatar, half)
+    ]
     assert 0 < np.abs(pictures[0] - pictures[1]).max() < 3 / 255
 
 
@@ -87,9 +96,14 @@ def test_checkpoints_are_built_into_the_manifest(data_dir, tmp_path, monkeypatch
     for part in ("mini_nersemble", "bank"):
         (tmp_path / "data").mkdir(exist_ok=True)
         (tmp_path / "data" / part).symlink_to(data_dir / part)
-    write_manifest(tmp_path / "data", origin={"mini_nersemble": "here", "bank": "here"}, licence="l", conventions={})
-    monkeypatch.setattr(course, "lesson_config", lambda session, name="baseline": PRESETS["fast"].with_(
-        steps=3, retrieval=course.AVATARS[name]))
+    write_manifest(
+        tmp_path / "data", origin={"mini_nersemble": "here", "bank": "here"}, licence="l", conventions={}
+    )
+    monkeypatch.setattr(
+        course,
+        "lesson_config",
+        lambda session, name="baseline": PRESETS["fast"].with_(steps=3, retrieval=course.AVATARS[name]),
+    )
     course.build_checkpoints(tmp_path / "data", tmp_path / "work")
     assert verify_manifest(tmp_path / "data") == []
     made = {p.name: p.read_bytes() for p in (tmp_path / "data" / "checkpoints").iterdir()}

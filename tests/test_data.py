@@ -28,7 +28,10 @@ def bank(data_dir):
 def test_every_file_is_as_built_and_within_budget(data_dir):
     assert verify_manifest(data_dir) == []
     manifest = json.loads((data_dir / "MANIFEST.json").read_text())
-    size = {part: sum(f["bytes"] for f in manifest["files"] if f["origin"] == part) / 1e6 for part in manifest["origins"]}
+    size = {
+        part: sum(f["bytes"] for f in manifest["files"] if f["origin"] == part) / 1e6
+        for part in manifest["origins"]
+    }
     assert size["mini_nersemble"] <= 16 and size["bank"] <= 8 and manifest["total_bytes"] <= 30e6
     assert {"world", "cameras", "light", "colour"} <= manifest["conventions"].keys()
     assert "ICT-FaceKit" in manifest["licence"] and "MediaPipe" in manifest["licence"]
@@ -48,7 +51,11 @@ def test_subjects_have_the_promised_sequences_and_cameras(subject):
 def test_the_benchmarks_splits_can_be_chosen(subject):
     assert "222200037" in subject.split("nvs").holdout_cameras
     mono = subject.split("mono")
-    assert mono.train_cameras == ("222200037",) and set(mono.holdout_cameras) == {"222200046", "220700191", "222200039"}
+    assert mono.train_cameras == ("222200037",) and set(mono.holdout_cameras) == {
+        "222200046",
+        "220700191",
+        "222200039",
+    }
 
 
 def test_about_a_third_of_the_archetypes_is_never_trained_on(subject):

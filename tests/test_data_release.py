@@ -1,4 +1,5 @@
-"""The data outside a clone: the archive is the one of data/, and `raf-lite data fetch` brings it whole or leaves nothing."""
+"""The data outside a clone: the archive is the one of data/, and `raf-lite data fetch` brings it whole or
+leaves nothing."""
 
 import http.server
 import io
@@ -26,18 +27,23 @@ import release_data  # noqa: E402
 ADDRESS = "https://github.com/somebody/raf"
 
 
-# ------------------------------------------------------------------------------------------------------------------ the archive
+# ---------------------------------------------------------------------------------------------- the archive
 
 
 def test_the_record_is_that_of_data_and_of_the_address(tmp_path):
-    """Red after a change of data/ or of the study's lines: `python tools/release_data.py` writes the record again."""
+    """Red after a change of data/ or of the study's lines: `python tools/release_data.py` writes the record
+    again."""
     release_data.pack(ROOT, tmp_path / "a.tar")
     record = data_release.release()
-    assert record["sha256"] == sha256_file(tmp_path / "a.tar"), "run python tools/release_data.py, and commit the record"
+    assert record["sha256"] == sha256_file(tmp_path / "a.tar"), (
+        "run python tools/release_data.py, and commit the record"
+    )
     assert record["bytes"] == (tmp_path / "a.tar").stat().st_size
     before = course.record_path().read_bytes()
     assert course.write_data_url() == record["url"] and course.record_path().read_bytes() == before
-    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["raf_lite"]
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"][
+        "raf_lite"
+    ]
     assert course.record_path().name in patterns
 
 
@@ -52,10 +58,16 @@ def test_the_archive_gives_data_and_lesson_07s_runs_as_they_are(tmp_path):
 
 
 def small_repository(root):
-    """A repository with nothing but a little data/, lines, a record and the line that says where it is published."""
-    files = {"data/bank/a.npz": b"one" * 50_000, "data/bank/b/c.json": b"{}", "benchmarks/results/study/seeds.jsonl": b"{}\n",
-             "benchmarks/results/study/report.md": b"# not needed", "notebooks/manifest.toml": b'repository = ""\n',
-             "data/README.md": b"hello"}
+    """A repository with nothing but a little data/, lines, a record and the line that says where it is
+    published."""
+    files = {
+        "data/bank/a.npz": b"one" * 50_000,
+        "data/bank/b/c.json": b"{}",
+        "benchmarks/results/study/seeds.jsonl": b"{}\n",
+        "benchmarks/results/study/report.md": b"# not needed",
+        "notebooks/manifest.toml": b'repository = ""\n',
+        "data/README.md": b"hello",
+    }
     for name, content in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(content)
@@ -75,8 +87,13 @@ def test_the_archive_depends_on_the_files_alone(tmp_path):
         release_data.pack(tmp_path / name, tmp_path / f"{name}.tar")
     assert (tmp_path / "x.tar").read_bytes() == (tmp_path / "y.tar").read_bytes()
     with tarfile.open(tmp_path / "y.tar") as tar:
-        assert tar.getnames() == ["benchmarks/results/study/seeds.jsonl", "data/MANIFEST.json", "data/README.md",
-                                  "data/bank/a.npz", "data/bank/b/c.json"]
+        assert tar.getnames() == [
+            "benchmarks/results/study/seeds.jsonl",
+            "data/MANIFEST.json",
+            "data/README.md",
+            "data/bank/a.npz",
+            "data/bank/b/c.json",
+        ]
     (tmp_path / "y" / "data" / "bank" / "a.npz").write_bytes(b"changed")
     with pytest.raises(ValueError, match=r"bank/a\.npz differs from what was built\); mend it"):
         release_data.pack(tmp_path / "y", tmp_path / "z.tar")
@@ -89,7 +106,10 @@ def test_the_line_in_the_manifest_is_what_makes_the_address(tmp_path, monkeypatc
     release_data.main()
     record = json.loads((root / "raf_lite" / "data_release.json").read_text())
     (archive,) = (root / "build").iterdir()
-    assert archive.name == f"raf_lite_data-{record['sha256'][:12]}.tar" and sha256_file(archive) == record["sha256"]
+    assert (
+        archive.name == f"raf_lite_data-{record['sha256'][:12]}.tar"
+        and sha256_file(archive) == record["sha256"]
+    )
     assert record["url"] == "" and record["bytes"] == archive.stat().st_size
     assert "its address follows from `repository`" in capsys.readouterr().out
     (root / "notebooks" / "manifest.toml").write_text(f'repository = "{ADDRESS}"\n')
@@ -103,11 +123,12 @@ def test_the_line_in_the_manifest_is_what_makes_the_address(tmp_path, monkeypatc
         course.write_data_url()
 
 
-# ------------------------------------------------------------------------------------------------------------- fetched elsewhere
+# ---------------------------------------------------------------------------------------- fetched elsewhere
 
 
 class Release:
-    """raf_lite as pip installs it, in a working folder without data, and a server for the archive, which counts requests."""
+    """raf_lite as pip installs it, in a working folder without data, and a server for the archive, which
+    counts requests."""
 
     def __init__(self, folder, monkeypatch):
         self.folder, self.archive, self.cache = folder, folder / "served.tar", folder / "cache"
@@ -124,7 +145,11 @@ class Release:
         self.record()
 
     def record(self, **changes):
-        record = {"url": f"{self.address}/served.tar", "sha256": self.sha256, "bytes": self.archive.stat().st_size}
+        record = {
+            "url": f"{self.address}/served.tar",
+            "sha256": self.sha256,
+            "bytes": self.archive.stat().st_size,
+        }
         (self.folder / "record.json").write_text(json.dumps(record | changes))
 
     def serve(self):
@@ -137,7 +162,7 @@ class Release:
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
-                self.wfile.write(content[:len(content) // 2] if release.cut else content)
+                self.wfile.write(content[: len(content) // 2] if release.cut else content)
 
             def log_message(self, *args):
                 pass
@@ -163,7 +188,9 @@ def release(tmp_path, monkeypatch):
 
 
 def test_fetched_once_and_found_from_then_on(release, capsys):
-    with pytest.raises(FileNotFoundError, match="no data folder at .*run `raf-lite data fetch`, or set RAF_LITE_DATA") as error:
+    with pytest.raises(
+        FileNotFoundError, match="no data folder at .*run `raf-lite data fetch`, or set RAF_LITE_DATA"
+    ) as error:
         find_data()
     assert "git" not in str(error.value) and "site-packages" not in str(error.value)
     assert not release.cache.exists()  # who only looks may have a home that cannot be written to
@@ -202,7 +229,9 @@ def test_another_version_of_the_data_gets_another_place(release):
 
 def test_a_wrong_hash_leaves_nothing(release):
     release.record(sha256="0" * 64)
-    with pytest.raises(ValueError, match="does not have the pinned sha256 0000000000000000.* and was thrown away"):
+    with pytest.raises(
+        ValueError, match="does not have the pinned sha256 0000000000000000.* and was thrown away"
+    ):
         fetch_data(progress=False)
     assert release.requests == 1 and release.left() == []
 
@@ -217,7 +246,9 @@ def test_a_cut_transfer_leaves_nothing_and_the_next_try_succeeds(release):
 
 
 def test_what_was_stopped_while_it_was_unpacked_is_not_taken(release, monkeypatch):
-    monkeypatch.setattr("raf_lite.data_release.shutil.copyfileobj", lambda *files: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(
+        "raf_lite.data_release.shutil.copyfileobj", lambda *files: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
     with pytest.raises(KeyboardInterrupt):
         fetch_data(progress=False)
     assert release.left() == []
@@ -229,12 +260,17 @@ def test_offline_and_unpublished_are_one_sentence(release, capsys):
     release.record(url="http://127.0.0.1:9/served.tar")
     assert main(["data", "fetch"]) == 2
     *_, said = capsys.readouterr().err.splitlines()  # pooch logs before it
-    assert said == ("raf-lite: could not download http://127.0.0.1:9/served.tar (ConnectionError); connect to the network, or "
-                    "set RAF_LITE_DATA to a local copy")
+    assert (
+        said == "raf-lite: could not download http://127.0.0.1:9/served.tar (ConnectionError); connect to the"
+        " network, or set RAF_LITE_DATA to a local copy"
+    )
     release.record(url="")
     assert main(["data", "fetch"]) == 2
-    assert capsys.readouterr().err == ("raf-lite: the data's release has no address yet; set RAF_LITE_DATA to the data/ folder "
-                                       "of a clone, or to the release's archive\n")
+    assert (
+        capsys.readouterr().err
+        == "raf-lite: the data's release has no address yet; set RAF_LITE_DATA to the data/ folder "
+        "of a clone, or to the release's archive\n"
+    )
     assert release.requests == 0
 
 
@@ -250,7 +286,9 @@ def test_a_folder_that_the_environment_names(release, monkeypatch, capsys):
 def test_an_archive_that_the_environment_names(release, monkeypatch):
     release.record(url="")  # it does without an address
     monkeypatch.setenv("RAF_LITE_DATA", str(release.archive))
-    with pytest.raises(FileNotFoundError, match=r"served\.tar, which is not unpacked yet; run `raf-lite data fetch`"):
+    with pytest.raises(
+        FileNotFoundError, match=r"served\.tar, which is not unpacked yet; run `raf-lite data fetch`"
+    ):
         find_data()
     assert fetch_data() == find_data() and verify_manifest(find_data()) == [] and release.requests == 0
     assert release.archive.is_file()
@@ -258,17 +296,25 @@ def test_an_archive_that_the_environment_names(release, monkeypatch):
     other.write_bytes(release.archive.read_bytes() + b"x")
     monkeypatch.setenv("RAF_LITE_DATA", str(other))
     shutil.rmtree(release.cache)
-    with pytest.raises(ValueError, match=r"other\.tar \(from RAF_LITE_DATA\) is not the data of this version .*unset RAF_LITE"):
+    with pytest.raises(
+        ValueError,
+        match=r"other\.tar \(from RAF_LITE_DATA\) is not the data of this version .*unset RAF_LITE",
+    ):
         fetch_data()
     assert release.left() == []
 
 
 def test_an_environment_that_names_no_data_is_an_error_and_not_other_data(release, monkeypatch):
     fetch_data(progress=False)
-    for path, wrong in ((release.folder / "gone", "is not there"), (release.folder / "work", "has no MANIFEST.json, so it")):
+    for path, wrong in (
+        (release.folder / "gone", "is not there"),
+        (release.folder / "work", "has no MANIFEST.json, so it"),
+    ):
         monkeypatch.setenv("RAF_LITE_DATA", str(path))
         for call in (find_data, fetch_data):
-            with pytest.raises(FileNotFoundError, match=f"RAF_LITE_DATA names {path}, which {wrong}.*; correct it, or unset"):
+            with pytest.raises(
+                FileNotFoundError, match=f"RAF_LITE_DATA names {path}, which {wrong}.*; correct it, or unset"
+            ):
                 call()
 
 
@@ -278,9 +324,17 @@ def add(name, kind=tarfile.REGTYPE):
     return entry
 
 
-@pytest.mark.parametrize("entry", [add("../outside"), add("data/../../outside"), add("/tmp/raf_lite_outside"),
-                                   add("data/link", tarfile.SYMTYPE), add("data/link", tarfile.LNKTYPE)],
-                         ids=lambda e: f"{e.name} {e.type}")
+@pytest.mark.parametrize(
+    "entry",
+    [
+        add("../outside"),
+        add("data/../../outside"),
+        add("/tmp/raf_lite_outside"),
+        add("data/link", tarfile.SYMTYPE),
+        add("data/link", tarfile.LNKTYPE),
+    ],
+    ids=lambda e: f"{e.name} {e.type}",
+)
 def test_an_archive_that_would_write_elsewhere_is_refused(release, entry):
     with tarfile.open(release.archive, "a") as tar:
         tar.addfile(entry, io.BytesIO(b"x"))
@@ -296,12 +350,14 @@ def test_an_archive_that_is_not_what_its_manifest_lists_is_refused(release):
         tar.addfile(add("data/bank/stray"), io.BytesIO(b"x"))
     release.sha256 = sha256_file(release.archive)
     release.record()
-    with pytest.raises(ValueError, match=r"does not hold what its own MANIFEST\.json lists \(bank/stray is not listed\)"):
+    with pytest.raises(
+        ValueError, match=r"does not hold what its own MANIFEST\.json lists \(bank/stray is not listed\)"
+    ):
         fetch_data(progress=False)
     assert release.left() == []
 
 
-# ------------------------------------------------------------------------------------------------------------------ in a clone
+# ----------------------------------------------------------------------------------------------- in a clone
 
 
 @pytest.fixture
@@ -318,7 +374,10 @@ def clone(release, monkeypatch):
 
 def test_a_clone_fetches_nothing_and_is_mended_by_git(release, clone, monkeypatch, capsys):
     assert find_data() == fetch_data() == clone / "data"
-    assert capsys.readouterr().out == f"nothing to fetch: {clone / 'data'} is used, since it belongs to this clone\n"
+    assert (
+        capsys.readouterr().out
+        == f"nothing to fetch: {clone / 'data'} is used, since it belongs to this clone\n"
+    )
     assert release.requests == 0
     mend = f"run `git checkout -- data` in the repository's folder, {clone}"
     assert how_to_mend(clone / "data") == mend

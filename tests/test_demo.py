@@ -41,12 +41,17 @@ def test_its_numbers_are_complete(demo):
     out, printed = demo
     metrics = json.loads((out / "metrics.json").read_text())
     graded = {(row["group"], row["avatar"]) for row in metrics["table"]}
-    assert {(g, a) for g in ("training views", "hold-out cameras", "self-seen", "self-unseen", "self-strong", "cross")
-            for a in RUNS} <= graded
+    assert {
+        (g, a)
+        for g in ("training views", "hold-out cameras", "self-seen", "self-unseen", "self-strong", "cross")
+        for a in RUNS
+    } <= graded
     assert metrics["settings"]["fast"] and metrics["settings"]["runs"] == RUNS
     for row in metrics["table"]:
         if row["avatar"] in RUNS:
-            assert row["psnr"] > 15 and all(row[f"mae_{r}"] > 0 for r in ("face", "mouth", "eyes", "cheeks+nose"))
+            assert row["psnr"] > 15 and all(
+                row[f"mae_{r}"] > 0 for r in ("face", "mouth", "eyes", "cheeks+nose")
+            )
         if row["group"] == "cross":
             assert row["landmarks"] > 0 and row["aed"] > 0
     assert "change from the baseline" in printed

@@ -1,4 +1,5 @@
-"""What is derived knows its source: an encoding its film, attached arrays their pictures, a bank its person and its encoder."""
+"""What is derived knows its source: an encoding its film, attached arrays their pictures, a bank its person
+and its encoder."""
 
 from __future__ import annotations
 
@@ -32,12 +33,18 @@ def encoded(path, file=None, frames=4, **more):
     """A made-up encoding, all rows `frames`, which says that it is of `path` unless `more` says otherwise."""
     more = more or origin(picture_files(path))
     file = file or encoding_file(path)
-    write_npz(file, blendshapes=np.full((frames, 52), frames, np.float32), face_found=np.ones(frames, bool),
-              head_pose=np.tile(np.eye(4), (frames, 1, 1)), encoder=np.array("mine"), **more)
+    write_npz(
+        file,
+        blendshapes=np.full((frames, 52), frames, np.float32),
+        face_found=np.ones(frames, bool),
+        head_pose=np.tile(np.eye(4), (frames, 1, 1)),
+        encoder=np.array("mine"),
+        **more,
+    )
     return file
 
 
-# ----------------------------------------------------------------------------------------------------------- encodings and films
+# -------------------------------------------------------------------------------------- encodings and films
 
 
 def test_an_encoding_is_of_the_film_that_it_was_made_from(tmp_path):
@@ -50,7 +57,9 @@ def test_an_encoding_is_of_the_film_that_it_was_made_from(tmp_path):
     assert "was made from other pictures than those of" in encoding_problem(path, file)
     capture = open_capture(path)
     assert capture.frames("video", "0").shape == (4, 32, 32, 3)  # its pictures can be looked at
-    with pytest.raises(ValueError, match="take.mp4.encoding.npz was made from other pictures .*; encode .*take.mp4 again"):
+    with pytest.raises(
+        ValueError, match="take.mp4.encoding.npz was made from other pictures .*; encode .*take.mp4 again"
+    ):
         capture.descriptors("video", "blendshapes")
     encoded(path)
     assert open_capture(path).descriptors("video", "blendshapes").shape == (4, 52)
@@ -58,7 +67,10 @@ def test_an_encoding_is_of_the_film_that_it_was_made_from(tmp_path):
 
 
 def test_films_of_one_stem_share_nothing(tmp_path):
-    first, second = film(tmp_path / "clip.mp4"), film(tmp_path / "clip.mov.mp4", seed=1).rename(tmp_path / "clip.mov")
+    first, second = (
+        film(tmp_path / "clip.mp4"),
+        film(tmp_path / "clip.mov.mp4", seed=1).rename(tmp_path / "clip.mov"),
+    )
     assert encoding_file(first) != encoding_file(second)
     encoded(first)
     assert found_encoding(second) is None and open_capture(second).annotations("video") == {}
@@ -93,7 +105,9 @@ def test_a_folder_of_images_has_an_encoding_of_its_images(tmp_path):
     for k in range(3):
         Image.fromarray(np.full((8, 8, 3), 40 * k, np.uint8)).save(folder / f"{k}.png")
     file = encoded(folder, frames=3)
-    assert file.name == "phone.encoding.npz" and open_capture(folder).descriptors("video", "blendshapes").shape == (3, 52)
+    assert file.name == "phone.encoding.npz" and open_capture(folder).descriptors(
+        "video", "blendshapes"
+    ).shape == (3, 52)
     Image.fromarray(np.full((8, 8, 3), 9, np.uint8)).save(folder / "1.png")
     with pytest.raises(ValueError, match="made from other pictures"):
         open_capture(folder).descriptors("video", "blendshapes")
@@ -107,26 +121,35 @@ def test_what_encode_attached_is_void_once_the_pictures_change(tmp_path):
     capture = open_capture(path)
     annotate(capture, "video", {"mine": np.zeros((4, 7))}, encoder="mine", pictures=[path])
     assert open_capture(path).descriptors("video", "mine").shape == (4, 7)
-    assert open_capture(path).encoder_of("video", "mine") == "mine" and open_capture(path).encoder_of("video", "other") is None
+    assert (
+        open_capture(path).encoder_of("video", "mine") == "mine"
+        and open_capture(path).encoder_of("video", "other") is None
+    )
     film(path, seed=1)
-    with pytest.raises(ValueError, match="take.mp4.npz was made from other pictures .*; encode the capture again"):
+    with pytest.raises(
+        ValueError, match="take.mp4.npz was made from other pictures .*; encode the capture again"
+    ):
         open_capture(path).annotations("video")
 
 
-# ------------------------------------------------------------------------------------------------------------ bank and subject
+# ----------------------------------------------------------------------------------------- bank and subject
 
 
 def bank_with(rows, donor, encoder="mine"):
     rng = np.random.default_rng(1)
     donors = np.concatenate([np.repeat(["a", "b", "c"], 20), np.full(len(rows), donor)])
-    return ExpressionBank.from_arrays(np.concatenate([rng.random((60, 4), np.float32), rows]), donors, encoder=encoder)
+    return ExpressionBank.from_arrays(
+        np.concatenate([rng.random((60, 4), np.float32), rows]), donors, encoder=encoder
+    )
 
 
 @pytest.mark.parametrize("stored", [np.float32, np.float16])
 def test_a_donor_with_the_subjects_frames_is_left_out_with_a_word(stored):
     own = np.random.default_rng(0).random((12, 4), np.float32)
     raf = RetrievalAugmentation(bank_with(own[3:6].astype(stored), "x"), k=2)
-    with pytest.warns(UserWarning, match="frames of the subject itself, as donor x: nothing is taken of them"):
+    with pytest.warns(
+        UserWarning, match="frames of the subject itself, as donor x: nothing is taken of them"
+    ):
         raf.fit(own)
     assert raf.excluded == ("x",) and raf.neighbours.max() < 60
     held_out = RetrievalAugmentation(bank_with(own[3:6].astype(stored), "x"), k=2)
@@ -164,7 +187,9 @@ def trainer(tmp_path, bank, **changes):
 
 def test_training_asks_by_whom_the_bank_was_encoded(tmp_path):
     rows = np.random.default_rng(5).random((3, 4))
-    with pytest.raises(ValueError, match="come from encoder 'mine' and the bank from 'other'.*encode both with the same"):
+    with pytest.raises(
+        ValueError, match="come from encoder 'mine' and the bank from 'other'.*encode both with the same"
+    ):
         trainer(tmp_path, bank_with(rows, "x", encoder="other"))
     with pytest.warns(UserWarning, match="the capture of ann does not say which encoder"):
         trainer(tmp_path, bank_with(rows, "x"), encoder=None)
@@ -186,10 +211,17 @@ def test_training_takes_nothing_of_the_subject(tmp_path):
         made = trainer(tmp_path, bank_with(held_out[1:4], "x"), held_out=held_out)
     assert made.augmentation.neighbours.max() < 60
     fitted = RetrievalAugmentation(bank_with(rows, "ann")).fit(toy_set().descriptors)
-    with pytest.raises(ValueError, match="donor ann of the bank is the subject .*; make it with subject='ann'"):
+    with pytest.raises(
+        ValueError, match="donor ann of the bank is the subject .*; make it with subject='ann'"
+    ):
         Trainer(made.data, CONFIG, tmp_path, augmentation=fitted, progress=False)
-    Trainer(made.data, CONFIG, tmp_path, progress=False, augmentation=RetrievalAugmentation(
-        bank_with(rows, "ann"), subject="ann").fit(toy_set().descriptors))
+    Trainer(
+        made.data,
+        CONFIG,
+        tmp_path,
+        progress=False,
+        augmentation=RetrievalAugmentation(bank_with(rows, "ann"), subject="ann").fit(toy_set().descriptors),
+    )
 
 
 def test_a_grown_bank_says_what_was_added_to_what(tmp_path):
@@ -200,5 +232,3 @@ def test_a_grown_bank_says_what_was_added_to_what(tmp_path):
     first, second = json.loads((tmp_path / "bank/bank.json").read_text())["added"]
     assert first == {"donor": "ann", "rows": 5, "source": "film 1", "bank": None}
     assert second == {"donor": "bo", "rows": 6, "source": None, "bank": hashlib.sha256(before).hexdigest()}
-
-

@@ -10,25 +10,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from raf_lite.descriptors import (
-    Detections,
-    LandmarkPCA,
-    align_landmarks,
-    mean_template,
-    relative_to,
-)
+from raf_lite.descriptors import Detections, LandmarkPCA, align_landmarks, mean_template, relative_to
 from raf_lite.descriptors.landmarks import LEFT_EYE, RIGHT_EYE, RIGID
 
 
 def some_faces(rng, n=40, rank=6, posed=True):
-    """[n, 478, 3]: a random shape plus `rank` modes of falling size, each face with its own similarity transform."""
+    """[n, 478, 3]: a random shape plus `rank` modes of falling size, each face with its own similarity
+    transform."""
     base = rng.normal(size=(478, 3))
     modes = rng.normal(size=(rank, 478, 3)) * 0.3 * 0.6 ** np.arange(rank)[:, None, None]
     modes[:, RIGID] = 0  # expression leaves the rigid points alone, so alignment takes the pose out exactly
     faces = base + np.einsum("nr,rkd->nkd", rng.normal(size=(n, rank)), modes)
     if posed:
-        rotation = Rotation.random(n, random_state=np.random.RandomState(int(rng.integers(2**31)))).as_matrix()
-        faces = rng.uniform(20, 80, (n, 1, 1)) * faces @ rotation.transpose(0, 2, 1) + rng.uniform(-100, 100, (n, 1, 3))
+        rotation = Rotation.random(
+            n, random_state=np.random.RandomState(int(rng.integers(2**31)))
+        ).as_matrix()
+        faces = rng.uniform(20, 80, (n, 1, 1)) * faces @ rotation.transpose(0, 2, 1) + rng.uniform(
+            -100, 100, (n, 1, 3)
+        )
     return faces
 
 
@@ -39,7 +38,7 @@ def similarity(shapes, quaternion, scale, translation):
 quaternions = st.tuples(*[st.floats(-1, 1)] * 4).filter(lambda q: np.linalg.norm(q) > 0.1)
 
 
-# --- alignment ----------------------------------------------------------------------------------------------------------------
+# --- alignment ----------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=40, deadline=None)
@@ -100,7 +99,9 @@ def test_the_template_is_the_common_shape_in_a_frame_of_its_own():
     np.testing.assert_allclose(template[RIGID].mean(0), 0, atol=1e-6)
     np.testing.assert_allclose(template[LEFT_EYE] - template[RIGHT_EYE], [1, 0, 0], atol=1e-6)
     # The rigid points of all faces are one shape, so each face must meet the template there.
-    np.testing.assert_allclose(align_landmarks(faces, template)[:, RIGID], np.tile(template[RIGID], (30, 1, 1)), atol=1e-5)
+    np.testing.assert_allclose(
+        align_landmarks(faces, template)[:, RIGID], np.tile(template[RIGID], (30, 1, 1)), atol=1e-5
+    )
 
 
 def test_alignment_says_what_is_wrong():
@@ -116,7 +117,7 @@ def test_alignment_says_what_is_wrong():
         align_landmarks(np.full((2, 478, 3), np.nan))
 
 
-# --- PCA ----------------------------------------------------------------------------------------------------------------------
+# --- PCA ----------------------------------------------------------------------------------------------------
 
 
 def test_pca_finds_what_an_svd_finds():
@@ -127,7 +128,9 @@ def test_pca_finds_what_an_svd_finds():
     _, singular, vt = np.linalg.svd(flat, full_matrices=False)
     np.testing.assert_allclose(np.abs((pca.basis * vt[:6]).sum(1)), 1, atol=1e-3)  # same axes up to sign
     np.testing.assert_allclose(pca.explained, singular[:6] ** 2 / (singular**2).sum(), rtol=1e-3)
-    np.testing.assert_allclose(np.abs(pca.encode_landmarks(faces)), np.abs(flat @ vt[:6].T), atol=5e-3 * singular[0] / 60**0.5)
+    np.testing.assert_allclose(
+        np.abs(pca.encode_landmarks(faces)), np.abs(flat @ vt[:6].T), atol=5e-3 * singular[0] / 60**0.5
+    )
     np.testing.assert_allclose(pca.basis @ pca.basis.T, np.eye(6), atol=1e-3)
     assert pca.explained.sum() == pytest.approx(1, abs=1e-5)  # six modes were put in
     assert (pca.dim, pca.encoder, pca.encode_landmarks(faces).dtype) == (6, "test", np.float32)
@@ -139,7 +142,9 @@ def test_pca_inverts_to_the_aligned_landmarks():
     aligned = align_landmarks(faces, pca.template)
     np.testing.assert_allclose(pca.inverse(pca.transform(aligned)), aligned, atol=3e-3)
     coarse = LandmarkPCA.fit(faces, 2, encoder="test")
-    assert np.abs(coarse.inverse(coarse.transform(aligned)) - aligned).max() > 0.02  # fewer components lose something
+    assert (
+        np.abs(coarse.inverse(coarse.transform(aligned)) - aligned).max() > 0.02
+    )  # fewer components lose something
     aligned[3] = np.nan
     coefficients = pca.transform(aligned)
     assert np.isnan(coefficients[3]).all() and np.isfinite(np.delete(coefficients, 3, 0)).all()
@@ -148,7 +153,12 @@ def test_pca_inverts_to_the_aligned_landmarks():
 def test_pca_ignores_how_heads_were_held():
     rng = np.random.default_rng(8)
     faces = some_faces(rng, posed=False)
-    posed = np.stack([similarity(face, rng.normal(size=4), rng.uniform(10, 90), rng.uniform(-200, 200, 3)) for face in faces])
+    posed = np.stack(
+        [
+            similarity(face, rng.normal(size=4), rng.uniform(10, 90), rng.uniform(-200, 200, 3))
+            for face in faces
+        ]
+    )
     a, b = LandmarkPCA.fit(faces, 4, encoder="test"), LandmarkPCA.fit(posed, 4, encoder="test")
     expected = a.encode_landmarks(faces)
     np.testing.assert_allclose(b.encode_landmarks(posed), expected, atol=2e-2 * np.abs(expected).max())
@@ -182,7 +192,13 @@ def test_a_pca_file_that_is_damaged_missing_or_foreign_is_refused(tmp_path):
         np.save(file, np.zeros(3))  # an npy under the name of an npz
     with pytest.raises(ValueError, match="pca.npz cannot be read"):
         LandmarkPCA.load(path)
-    fields = {"encoder": "test", "template": pca.template, "mean": pca.mean, "basis": pca.basis, "explained": pca.explained}
+    fields = {
+        "encoder": "test",
+        "template": pca.template,
+        "mean": pca.mean,
+        "basis": pca.basis,
+        "explained": pca.explained,
+    }
     np.savez(path, version=2, **fields)
     with pytest.raises(ValueError, match="version 2"):
         LandmarkPCA.load(path)
@@ -203,7 +219,7 @@ def test_pca_refuses_frames_without_a_face_and_impossible_sizes():
         LandmarkPCA.fit(faces, 3, encoder="test")
 
 
-# --- neutral-relative form ----------------------------------------------------------------------------------------------------
+# --- neutral-relative form ----------------------------------------------------------------------------------
 
 
 def test_relative_form_takes_the_persons_own_level_out():
@@ -211,7 +227,9 @@ def test_relative_form_takes_the_persons_own_level_out():
     relative = relative_to(descriptors, np.array([1, 1]))
     np.testing.assert_array_equal(relative, np.array([[0, 1], [2, 4], [np.nan, np.nan]], np.float32))
     assert relative.dtype == np.float32
-    np.testing.assert_array_equal(relative_to(descriptors[:2], descriptors[:2]), [[-1, -1.5], [1, 1.5]])  # own mean
+    np.testing.assert_array_equal(
+        relative_to(descriptors[:2], descriptors[:2]), [[-1, -1.5], [1, 1.5]]
+    )  # own mean
     # A constant added by identity to every frame, the neutral included, disappears.
     np.testing.assert_allclose(relative_to(descriptors[:2] + 0.25, np.array([1.25, 1.25])), relative[:2])
     with pytest.raises(ValueError, match="descriptors have 2 dimensions and the reference's have 3"):
@@ -222,13 +240,15 @@ def test_relative_form_takes_the_persons_own_level_out():
         relative_to(descriptors, np.zeros((0, 2)))
 
 
-# --- Detections ---------------------------------------------------------------------------------------------------------------
+# --- Detections ---------------------------------------------------------------------------------------------
 
 
 def detections(missing=(), frames=20, **changed):
     rng = np.random.default_rng(0)
-    arrays = {name: rng.random((frames, *shape), np.float32)
-              for name, shape in (("blendshapes", (52,)), ("landmarks", (478, 3)), ("encoder_pose", (4, 4)))}
+    arrays = {
+        name: rng.random((frames, *shape), np.float32)
+        for name, shape in (("blendshapes", (52,)), ("landmarks", (478, 3)), ("encoder_pose", (4, 4)))
+    }
     found = np.ones(frames, bool)
     found[list(missing)] = False
     for array in arrays.values():

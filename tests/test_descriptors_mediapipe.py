@@ -36,14 +36,15 @@ mediapipe_encoder = sys.modules[MediaPipeEncoder.__module__]
 DATA = Path(__file__).parent.parent / "data"
 SHIPPED = sorted((DATA / "mini_nersemble").glob("*/sequences/*/images/cam_222200037.mp4"))
 
-# --- the model file -----------------------------------------------------------------------------------------------------------
+# --- the model file -----------------------------------------------------------------------------------------
 
 CONTENT = b"stands in for the model file"
 
 
 @pytest.fixture
 def no_network(monkeypatch, tmp_path):
-    """An empty cache, a model with the hash of CONTENT, a URL that refuses connections, and pip without an index."""
+    """An empty cache, a model with the hash of CONTENT, a URL that refuses connections, and pip without an
+    index."""
     for name in (mediapipe_model.MODEL_ENV, "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("RAF_LITE_CACHE", str(tmp_path / "cache"))
@@ -64,9 +65,13 @@ def make_wheel(folder, package, version, member, content):
     info = f"{package}-{version}.dist-info"
     with zipfile.ZipFile(folder / f"{package}-{version}-py3-none-any.whl", "w") as wheel:
         wheel.writestr(member, content)
-        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n"
-                       "Requires-Dist: absent-x\n")
-        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(
+            f"{info}/METADATA",
+            f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\nRequires-Dist: absent-x\n",
+        )
+        wheel.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
         wheel.writestr(f"{info}/RECORD", "")
 
 
@@ -106,7 +111,11 @@ def test_the_official_address_is_used_once_and_then_the_cache(no_network, monkey
         path = face_landmarker_path(progress=False)
     assert path == no_network / "cache" / "models" / "face_landmarker.task" and path.read_bytes() == CONTENT
     notice = path.with_suffix(".NOTICE.txt").read_text()
-    assert "Apache License, Version 2.0" in notice and address in notice and hashlib.sha256(CONTENT).hexdigest() in notice
+    assert (
+        "Apache License, Version 2.0" in notice
+        and address in notice
+        and hashlib.sha256(CONTENT).hexdigest() in notice
+    )
     assert face_landmarker_path(progress=False) == path  # the server is gone: no network was needed
 
 
@@ -127,8 +136,15 @@ def test_a_wheel_with_another_file_is_not_believed(no_network):
     with pytest.raises(FileNotFoundError) as caught:
         face_landmarker_path(progress=False)
     message = str(caught.value)
-    assert f"{member} does not have the pinned sha256" in message and f"wheel {other}=={other_version}: " in message
-    assert "ConnectionError" in message and "set RAF_LITE_FACE_LANDMARKER to a local copy" in message and "\n" not in message
+    assert (
+        f"{member} does not have the pinned sha256" in message
+        and f"wheel {other}=={other_version}: " in message
+    )
+    assert (
+        "ConnectionError" in message
+        and "set RAF_LITE_FACE_LANDMARKER to a local copy" in message
+        and "\n" not in message
+    )
     assert list((no_network / "cache" / "models").iterdir()) == []  # no half-made file
 
 
@@ -136,7 +152,9 @@ def test_a_package_that_is_installed_saves_the_download(no_network, monkeypatch)
     package, _, member = mediapipe_model.WHEELS[0]
     file = no_network / "site-packages" / member
     file.parent.mkdir(parents=True)
-    (no_network / "site-packages" / package / "__init__.py").write_text("raise RuntimeError('must not be imported')")
+    (no_network / "site-packages" / package / "__init__.py").write_text(
+        "raise RuntimeError('must not be imported')"
+    )
     file.write_bytes(CONTENT)
     monkeypatch.syspath_prepend(str(no_network / "site-packages"))
     assert face_landmarker_path(progress=False).read_bytes() == CONTENT
@@ -156,7 +174,9 @@ def test_a_host_that_never_answers_is_given_up_soon(no_network, monkeypatch):
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        monkeypatch.setattr(mediapipe_model, "MODEL_URL", f"http://127.0.0.1:{silent.getsockname()[1]}/face_landmarker.task")
+        monkeypatch.setattr(
+            mediapipe_model, "MODEL_URL", f"http://127.0.0.1:{silent.getsockname()[1]}/face_landmarker.task"
+        )
         failures = []
         start = time.perf_counter()
         assert not mediapipe_model._from_url(no_network, failures, progress=False)
@@ -165,11 +185,12 @@ def test_a_host_that_never_answers_is_given_up_soon(no_network, monkeypatch):
     assert face_landmarker_path(progress=False).read_bytes() == CONTENT
 
 
-# --- the encoder --------------------------------------------------------------------------------------------------------------
+# --- the encoder --------------------------------------------------------------------------------------------
 
 
 def drawn_face(size=256, mouth=0.0, shift=0.0):
-    """A drawn frontal face, uint8 [size, size, 3]; `mouth` is how far it is open, `shift` moves it right (1 = half the width)."""
+    """A drawn frontal face, uint8 [size, size, 3]; `mouth` is how far it is open, `shift` moves it right (1 =
+    half the width)."""
     y, x = (np.mgrid[:size, :size] + 0.5) / size * 2 - 1
     x = x - shift
     image = np.full((size, size, 3), 0.9)
@@ -180,7 +201,9 @@ def drawn_face(size=256, mouth=0.0, shift=0.0):
 
     blob(0, -0.12, 0.52, 0.62, (0.2, 0.13, 0.1))  # hair
     blob(0, 0, 0.46, 0.6, (0.85, 0.65, 0.55))  # face
-    image *= (1 - 0.35 * np.clip((x / 0.5) ** 2, 0, 1) * (np.hypot(x / 0.46, y / 0.6) < 1))[..., None]  # rounded by shading
+    image *= (1 - 0.35 * np.clip((x / 0.5) ** 2, 0, 1) * (np.hypot(x / 0.46, y / 0.6) < 1))[
+        ..., None
+    ]  # rounded by shading
     for side in (-1, 1):
         blob(side * 0.2, -0.19, 0.12, 0.03, (0.25, 0.17, 0.12), 0.5)  # brow
         blob(side * 0.2, -0.08, 0.1, 0.045, (0.95, 0.95, 0.95), 0.3)  # eye, from 0.1 to 0.3
@@ -229,16 +252,24 @@ def test_blendshape_names_are_the_models(encoder):
 def test_landmarks_are_in_pixels_and_pose_is_frontal(seen):
     assert seen.face_found.tolist() == [True] * 3
     assert (seen.landmarks.shape, seen.landmarks.dtype) == ((3, 478, 3), np.float32)
-    # Outer eye corners were drawn at x = -0.3 and 0.3, y = -0.08: pixels 89.6 and 166.4, 117.8. Point 33 is the subject's right.
+    # Outer eye corners were drawn at x = -0.3 and 0.3, y = -0.08: pixels 89.6 and 166.4, 117.8. Point 33 is
+    # the subject's right.
     np.testing.assert_allclose(seen.landmarks[0, [33, 263], :2], [[89.6, 117.8], [166.4, 117.8]], atol=5)
     np.testing.assert_allclose((seen.landmarks[2] - seen.landmarks[0]).mean(0)[:2], [12.8, 0], atol=1.5)
-    # z is on the scale of pixels, smaller nearer to the camera: the nose's tip stands out by a good part of the eyes' distance.
+    # z is on the scale of pixels, smaller nearer to the camera: the nose's tip stands out by a good part of
+    # the eyes' distance.
     assert 15 < seen.landmarks[0, [33, 263], 2].mean() - seen.landmarks[0, 1, 2] < 77
-    np.testing.assert_allclose(seen.encoder_pose[0, :3, :3] @ seen.encoder_pose[0, :3, :3].T, np.eye(3), atol=1e-4)
+    np.testing.assert_allclose(
+        seen.encoder_pose[0, :3, :3] @ seen.encoder_pose[0, :3, :3].T, np.eye(3), atol=1e-4
+    )
     np.testing.assert_allclose(seen.encoder_pose[0, :3, :3], np.eye(3), atol=0.1)
-    assert seen.encoder_pose[0, 2, 3] < -15 and abs(seen.encoder_pose[0, 0, 3]) < 1.5  # in front of the camera, centimetres
+    assert (
+        seen.encoder_pose[0, 2, 3] < -15 and abs(seen.encoder_pose[0, 0, 3]) < 1.5
+    )  # in front of the camera, centimetres
     np.testing.assert_array_equal(seen.encoder_pose[:, 3], np.tile([0, 0, 0, 1], (3, 1)))
-    assert 0.5 < seen.encoder_pose[2, 0, 3] - seen.encoder_pose[0, 0, 3] < 4  # to the right in the picture is +x
+    assert (
+        0.5 < seen.encoder_pose[2, 0, 3] - seen.encoder_pose[0, 0, 3] < 4
+    )  # to the right in the picture is +x
 
 
 def test_an_open_mouth_scores_as_an_open_jaw(seen):
@@ -256,7 +287,9 @@ def test_a_picture_that_is_wide_keeps_pixels_square(encoder):
 
 def test_a_frame_without_a_face_is_reported_and_never_zero(encoder):
     grey = np.full((256, 256, 3), 128, np.uint8)
-    with pytest.warns(UserWarning, match=r"no face found in 2 of 3 frames \(frames 0, 2\); their descriptors are NaN"):
+    with pytest.warns(
+        UserWarning, match=r"no face found in 2 of 3 frames \(frames 0, 2\); their descriptors are NaN"
+    ):
         encoding = encoder.encode(np.stack([grey, drawn_face(), grey]))
     assert encoding.face_found.tolist() == [False, True, False] and encoding.missing.tolist() == [0, 2]
     for rows in (encoding.descriptors, encoding.blendshapes, encoding.landmarks, encoding.encoder_pose):
@@ -271,9 +304,13 @@ def test_uint8_float_and_one_by_one_agree(encoder, seen):
         warnings.simplefilter("error")
         expected = encoder.encode(frames)
     np.testing.assert_array_equal(expected.descriptors, seen.blendshapes[:2])  # a frame's result is its own
-    np.testing.assert_array_equal(encoder.encode(frames.astype(np.float32) / 255).descriptors, expected.descriptors)
+    np.testing.assert_array_equal(
+        encoder.encode(frames.astype(np.float32) / 255).descriptors, expected.descriptors
+    )
     np.testing.assert_array_equal(encoder.encode(frames / 255 * 1.0).descriptors, expected.descriptors)
-    np.testing.assert_array_equal(encoder.encode(iter(frames), progress=True).descriptors, expected.descriptors)
+    np.testing.assert_array_equal(
+        encoder.encode(iter(frames), progress=True).descriptors, expected.descriptors
+    )
     strided = np.stack([frames, frames], axis=-1)[..., 0]
     assert not strided[0].flags.c_contiguous
     np.testing.assert_array_equal(encoder.encode(strided).descriptors, expected.descriptors)
@@ -300,14 +337,21 @@ def test_of_two_faces_the_larger_counts(model_file):
 
 
 def test_landmark_descriptors_are_the_pcas_of_what_was_detected(model_file, encoder):
-    frames = np.stack([drawn_face(mouth=m, shift=s) for m, s in ((0, 0), (0.05, 0.1), (0.1, -0.1), (0.15, 0), (0.12, 0.05))])
+    frames = np.stack(
+        [drawn_face(mouth=m, shift=s) for m, s in ((0, 0), (0.05, 0.1), (0.1, -0.1), (0.15, 0), (0.12, 0.05))]
+    )
     seen = encoder.detect(frames)
     pca = LandmarkPCA.fit(seen.landmarks, 3, encoder=ENCODER)
     grey = np.full_like(frames[:1], 128)
-    with MediaPipeEncoder(kind="landmarks", landmark_pca=pca) as landmarks, pytest.warns(UserWarning, match="frames 5"):
+    with (
+        MediaPipeEncoder(kind="landmarks", landmark_pca=pca) as landmarks,
+        pytest.warns(UserWarning, match="frames 5"),
+    ):
         encoding = landmarks.encode(np.concatenate([frames, grey]))
         assert (landmarks.dim, landmarks.name, landmarks.descriptor) == (3, ENCODER, "landmarks_pca")
-    np.testing.assert_allclose(encoding.descriptors[:5], pca.transform(align_landmarks(seen.landmarks, pca.template)), atol=1e-6)
+    np.testing.assert_allclose(
+        encoding.descriptors[:5], pca.transform(align_landmarks(seen.landmarks, pca.template)), atol=1e-6
+    )
     assert np.isnan(encoding.descriptors[5]).all() and np.isfinite(encoding.blendshapes[:5]).all()
 
 
@@ -351,17 +395,31 @@ def test_close_may_be_repeated_and_ends_the_encoder(model_file):
 
 
 def test_an_encoder_that_nobody_closed_ends_silently(model_file):
-    script = ("import numpy as np; from raf_lite.descriptors import MediaPipeEncoder; e = MediaPipeEncoder(); "
-              "print(e.detect(np.full((1, 64, 64, 3), 128, np.uint8)).face_found)")
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False,
-                          cwd=DATA.parent)
+    script = (
+        "import numpy as np; from raf_lite.descriptors import MediaPipeEncoder; e = MediaPipeEncoder(); "
+        "print(e.detect(np.full((1, 64, 64, 3), 128, np.uint8)).face_found)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=DATA.parent,
+    )
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "[False]", "")
 
 
 def test_importing_the_room_leaves_mediapipe_alone():
     script = "import sys, raf_lite.descriptors; print('mediapipe' in sys.modules, 'torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True,
-                          cwd=DATA.parent)
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+        cwd=DATA.parent,
+    )
     assert done.stdout.split() == ["False", "False"]
 
 
@@ -386,12 +444,15 @@ def test_a_missing_system_library_says_what_to_install(monkeypatch, model_file, 
     assert "still here" in capfd.readouterr().err  # stderr was given back
 
 
-# --- against what ships -------------------------------------------------------------------------------------------------------
+# --- against what ships -------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not SHIPPED, reason="data/mini_nersemble is not here; build it with `raf-lite data build`")
+@pytest.mark.skipif(
+    not SHIPPED, reason="data/mini_nersemble is not here; build it with `raf-lite data build`"
+)
 def test_fresh_encodings_agree_with_the_stored_ones(model_file, encoder):
-    """The stored ones were taken from the same decoded video; float16 and another CPU's rounding allow 0.02 of a score."""
+    """The stored ones were taken from the same decoded video; float16 and another CPU's rounding allow 0.02
+    of a score."""
     from raf_lite.captures import read_video
 
     pca = LandmarkPCA.load(DATA / "bank" / "landmark_pca.npz")
@@ -401,13 +462,20 @@ def test_fresh_encodings_agree_with_the_stored_ones(model_file, encoder):
             seen = encoder.detect(read_video(video))
             np.testing.assert_array_equal(seen.face_found, stored["face_found"], err_msg=str(video))
             found = seen.face_found
-            np.testing.assert_allclose(seen.blendshapes[found], stored["blendshapes"][found], atol=0.02, err_msg=str(video))
-            np.testing.assert_allclose(pca.encode_landmarks(seen.landmarks)[found], stored["landmarks_pca"][found], atol=0.02,
-                                       err_msg=str(video))
+            np.testing.assert_allclose(
+                seen.blendshapes[found], stored["blendshapes"][found], atol=0.02, err_msg=str(video)
+            )
+            np.testing.assert_allclose(
+                pca.encode_landmarks(seen.landmarks)[found],
+                stored["landmarks_pca"][found],
+                atol=0.02,
+                err_msg=str(video),
+            )
 
 
 def test_mediapipe_reports_its_use_to_nobody(model_file, monkeypatch):
-    """What newer versions send when they close goes to the proxy that they are given for that moment, and nowhere else."""
+    """What newer versions send when they close goes to the proxy that they are given for that moment, and
+    nowhere else."""
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
     monkeypatch.setenv("no_proxy", "*")
     before = dict(os.environ)
@@ -421,7 +489,9 @@ def test_mediapipe_reports_its_use_to_nobody(model_file, monkeypatch):
         try:
             connection, _ = listener.accept()
         except TimeoutError:
-            assert Version(importlib.metadata.version("mediapipe")) < Version("1.2.2")  # the first that was seen to report
+            assert Version(importlib.metadata.version("mediapipe")) < Version(
+                "1.2.2"
+            )  # the first that was seen to report
             return
         with connection:
             assert connection.recv(100).startswith(b"CONNECT play.googleapis.com:443")

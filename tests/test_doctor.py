@@ -1,4 +1,5 @@
-"""`raf-lite doctor`: healthy here; and for each thing that can be amiss the right word, and a mend in one sentence."""
+"""`raf-lite doctor`: healthy here; and for each thing that can be amiss the right word, and a mend in one
+sentence."""
 
 import builtins
 import importlib.metadata
@@ -22,6 +23,7 @@ from raf_lite.course.doctor import CHECKS, ESSENTIAL, diagnose
 @pytest.fixture
 def lacks(monkeypatch):
     """lacks("a", "b"): these packages are not installed."""
+
     def lack(*names):
         real = importlib.metadata.version
 
@@ -61,22 +63,35 @@ def test_its_limits_are_the_projects():
     assert set(ESSENTIAL) < set(CHECKS)
 
 
-@pytest.mark.parametrize("sentences, status, end", [
-    ({"a": "OK", "b": "OK"}, 0, "The course runs here."),
-    ({"a": "mend", "b": "OK"}, 0, "The course runs here. Better with a mend: a."),
-    ({"a": "mend", "b": "STOP", "c": "STOP"}, 1,
-     "The course cannot run here yet. First mend: b, c; then run raf-lite doctor again. Retrieval, bank, splatting and "
-     "avatar can be used already."),
-    ({"torch": "OK", "faiss": "STOP"}, 1,
-     "The course cannot run here yet. First mend: faiss; then run raf-lite doctor again."),
-])
+@pytest.mark.parametrize(
+    "sentences, status, end",
+    [
+        ({"a": "OK", "b": "OK"}, 0, "The course runs here."),
+        ({"a": "mend", "b": "OK"}, 0, "The course runs here. Better with a mend: a."),
+        (
+            {"a": "mend", "b": "STOP", "c": "STOP"},
+            1,
+            (
+                "The course cannot run here yet. First mend: b, c; then run raf-lite doctor again. Retrieval,"
+                " bank, splatting and avatar can be used already."
+            ),
+        ),
+        (
+            {"torch": "OK", "faiss": "STOP"},
+            1,
+            "The course cannot run here yet. First mend: faiss; then run raf-lite doctor again.",
+        ),
+    ],
+)
 def test_only_what_stops_the_course_makes_the_status_1(monkeypatch, capsys, sentences, status, end):
     def check(state):
         if state != "OK":
             raise doctor.Trouble("it is broken; mend it", stops=state == "STOP")
         return "fine"
 
-    monkeypatch.setattr(doctor, "CHECKS", {name: lambda s=state: check(s) for name, state in sentences.items()})
+    monkeypatch.setattr(
+        doctor, "CHECKS", {name: lambda s=state: check(s) for name, state in sentences.items()}
+    )
     assert main(["doctor"]) == status
     *lines, last = capsys.readouterr().out.splitlines()
     assert last == end
@@ -96,7 +111,9 @@ def test_a_package_that_does_not_load_stops_only_where_the_course_needs_it(monke
 def test_python_too_old_and_too_new(monkeypatch):
     monkeypatch.setattr(doctor.sys, "version_info", (3, 10, 4, "final", 0))
     state, sentence = diagnose("python")
-    assert state == "STOP" and sentence.endswith("is too old; take 3.11, 3.12 or 3.13: make setup PYTHON=python3.12")
+    assert state == "STOP" and sentence.endswith(
+        "is too old; take 3.11, 3.12 or 3.13: make setup PYTHON=python3.12"
+    )
     monkeypatch.setattr(doctor.sys, "version_info", (3, 14, 0, "final", 0))
     assert diagnose("python")[0] == "mend"
 
@@ -106,7 +123,9 @@ def test_packages_that_are_missing(lacks):
     state, sentence = diagnose("packages")
     assert state == "STOP" and sentence.startswith("safetensors is missing; run `make setup`")
     state, sentence = diagnose("extras")
-    assert state == "STOP" and sentence.startswith("not whole: 'lessons' (anywidget is missing); run `make setup`")
+    assert state == "STOP" and sentence.startswith(
+        "not whole: 'lessons' (anywidget is missing); run `make setup`"
+    )
 
 
 def test_without_mediapipe_the_course_runs(lacks):
@@ -117,9 +136,15 @@ def test_without_mediapipe_the_course_runs(lacks):
 
 def test_packages_that_are_too_old_or_too_new(monkeypatch):
     real = importlib.metadata.version
-    monkeypatch.setattr(importlib.metadata, "version", lambda name: {"av": "14.0.1", "numba": "0.60.0"}.get(name) or real(name))
+    monkeypatch.setattr(
+        importlib.metadata,
+        "version",
+        lambda name: {"av": "14.0.1", "numba": "0.60.0"}.get(name) or real(name),
+    )
     assert diagnose("packages")[1].startswith("numba 0.60.0 is not >=0.61; run")
-    assert diagnose("extras")[1].startswith("not whole: 'captures' (av 14.0.1 is not >=17), 'lessons' (av 14.0.1 is not >=17), ")
+    assert diagnose("extras")[1].startswith(
+        "not whole: 'captures' (av 14.0.1 is not >=17), 'lessons' (av 14.0.1 is not >=17), "
+    )
     monkeypatch.setattr(importlib.metadata, "requires", lambda name: ["numpy<2"])
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "2.5.5")
     assert diagnose("packages")[1].startswith("numpy 2.5.5 is not <2; run")
@@ -137,7 +162,9 @@ def test_an_environment_that_cannot_be_written_to(monkeypatch):
     assert diagnose("place")[0] == "OK"
     monkeypatch.setattr(doctor.os, "access", lambda path, mode: False)
     state, sentence = diagnose("place")
-    assert state == "mend" and sentence.endswith("make an environment of your own with `python -m venv`, and install there")
+    assert state == "mend" and sentence.endswith(
+        "make an environment of your own with `python -m venv`, and install there"
+    )
 
 
 def test_raf_lite_itself_not_installed(monkeypatch):
@@ -146,7 +173,9 @@ def test_raf_lite_itself_not_installed(monkeypatch):
 
     monkeypatch.setattr(importlib.metadata, "requires", requires)
     state, sentence = diagnose("packages")
-    assert state == "STOP" and sentence.startswith(f"raf_lite is not installed in {sys.executable}; run `make setup`")
+    assert state == "STOP" and sentence.startswith(
+        f"raf_lite is not installed in {sys.executable}; run `make setup`"
+    )
 
 
 @posix
@@ -178,7 +207,9 @@ def test_gsplat_without_and_with_a_gpu(tmp_path, monkeypatch, lacks):
     assert diagnose("gsplat")[0] == "OK" and "takes minutes" in diagnose("gsplat")[1]
     lacks("gsplat")
     state, sentence = diagnose("gsplat")
-    assert state == "mend" and sentence.endswith("this GPU is not used for drawing: pip install gsplat==1.5.3")
+    assert state == "mend" and sentence.endswith(
+        "this GPU is not used for drawing: pip install gsplat==1.5.3"
+    )
 
 
 def test_widgets(monkeypatch, lacks):
@@ -189,14 +220,19 @@ def test_widgets(monkeypatch, lacks):
 
     def no_figures(name, *args, **kwargs):  # as plotly says it where something is missing
         if name == "plotly.graph_objects":
+
             def figure():
                 raise ImportError("Please install anywidget to use the FigureWidget class\nmore")
+
             return SimpleNamespace(FigureWidget=figure)
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", no_figures)
     state, sentence = diagnose("widgets")
-    assert state == "mend" and "no live figures (Please install anywidget to use the FigureWidget class)" in sentence
+    assert (
+        state == "mend"
+        and "no live figures (Please install anywidget to use the FigureWidget class)" in sentence
+    )
     monkeypatch.setattr(builtins, "__import__", real)
     monkeypatch.setitem(sys.modules, "ipywidgets", None)
     assert diagnose("widgets")[0] == "STOP"
@@ -208,12 +244,16 @@ def test_the_kernel_of_another_python(tmp_path, monkeypatch, lacks):
     spec.mkdir(parents=True)
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))  # comes before all others, as a user's own kernel may
     for other in (program(tmp_path / "bin", "python", "echo /elsewhere"), tmp_path / "gone"):
-        (spec / "kernel.json").write_text(f'{{"argv": ["{other}", "-m", "ipykernel_launcher", "-f", "{{connection_file}}"], '
-                                          '"display_name": "Python 3", "language": "python"}')
+        (spec / "kernel.json").write_text(
+            f'{{"argv": ["{other}", "-m", "ipykernel_launcher", "-f", "{{connection_file}}"], '
+            '"display_name": "Python 3", "language": "python"}'
+        )
         state, sentence = diagnose("kernel")
         assert state == "mend" and f"runs {other}, another Python than this one" in sentence
         assert sentence.endswith(f"{sys.executable} -m ipykernel install --sys-prefix")
-    (spec / "kernel.json").write_text((spec / "kernel.json").read_text().replace(str(tmp_path / "gone"), sys.executable))
+    (spec / "kernel.json").write_text(
+        (spec / "kernel.json").read_text().replace(str(tmp_path / "gone"), sys.executable)
+    )
     assert diagnose("kernel")[0] == "OK"
     lacks("jupyterlab")
     assert diagnose("kernel")[1].startswith("JupyterLab is not installed in this Python")
@@ -222,20 +262,33 @@ def test_the_kernel_of_another_python(tmp_path, monkeypatch, lacks):
 
 
 @posix
-@pytest.mark.parametrize("browser, library, state, says", [
-    (None, "", "mend", "ssh -L 8888:localhost:8888"),
-    ("w3m", "", "mend", "none that shows pictures opens from here"),
-    ("chromium", "", "OK", "chromium"),
-    ("firefox", "libavcodec.so.60", "OK", "firefox"),
-    ("firefox", "", "mend", "firefox; should films stay black in it"),
-])
+@pytest.mark.parametrize(
+    "browser, library, state, says",
+    [
+        (None, "", "mend", "ssh -L 8888:localhost:8888"),
+        ("w3m", "", "mend", "none that shows pictures opens from here"),
+        ("chromium", "", "OK", "chromium"),
+        ("firefox", "libavcodec.so.60", "OK", "firefox"),
+        ("firefox", "", "mend", "firefox; should films stay black in it"),
+    ],
+)
 def test_browsers(tmp_path, browser, library, state, says):
     """In a Python of its own: the standard library looks for browsers once."""
-    environment = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")}
-    environment |= {"PATH": str(tmp_path)} | ({"BROWSER": str(program(tmp_path, browser, ""))} if browser else {})
-    code = (f"from raf_lite.course import doctor; doctor.ctypes.util.find_library = lambda name: {library!r}; "
-            "print(*doctor.diagnose('browser'))")
-    said = subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True).stdout
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
+    }
+    environment |= {"PATH": str(tmp_path)} | (
+        {"BROWSER": str(program(tmp_path, browser, ""))} if browser else {}
+    )
+    code = (
+        f"from raf_lite.course import doctor; doctor.ctypes.util.find_library = lambda name: {library!r}; "
+        "print(*doctor.diagnose('browser'))"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True
+    ).stdout
     assert said.startswith(state + " ") and says in said
 
 
@@ -254,7 +307,11 @@ def test_films_that_cannot_be_written(monkeypatch):
 def test_disk(monkeypatch, free, state):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
     found, sentence = diagnose("disk")
-    assert found == state and f"{free / 1e9:.1f} GB free" in sentence and ("make room for 1 GB" in sentence) == (state != "OK")
+    assert (
+        found == state
+        and f"{free / 1e9:.1f} GB free" in sentence
+        and ("make room for 1 GB" in sentence) == (state != "OK")
+    )
 
 
 def test_memory_and_a_containers_share_of_it(tmp_path, monkeypatch):
@@ -264,7 +321,9 @@ def test_memory_and_a_containers_share_of_it(tmp_path, monkeypatch):
     (tmp_path / "memory.max").write_text("4000000000\n")
     (tmp_path / "memory.current").write_text("3000000000\n")
     state, sentence = diagnose("memory")
-    assert state == "mend" and sentence.startswith("1.0 GB free, and lessons take up to 3 GB: close other programs")
+    assert state == "mend" and sentence.startswith(
+        "1.0 GB free, and lessons take up to 3 GB: close other programs"
+    )
     (tmp_path / "memory.max").write_text("max\n")
     assert diagnose("memory")[0] == "OK"
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=2_000_000_000))
@@ -284,32 +343,50 @@ def test_data_that_are_not_whole(data_dir, tmp_path, monkeypatch):
     film.write_bytes(film.read_bytes()[:-1] + b"x")
     (tmp_path / "bank" / "truth.npz").unlink()
     state, sentence = diagnose("data")
-    assert state == "STOP" and "bank/truth.npz is listed but missing and 1 more; copy that folder again" in sentence
+    assert (
+        state == "STOP"
+        and "bank/truth.npz is listed but missing and 1 more; copy that folder again" in sentence
+    )
     (tmp_path / "MANIFEST.json").write_text('{"files": [')
     assert diagnose("data")[0] == "STOP" and "MANIFEST.json is damaged" in diagnose("data")[1]
     monkeypatch.setenv("RAF_LITE_DATA", str(tmp_path / "gone"))
     state, sentence = diagnose("data")
-    assert state == "STOP" and sentence == f"RAF_LITE_DATA names {tmp_path / 'gone'}, which is not there; correct it, or unset " \
-                                           "RAF_LITE_DATA"
+    assert (
+        state == "STOP"
+        and sentence
+        == f"RAF_LITE_DATA names {tmp_path / 'gone'}, which is not there; correct it, or unset RAF_LITE_DATA"
+    )
 
 
 def test_without_the_encoder_the_course_goes_on(tmp_path, monkeypatch, lacks):
     monkeypatch.setenv("RAF_LITE_FACE_LANDMARKER", str(tmp_path / "gone.task"))
     state, sentence = diagnose("encoder")
-    assert state == "mend" and "gone.task" in sentence and sentence.endswith("lessons 02 and 09 encode pictures with it")
+    assert (
+        state == "mend"
+        and "gone.task" in sentence
+        and sentence.endswith("lessons 02 and 09 encode pictures with it")
+    )
     lacks("mediapipe")
-    assert diagnose("encoder")[0] == "mend" and diagnose("encoder")[1].startswith("mediapipe is not installed, and lessons 02")
+    assert diagnose("encoder")[0] == "mend" and diagnose("encoder")[1].startswith(
+        "mediapipe is not installed, and lessons 02"
+    )
 
 
 def test_scores_that_differ_from_those_that_ship(monkeypatch):
     from raf_lite.descriptors import Detections
 
-    monkeypatch.setattr(Detections, "require_all", lambda self: SimpleNamespace(descriptors=self.descriptors + 0.25))
+    monkeypatch.setattr(
+        Detections, "require_all", lambda self: SimpleNamespace(descriptors=self.descriptors + 0.25)
+    )
     state, sentence = diagnose("encoder")
     assert state == "mend" and re.search(r"up to 0\.2\d off those that ship", sentence)
 
 
 def test_instructors_read_of_every_line():
     table = (ROOT / "docs" / "instructors.md").read_text()
-    rows = set(re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in table.splitlines() if line.startswith("| `"))))
+    rows = set(
+        re.findall(
+            r"`(\w+)`", "".join(line.split("|")[1] for line in table.splitlines() if line.startswith("| `"))
+        )
+    )
     assert set(CHECKS) <= rows

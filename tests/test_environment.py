@@ -15,8 +15,9 @@ import raf_lite
 
 def requirements():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return project, {line for extra in ([], *project["optional-dependencies"].values()) for line in extra} \
-        | set(project["dependencies"])
+    return project, {
+        line for extra in ([], *project["optional-dependencies"].values()) for line in extra
+    } | set(project["dependencies"])
 
 
 def test_environment_yml_and_setup_install_every_extra_but_gpu():
@@ -41,9 +42,13 @@ def reached(project, extras):
 
 def test_setup_and_matrix_leave_out_the_same_dependencies():
     """What comes without its dependencies is the same in both."""
-    setup, matrix = ((ROOT / "tools" / name).read_text(encoding="utf-8") for name in ("setup.sh", "matrix.py"))
+    setup, matrix = (
+        (ROOT / "tools" / name).read_text(encoding="utf-8") for name in ("setup.sh", "matrix.py")
+    )
     listed = re.search(r"--no-deps ([\w.= ]+)", setup)[1].split()
-    assert listed == re.findall(r'"([\w]+==[\d.]+)"', re.search(r"WITHOUT_DEPENDENCIES = \((.*?)\)", matrix)[1])
+    assert listed == re.findall(
+        r'"([\w]+==[\d.]+)"', re.search(r"WITHOUT_DEPENDENCIES = \((.*?)\)", matrix)[1]
+    )
 
 
 def test_version_is_one():
@@ -58,22 +63,54 @@ def test_every_import_of_the_package_is_declared():
     imported = set()
     for path in (ROOT / "raf_lite").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else \
-                [node.module] if isinstance(node, ast.ImportFrom) else []
+            names = (
+                [a.name for a in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
             imported.update(name.split(".")[0].lower() for name in names)
-    foreign = {modules.get(n, n) for n in imported if n not in sys.stdlib_module_names and n not in ("raf_lite", "__future__")}
+    foreign = {
+        modules.get(n, n)
+        for n in imported
+        if n not in sys.stdlib_module_names and n not in ("raf_lite", "__future__")
+    }
     assert foreign <= declared, f"not declared: {sorted(foreign - declared)}"
 
 
-@pytest.mark.parametrize("absent, rooms", [
-    (("av", "pandas", "torchmetrics", "flip_evaluator", "plotly", "ipywidgets", "anywidget", "IPython", "openTSNE", "psutil",
-      "mediapipe", "gsplat", "cv2", "matplotlib"),
-     "captures descriptors bank retrieval splatting avatar training export viewing course.doctor cli"),
-    (("flip_evaluator", "openTSNE", "mediapipe", "gsplat", "cv2"), "evaluation widgets course.avatars course.demo study.grading"),
-])
+@pytest.mark.parametrize(
+    "absent, rooms",
+    [
+        (
+            (
+                "av",
+                "pandas",
+                "torchmetrics",
+                "flip_evaluator",
+                "plotly",
+                "ipywidgets",
+                "anywidget",
+                "IPython",
+                "openTSNE",
+                "psutil",
+                "mediapipe",
+                "gsplat",
+                "cv2",
+                "matplotlib",
+            ),
+            "captures descriptors bank retrieval splatting avatar training export viewing course.doctor cli",
+        ),
+        (
+            ("flip_evaluator", "openTSNE", "mediapipe", "gsplat", "cv2"),
+            "evaluation widgets course.avatars course.demo study.grading",
+        ),
+    ],
+)
 def test_what_can_be_imported_without_its_extras(absent, rooms):
-    code = f"import sys; sys.modules.update(dict.fromkeys({absent})); " + \
-           "; ".join(f"import raf_lite.{room}" for room in rooms.split())
+    code = f"import sys; sys.modules.update(dict.fromkeys({absent})); " + "; ".join(
+        f"import raf_lite.{room}" for room in rooms.split()
+    )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 

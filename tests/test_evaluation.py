@@ -47,7 +47,8 @@ def noise(shape, seed=0):
 
 
 class Recall:
-    """An avatar that answers with the capture's own pictures, found by the descriptor that drives it; offset: what it adds."""
+    """An avatar that answers with the capture's own pictures, found by the descriptor that drives it; offset:
+    what it adds."""
 
     descriptor = "blendshapes"
 
@@ -65,14 +66,17 @@ class Recall:
         out = []
         for descriptor in descriptors:
             sequence, frame = self.answers[descriptor.tobytes()]
-            views = np.stack([self.capture.frames(sequence, c.serial)[frame] for c in cameras]) / np.float32(255)
+            views = np.stack([self.capture.frames(sequence, c.serial)[frame] for c in cameras]) / np.float32(
+                255
+            )
             f = views.shape[1] // self.size
             out.append(views.reshape(len(cameras), self.size, f, self.size, f, 3).mean((2, 4)) + self.offset)
         return np.stack(out)
 
 
 def blocks(values):
-    """[..., H, W] with every pixel as a block of 2 x 2: what is left of it when pictures are compared is `values`."""
+    """[..., H, W] with every pixel as a block of 2 x 2: what is left of it when pictures are compared is
+    `values`."""
     return np.kron(values, np.ones((2, 2), values.dtype))
 
 
@@ -82,11 +86,17 @@ def test_errors_by_hand_and_normalised_by_their_own_region():
     masks[:2, :8] = True  # the third one is empty
     images[0, :8] += 0.1
     errors = picture_errors(images, truth, {"part": masks, "frame": np.ones_like(masks)}, ["mae", "psnr"])
-    np.testing.assert_allclose(errors["psnr"]["part"], [20, 100, np.nan], atol=1e-4)  # -10 log10(0.1^2); equal pictures
-    np.testing.assert_allclose(errors["psnr"]["frame"], [20 + 10 * np.log10(5), 100, 100], atol=1e-4)  # a fifth of the pixels
+    np.testing.assert_allclose(
+        errors["psnr"]["part"], [20, 100, np.nan], atol=1e-4
+    )  # -10 log10(0.1^2); equal pictures
+    np.testing.assert_allclose(
+        errors["psnr"]["frame"], [20 + 10 * np.log10(5), 100, 100], atol=1e-4
+    )  # a fifth of the pixels
     np.testing.assert_allclose(errors["mae"]["part"], [25.5, 0, np.nan], atol=1e-3)
     np.testing.assert_allclose(errors["mae"]["frame"], [5.1, 0, 0], atol=1e-3)
-    whole = picture_errors((images * 255).astype(np.uint8), (truth * 255).astype(np.uint8), {"part": masks}, ["mae"])
+    whole = picture_errors(
+        (images * 255).astype(np.uint8), (truth * 255).astype(np.uint8), {"part": masks}, ["mae"]
+    )
     np.testing.assert_allclose(whole["mae"]["part"], [153 - 127, 0, np.nan], atol=1e-3)  # whole grey levels
 
 
@@ -114,7 +124,9 @@ def test_ssim_knows_structure():
     assert (similar(truth * np.float32(0.9)) > 0.9).all()
     # torchmetrics on the small pictures, without the reflected rim; then the mean over the region alone
     a, b = (torch.from_numpy(x)[:, None] for x in (noise((2, 40, 40), 1), small))
-    _, full = structural_similarity_index_measure(a, b, data_range=1.0, reduction="none", return_full_image=True)
+    _, full = structural_similarity_index_measure(
+        a, b, data_range=1.0, reduction="none", return_full_image=True
+    )
     inside = np.zeros((2, 80, 80), bool)
     inside[:, 20:40, 30:60] = True
     images = np.repeat(blocks(a[:, 0].numpy())[..., None], 3, -1)
@@ -163,7 +175,9 @@ def test_what_the_encoder_sees_by_region_and_half_a_pixel():
     np.testing.assert_allclose(errors["aed"]["face"], [0.26 / 52] * 2)
     assert errors["aed"]["mouth"][0] > 0.26 / 52 and errors["aed"]["eyes"][0] == 0
     ramp = np.broadcast_to(np.arange(20.0)[None, None, :, None], (1, 20, 20, 3))
-    np.testing.assert_allclose(half_pixel_shift(ramp)[0, 1:, 1:], ramp[0, 1:, 1:] - 0.5)  # what was half a pixel to the left
+    np.testing.assert_allclose(
+        half_pixel_shift(ramp)[0, 1:, 1:], ramp[0, 1:, 1:] - 0.5
+    )  # what was half a pixel to the left
 
 
 def test_regions_hold_their_landmarks_and_do_not_overlap(capture):
@@ -189,7 +203,8 @@ def test_an_unusable_landmark_empties_the_regions():
 
 
 def test_the_answers_descriptors_are_never_read(capture, drivers):
-    """Cross-driving: an avatar gets the driver's descriptors and poses; touching those of the answer is an error here."""
+    """Cross-driving: an avatar gets the driver's descriptors and poses; touching those of the answer is an
+    error here."""
 
     class Sealed:
         def __getattr__(self, name):
@@ -209,14 +224,20 @@ def test_the_answers_descriptors_are_never_read(capture, drivers):
     for case in driving_cases(Sealed(), drivers, "blendshapes"):
         if case.protocol == "cross":
             driver, sequence = capture.cross_parts(case.sequence)
-            np.testing.assert_array_equal(case.descriptors, drivers[driver].descriptors(sequence, "blendshapes")[case.frames])
-            np.testing.assert_array_equal(case.head_poses, drivers[driver].require_head_poses(sequence)[case.frames])
+            np.testing.assert_array_equal(
+                case.descriptors, drivers[driver].descriptors(sequence, "blendshapes")[case.frames]
+            )
+            np.testing.assert_array_equal(
+                case.head_poses, drivers[driver].require_head_poses(sequence)[case.frames]
+            )
             seen.add(driver)
     assert seen == set(drivers)
     # The answer's own descriptors differ from the driver's: reading them instead would be noticed.
     name = capture.cross_sequences[0]
     driver, sequence = capture.cross_parts(name)
-    assert not np.allclose(capture.descriptors(name, "blendshapes"), drivers[driver].descriptors(sequence, "blendshapes"))
+    assert not np.allclose(
+        capture.descriptors(name, "blendshapes"), drivers[driver].descriptors(sequence, "blendshapes")
+    )
 
 
 def test_no_case_shows_a_training_sequence_as_held_out(capture, drivers):
@@ -242,7 +263,11 @@ class Poseless(NersembleSource):
     """A source whose captures have no head poses."""
 
     def read_attached(self, sequence, serial):
-        return {name: array for name, array in super().read_attached(sequence, serial).items() if name != "head_pose"}
+        return {
+            name: array
+            for name, array in super().read_attached(sequence, serial).items()
+            if name != "head_pose"
+        }
 
 
 def poseless(capture):
@@ -277,18 +302,31 @@ def test_frames_that_cannot_drive_are_left_out(capture, drivers):
 
 def test_sparse_training_frames_are_not_all_neutral(capture, drivers):
     """Sequences begin with a neutral face; with one frame a sequence that frame is from its middle."""
-    cases = [c for c in driving_cases(capture, drivers, "blendshapes", frame_step=8) if c.protocol == "training views"]
+    cases = [
+        c
+        for c in driving_cases(capture, drivers, "blendshapes", frame_step=8)
+        if c.protocol == "training views"
+    ]
     assert {len(c.frames) for c in cases} == {1}
     moving = [capture.truth(c.sequence)["amplitude"][c.frames[0]] > 0 for c in cases]
     assert np.mean(moving) > 0.6
-    dense = next(c for c in driving_cases(capture, drivers, "blendshapes", frame_step=1) if c.protocol == "training views")
+    dense = next(
+        c
+        for c in driving_cases(capture, drivers, "blendshapes", frame_step=1)
+        if c.protocol == "training views"
+    )
     assert np.all(np.diff(dense.frames) == 6) and dense.frames[0] <= 5
 
 
 def test_a_perfect_avatar_is_perfect_and_a_brighter_one_is_not(capture, drivers, tmp_path):
-    avatars = {"perfect": Recall(capture, drivers, SIZE), "brighter": Recall(capture, drivers, SIZE, offset=0.02)}
+    avatars = {
+        "perfect": Recall(capture, drivers, SIZE),
+        "brighter": Recall(capture, drivers, SIZE, offset=0.02),
+    }
     out = tmp_path / "metrics.json"
-    table = evaluate(avatars, capture, drivers, size=SIZE, out=out, frame_step=6, settings={"seed": 3}, progress=False)
+    table = evaluate(
+        avatars, capture, drivers, size=SIZE, out=out, frame_step=6, settings={"seed": 3}, progress=False
+    )
     assert [g for g in GROUPS if g in table.index.get_level_values(0)] == list(GROUPS)
     perfect, brighter = table.xs("perfect", level="avatar"), table.xs("brighter", level="avatar")
     assert (perfect[["psnr", "psnr_face"]] == 100).all(axis=None)
@@ -296,8 +334,14 @@ def test_a_perfect_avatar_is_perfect_and_a_brighter_one_is_not(capture, drivers,
     assert (perfect[[f"mae_{r}" for r in REGIONS]] == 0).all(axis=None)
     np.testing.assert_allclose(brighter["psnr"], -20 * np.log10(0.02), atol=0.01)
     np.testing.assert_allclose(brighter[[f"mae_{r}" for r in REGIONS]], 5.1, atol=0.02)
-    assert table["landmarks"].isna().all() and NOISE_FLOOR not in table.index.get_level_values(1)  # there was no encoder
-    assert perfect.loc["self-strong", "views"] <= perfect.loc["self-seen", "views"] < perfect.loc["self", "views"]
+    assert table["landmarks"].isna().all() and NOISE_FLOOR not in table.index.get_level_values(
+        1
+    )  # there was no encoder
+    assert (
+        perfect.loc["self-strong", "views"]
+        <= perfect.loc["self-seen", "views"]
+        < perfect.loc["self", "views"]
+    )
     stored = json.loads(out.read_text(), parse_constant=lambda c: pytest.fail(f"{c} is not JSON"))
     assert stored["settings"] == {"seed": 3} and stored["baseline"] == "perfect"
     assert len(stored["table"]) == len(table)
@@ -312,14 +356,21 @@ def test_without_landmarks_whole_frames_are_graded(capture, drivers):
         def landmarks68(self, sequence):
             return None
 
-    table = evaluate({"brighter": Recall(capture, drivers, SIZE, offset=0.02)}, Blank(), drivers, size=SIZE, frame_step=24,
-                     progress=False)
+    table = evaluate(
+        {"brighter": Recall(capture, drivers, SIZE, offset=0.02)},
+        Blank(),
+        drivers,
+        size=SIZE,
+        frame_step=24,
+        progress=False,
+    )
     np.testing.assert_allclose(table["psnr"], -20 * np.log10(0.02), atol=0.01)
     assert table["ssim"].notna().all() and table[["psnr_face", "flip_face", "mae_face"]].isna().all(axis=None)
 
 
 def test_errors_frame_by_frame_are_those_of_the_table(capture, drivers):
-    """Brighter by 0.02 is 5.1 grey levels everywhere; what drives is what was given, not what the capture holds."""
+    """Brighter by 0.02 is 5.1 grey levels everywhere; what drives is what was given, not what the capture
+    holds."""
     name = capture.cross_sequences[0]
     driver, sequence = capture.cross_parts(name)
     frames = np.array([3, 20, 11])
@@ -353,11 +404,14 @@ def test_seen_and_unseen_follow_the_archetypes(capture, drivers):
 
 
 def test_landmarks_and_aed_with_the_encoder(capture, drivers, tmp_path):
-    """MediaPipe on the truth itself: no error; half a pixel of shift: a floor above zero and far below a head's size."""
+    """MediaPipe on the truth itself: no error; half a pixel of shift: a floor above zero and far below a
+    head's size."""
     pytest.importorskip("mediapipe")
     from raf_lite.descriptors import MediaPipeEncoder
 
-    small = dataclasses.replace(capture.split(), train_sequences=(), holdout_sequences=capture.split().holdout_sequences[:1])
+    small = dataclasses.replace(
+        capture.split(), train_sequences=(), holdout_sequences=capture.split().holdout_sequences[:1]
+    )
 
     class OneSequence:
         cross_sequences = ()
@@ -370,18 +424,36 @@ def test_landmarks_and_aed_with_the_encoder(capture, drivers, tmp_path):
 
     only = OneSequence()
     with MediaPipeEncoder() as encoder:
-        table = evaluate({"perfect": Recall(capture, drivers, 256)}, only, {}, size=256, encoder=encoder, frame_step=10,
-                         progress=False)
+        table = evaluate(
+            {"perfect": Recall(capture, drivers, 256)},
+            only,
+            {},
+            size=256,
+            encoder=encoder,
+            frame_step=10,
+            progress=False,
+        )
     assert table.loc[("self", "perfect"), "landmarks"] < 1e-3 and table.loc[("self", "perfect"), "aed"] < 1e-4
     floor = table.loc[("self", NOISE_FLOOR)]
     assert 0 < floor["landmarks"] < 2 and 0 < floor["aed"] < 0.05
 
 
 def test_change_from_baseline_by_hand():
-    index = pd.MultiIndex.from_tuples([("cross", "base"), ("cross", "raf"), ("cross", NOISE_FLOOR)], names=["group", "avatar"])
-    table = pd.DataFrame({"views": [4, 4, 4], "psnr": [30.0, 31.5, np.nan], "psnr_face": [28.0, 27.0, np.nan],
-                          "ssim": [0.9, 0.8, np.nan], "ssim_face": [0.7, 0.6, np.nan],
-                          "mae_face": [10.0, 8.0, np.nan], "aed": [0.2, 0.3, 0.01]}, index=index)
+    index = pd.MultiIndex.from_tuples(
+        [("cross", "base"), ("cross", "raf"), ("cross", NOISE_FLOOR)], names=["group", "avatar"]
+    )
+    table = pd.DataFrame(
+        {
+            "views": [4, 4, 4],
+            "psnr": [30.0, 31.5, np.nan],
+            "psnr_face": [28.0, 27.0, np.nan],
+            "ssim": [0.9, 0.8, np.nan],
+            "ssim_face": [0.7, 0.6, np.nan],
+            "mae_face": [10.0, 8.0, np.nan],
+            "aed": [0.2, 0.3, 0.01],
+        },
+        index=index,
+    )
     change = change_from_baseline(table)
     assert list(change.index) == [("cross", "raf")]
     row = change.loc[("cross", "raf")]

@@ -1,4 +1,5 @@
-"""The examples: they run, the three marked lines are the whole difference, and they change the descriptors alone."""
+"""The examples: they run, the three marked lines are the whole difference, and they change the descriptors
+alone."""
 
 from __future__ import annotations
 
@@ -18,8 +19,13 @@ MARK = "# RAF"
 @cache
 def run(script: Path, *options: str) -> dict[str, str]:
     """What an example prints, by name."""
-    done = subprocess.run([sys.executable, str(script), *options, "--steps=250"], capture_output=True, text=True, timeout=300,
-                          check=False)
+    done = subprocess.run(
+        [sys.executable, str(script), *options, "--steps=250"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return dict(re.findall(r"^(.+): (.+)$", done.stdout, re.MULTILINE))
 
@@ -49,7 +55,9 @@ def test_without_its_marked_lines_an_example_is_the_loop_as_it_was(name, tmp_pat
     assert not any(word in line for line in kept for word in ("RetrievalAugmentation", "augment("))
     stripped = tmp_path / script.name
     stripped.write_text("\n".join(kept), encoding="utf-8")
-    (tmp_path / "generated.py").write_text((ROOT / "examples" / "generated.py").read_text(encoding="utf-8"), encoding="utf-8")
+    (tmp_path / "generated.py").write_text(
+        (ROOT / "examples" / "generated.py").read_text(encoding="utf-8"), encoding="utf-8"
+    )
     assert run(stripped) == run(script)
 
 

@@ -1,4 +1,5 @@
-"""The bank's maps and its explorer: who is a neighbour, what a click and a key do, and what is said in words."""
+"""The bank's maps and its explorer: who is a neighbour, what a click and a key do, and what is said in
+words."""
 
 import re
 
@@ -30,7 +31,9 @@ def own(bank, truth):
 
 def small_bank(people=12, each=20, dim=5):
     rng = np.random.default_rng(0)
-    return ExpressionBank.from_arrays(rng.random((people * each, dim), np.float32), np.repeat(np.arange(people), each))
+    return ExpressionBank.from_arrays(
+        rng.random((people * each, dim), np.float32), np.repeat(np.arange(people), each)
+    )
 
 
 def test_pca_is_the_two_widest_directions():
@@ -48,7 +51,9 @@ def test_tsne_keeps_neighbours_is_kept_and_a_broken_cache_is_made_again(tmp_path
     bank, own = ExpressionBank.from_arrays(rows, np.repeat(range(3), 60)), rows[:4] + np.float32(0.001)
     spots, placed, kept = map_bank(bank, own, "tsne")
     distance = np.linalg.norm(spots[:, None] - spots[None], axis=2) + 1e9 * np.eye(180)
-    assert (distance.argmin(1) // 60 == np.arange(180) // 60).mean() > 0.98  # a row's neighbour is of its own cluster
+    assert (
+        distance.argmin(1) // 60 == np.arange(180) // 60
+    ).mean() > 0.98  # a row's neighbour is of its own cluster
     assert (np.linalg.norm(placed[:, None] - spots[None], axis=2).argmin(1) < 60).all() and "t-SNE" in kept
     (cached,) = (tmp_path / "maps").iterdir()
     cached.write_bytes(cached.read_bytes()[:100])
@@ -78,7 +83,9 @@ def test_neighbours_are_other_people_and_errors_are_the_truths(bank, truth):
     assert anywhere.rows.tolist() == np.argsort(distance, kind="stable")[:5].tolist()
     assert anywhere.distances[0] <= found.distances[0]
     page = Reader(search.strip(1000, False, found, True))
-    assert f"true error {found.errors[0]:.2f}" in page.text and "true error" not in search.strip(1000, False, found, False)
+    assert f"true error {found.errors[0]:.2f}" in page.text and "true error" not in search.strip(
+        1000, False, found, False
+    )
 
 
 def test_colours():
@@ -91,7 +98,9 @@ def test_colours():
     distance = np.linalg.norm(bank.descriptors - bank.descriptors[k], axis=1)
     distance[bank.donors == bank.donors[k]] = np.inf
     assert search.colours("distance")[0][k] == pytest.approx(distance.min(), abs=1e-5)
-    assert search.colours("error")[0][k] == pytest.approx(np.linalg.norm(weights[distance.argmin()] - weights[k]), abs=1e-5)
+    assert search.colours("error")[0][k] == pytest.approx(
+        np.linalg.norm(weights[distance.argmin()] - weights[k]), abs=1e-5
+    )
 
 
 def test_clicks_and_numbers_pick_the_same_and_are_told(bank, truth, own):
@@ -100,12 +109,24 @@ def test_clicks_and_numbers_pick_the_same_and_are_told(bank, truth, own):
 
     def click(trace, row):  # what the browser sends
         shown.figure._js2py_pointsCallback = {
-            "event_type": "plotly_click", "selector": None, "device_state": {"alt": False, "ctrl": False, "meta": False,
-                                                                             "shift": False, "button": 0, "buttons": 1},
-            "points": {"trace_indexes": [trace], "point_indexes": [row], "xs": [0.0], "ys": [0.0]}}
+            "event_type": "plotly_click",
+            "selector": None,
+            "device_state": {
+                "alt": False,
+                "ctrl": False,
+                "meta": False,
+                "shift": False,
+                "button": 0,
+                "buttons": 1,
+            },
+            "points": {"trace_indexes": [trace], "point_indexes": [row], "xs": [0.0], "ys": [0.0]},
+        }
 
     click(0, 1234)
-    assert (shown.row, shown.number.value) == (1234, 1234) and f"Row 1234 of person {bank.donors[1234]}" in shown.status.value
+    assert (shown.row, shown.number.value) == (
+        1234,
+        1234,
+    ) and f"Row 1234 of person {bank.donors[1234]}" in shown.status.value
     by_click = shown.strip.value
     shown.number.value = 17
     assert shown.row == 17 and shown.strip.value != by_click
@@ -130,10 +151,17 @@ def test_switches(bank, truth):
     shown.pictured.value = False
     assert shown.strip.value.count("no picture kept") > 0 or np.array_equal(rows, shown.shown.rows)
     shown.colour.value = "error"
-    assert shown.figure.data[0].marker.showscale and "true error" in shown.figure.data[0].marker.colorbar.title.text
+    assert (
+        shown.figure.data[0].marker.showscale
+        and "true error" in shown.figure.data[0].marker.colorbar.title.text
+    )
     assert "colour: by true error" in shown.text.value
     plain = explorer(small_bank())
-    assert plain.errors.disabled and plain.pictured.disabled and "error" not in dict(plain.colour.options).values()
+    assert (
+        plain.errors.disabled
+        and plain.pictured.disabled
+        and "error" not in dict(plain.colour.options).values()
+    )
     with pytest.raises(ValueError, match="no frame 240; choose one from 0 to 239"):
         plain.select(240)
 

@@ -23,24 +23,45 @@ from safetensors.numpy import load_file
 
 from raf_lite.avatar import GaussianAvatar, Similarity, frontal_camera, turned
 from raf_lite.captures import Camera
-from raf_lite.export import pack_avatar, place, write_basis, write_glb, write_player, write_ply, write_sequence
+from raf_lite.export import (
+    pack_avatar,
+    place,
+    write_basis,
+    write_glb,
+    write_player,
+    write_ply,
+    write_sequence,
+)
 from raf_lite.export import player as player_module
 from raf_lite.export.player import player_script
 from raf_lite.splatting import rasterize
 
 SH_C0 = 0.5 / math.sqrt(math.pi)
-FRONT = Camera("front", np.array([[0.6, 0, 0.8, 0.05], [0, -1, 0, -0.1], [0.8, 0, -0.6, 6.0], [0, 0, 0, 1]]),
-               np.array([[300.0, 0, 66], [0, 310.0, 50], [0, 0, 1]]), width=128, height=96)
+FRONT = Camera(
+    "front",
+    np.array([[0.6, 0, 0.8, 0.05], [0, -1, 0, -0.1], [0.8, 0, -0.6, 6.0], [0, 0, 0, 1]]),
+    np.array([[300.0, 0, 66], [0, 310.0, 50], [0, 0, 1]]),
+    width=128,
+    height=96,
+)
 
 
 def small_avatar(field="basis", n=60, dim=5, seed=0, front=None, **settings):
     """A cloud of Gaussians whose field is not zero, so that descriptors matter."""
     torch.manual_seed(seed)  # the field's own start
     g = torch.Generator().manual_seed(seed)
-    avatar = GaussianAvatar(torch.randn(n, 3, generator=g) * 0.3, torch.rand(n, 3, generator=g), 0.1,
-                            Similarity(np.array([0.5, 1.0, -2.0]), 3.0), descriptor="own",
-                            descriptor_mean=torch.rand(dim, generator=g), descriptor_scale=0.5, field=field,
-                            field_settings=settings, front=front)
+    avatar = GaussianAvatar(
+        torch.randn(n, 3, generator=g) * 0.3,
+        torch.rand(n, 3, generator=g),
+        0.1,
+        Similarity(np.array([0.5, 1.0, -2.0]), 3.0),
+        descriptor="own",
+        descriptor_mean=torch.rand(dim, generator=g),
+        descriptor_scale=0.5,
+        field=field,
+        field_settings=settings,
+        front=front,
+    )
     with torch.no_grad():
         for name, p in avatar.named_parameters():
             p.add_((0.1 if name == "field.basis" else 0.2) * torch.randn(p.shape, generator=g))
@@ -64,9 +85,13 @@ def read_ply(path):
     vertex = pytest.importorskip("plyfile").PlyData.read(path)["vertex"]
     columns = lambda *names: np.stack([vertex[n] for n in names], -1)  # noqa: E731
     assert not columns("nx", "ny", "nz").any()
-    return {"means": columns("x", "y", "z"), "quats": columns("rot_0", "rot_1", "rot_2", "rot_3"),
-            "scales": np.exp(columns("scale_0", "scale_1", "scale_2")), "opacities": 1 / (1 + np.exp(-vertex["opacity"])),
-            "colors": 0.5 + SH_C0 * columns("f_dc_0", "f_dc_1", "f_dc_2")}
+    return {
+        "means": columns("x", "y", "z"),
+        "quats": columns("rot_0", "rot_1", "rot_2", "rot_3"),
+        "scales": np.exp(columns("scale_0", "scale_1", "scale_2")),
+        "opacities": 1 / (1 + np.exp(-vertex["opacity"])),
+        "colors": 0.5 + SH_C0 * columns("f_dc_0", "f_dc_1", "f_dc_2"),
+    }
 
 
 def read_glb(path):
@@ -74,9 +99,9 @@ def read_glb(path):
     data = path.read_bytes()
     magic, version, length, json_length, json_type = struct.unpack_from("<4sIII4s", data)
     assert (magic, version, length, json_type) == (b"glTF", 2, len(data), b"JSON") and json_length % 4 == 0
-    document = json.loads(data[20:20 + json_length])
+    document = json.loads(data[20 : 20 + json_length])
     body_length, body_type = struct.unpack_from("<I4s", data, 20 + json_length)
-    body = data[28 + json_length:]
+    body = data[28 + json_length :]
     assert body_type == b"BIN\0" and body_length == len(body) == document["buffers"][0]["byteLength"]
     arrays = {}
     for name, index in document["meshes"][0]["primitives"][0]["attributes"].items():
@@ -93,17 +118,30 @@ def picture(gaussians, avatar, camera):
     """What a renderer shows that stands where `camera` stood, in the file's axes."""
     viewmat = np.eye(4)
     viewmat[:3, 3] = avatar.view(camera, np.eye(4))[:3, 3]
-    tensors = [torch.as_tensor(gaussians[k], dtype=torch.float32) for k in ("means", "quats", "scales", "opacities", "colors")]
-    image, _, _ = rasterize(*tensors, torch.as_tensor(viewmat, dtype=torch.float32)[None],
-                            torch.tensor(camera.K, dtype=torch.float32)[None], camera.width, camera.height,
-                            backgrounds=torch.ones(1, 3), rasterize_mode="antialiased")
+    tensors = [
+        torch.as_tensor(gaussians[k], dtype=torch.float32)
+        for k in ("means", "quats", "scales", "opacities", "colors")
+    ]
+    image, _, _ = rasterize(
+        *tensors,
+        torch.as_tensor(viewmat, dtype=torch.float32)[None],
+        torch.tensor(camera.K, dtype=torch.float32)[None],
+        camera.width,
+        camera.height,
+        backgrounds=torch.ones(1, 3),
+        rasterize_mode="antialiased",
+    )
     return image[0].clamp(0, 1).numpy()
 
 
 def test_export_needs_neither_pictures_nor_widgets():
-    code = ("import sys, raf_lite.export\n"
-            "print(*[m for m in sys.modules if m.startswith(('raf_lite.viewing', 'raf_lite.widgets'))])")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    code = (
+        "import sys, raf_lite.export\n"
+        "print(*[m for m in sys.modules if m.startswith(('raf_lite.viewing', 'raf_lite.widgets'))])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
     assert done.stdout.split() == []
 
 
@@ -125,7 +163,9 @@ def test_axes_units_and_colours_of_the_ply_by_hand(tmp_path):
     with torch.no_grad():
         for p in avatar.parameters():
             p.zero_()
-        avatar.means[0] = torch.tensor([0.1, 0.5, 0.3])  # y up, z towards the viewer: as in FLAME's head space
+        avatar.means[0] = torch.tensor(
+            [0.1, 0.5, 0.3]
+        )  # y up, z towards the viewer: as in FLAME's head space
         avatar.quats[0] = torch.tensor([0.0, 0, 2, 0])  # half a turn about y
         avatar.log_scales[0] = torch.tensor([-1.0, -2, -3])
         avatar.opacity_logits[0] = 1.5
@@ -133,8 +173,24 @@ def test_axes_units_and_colours_of_the_ply_by_hand(tmp_path):
     path = write_ply(avatar, np.zeros(5), tmp_path / "one.ply")
     vertex = pytest.importorskip("plyfile").PlyData.read(path)["vertex"]
     assert [p.name for p in vertex.properties] == [
-        "x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2", "opacity", "scale_0", "scale_1", "scale_2",
-        "rot_0", "rot_1", "rot_2", "rot_3"]
+        "x",
+        "y",
+        "z",
+        "nx",
+        "ny",
+        "nz",
+        "f_dc_0",
+        "f_dc_1",
+        "f_dc_2",
+        "opacity",
+        "scale_0",
+        "scale_1",
+        "scale_2",
+        "rot_0",
+        "rot_1",
+        "rot_2",
+        "rot_3",
+    ]
     row = np.array(vertex[0].tolist())
     np.testing.assert_allclose(row[:3], [0.1, -0.5, -0.3], atol=1e-6)  # x right, y down, z away
     np.testing.assert_allclose(row[6:9], [0, 0.25 / SH_C0, -0.25 / SH_C0], atol=1e-6)
@@ -170,16 +226,23 @@ def test_glb_holds_the_splats_of_the_ply_in_gltf_s_axes(tmp_path):
     assert document["extensionsUsed"] == ["KHR_gaussian_splatting"] and document["asset"]["version"] == "2.0"
     primitive = document["meshes"][0]["primitives"][0]
     extension = primitive["extensions"]["KHR_gaussian_splatting"]
-    assert primitive["mode"] == 0 and (extension["kernel"], extension["colorSpace"]) == ("ellipse", "srgb_rec709_display")
+    assert primitive["mode"] == 0 and (extension["kernel"], extension["colorSpace"]) == (
+        "ellipse",
+        "srgb_rec709_display",
+    )
     position = document["accessors"][primitive["attributes"]["POSITION"]]
-    assert position["min"] == arrays["POSITION"].min(0).tolist() and position["max"] == arrays["POSITION"].max(0).tolist()
+    assert (
+        position["min"] == arrays["POSITION"].min(0).tolist()
+        and position["max"] == arrays["POSITION"].max(0).tolist()
+    )
     np.testing.assert_allclose(arrays["POSITION"], ply["means"] * [1, -1, -1], atol=1e-6)
     splat = {k.split(":")[1]: v for k, v in arrays.items() if ":" in k}
     np.testing.assert_allclose(splat["SCALE"], ply["scales"], rtol=1e-5)
     np.testing.assert_allclose(splat["OPACITY"], ply["opacities"], atol=1e-6)
     np.testing.assert_allclose(0.5 + SH_C0 * splat["SH_DEGREE_0_COEF_0"], ply["colors"], atol=1e-6)
     np.testing.assert_allclose(arrays["COLOR_0"][:, :3], ply["colors"], atol=1e-6)
-    # Half a turn about x is the quaternion (0, 1, 0, 0), wxyz: times (w, x, y, z) it is (-x, w, -z, y), here with w last.
+    # Half a turn about x is the quaternion (0, 1, 0, 0), wxyz: times (w, x, y, z) it is (-x, w, -z, y), here
+    # with w last.
     w, x, y, z = ply["quats"].T
     wanted = np.stack([w, -z, y, -x], -1)
     assert np.abs(np.abs((splat["ROTATION"] * wanted).sum(1)) - 1).max() < 1e-5
@@ -203,7 +266,11 @@ def test_a_sequence_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr("raf_lite.export.sequence.write_ply", lambda *a: calls.append(a) or real(*a))
     index = json.loads(write_sequence(avatar, values, tmp_path / "s", poses, fps=30).read_text())
     assert len(calls) == 4, "frames that are there are not written again"
-    assert index["complete"] and index["fps"] == 30 and index["frames"] == [f"frame_{t:05d}.ply" for t in range(4)]
+    assert (
+        index["complete"]
+        and index["fps"] == 30
+        and index["frames"] == [f"frame_{t:05d}.ply" for t in range(4)]
+    )
     for t, name in enumerate(index["frames"]):
         one = write_ply(avatar, values[t], tmp_path / "one.ply", poses[t])
         assert (tmp_path / "s" / name).read_bytes() == one.read_bytes()
@@ -231,10 +298,13 @@ def evaluate_basis(stem, descriptor):
     h = np.maximum(0, t["network.1.weight"] @ h + t["network.1.bias"])
     c = t["network.2.weight"] @ h + t["network.2.bias"]
     offset = np.einsum("k,knj->nj", c, t["basis"])
-    return {"means": t["means"] + offset[:, :3], "quats": t["quats"] + offset[:, 3:7],
-            "scales": np.exp(t["log_scales"] + offset[:, 7:10]),
-            "colors": 1 / (1 + np.exp(-(t["color_logits"] + offset[:, 10:13]))),
-            "opacities": 1 / (1 + np.exp(-t["opacity_logits"]))}
+    return {
+        "means": t["means"] + offset[:, :3],
+        "quats": t["quats"] + offset[:, 3:7],
+        "scales": np.exp(t["log_scales"] + offset[:, 7:10]),
+        "colors": 1 / (1 + np.exp(-(t["color_logits"] + offset[:, 10:13]))),
+        "opacities": 1 / (1 + np.exp(-t["opacity_logits"])),
+    }
 
 
 def test_the_basis_evaluates_in_numpy_to_the_same_gaussians(tmp_path):
@@ -260,10 +330,14 @@ def unpack(packed):
     h = packed.header
     arrays = {}
     for name, place_ in h["arrays"].items():
-        assert place_["offset"] % int(place_["type"][1]) == 0, "a typed array must start at a multiple of its size"
+        assert place_["offset"] % int(place_["type"][1]) == 0, (
+            "a typed array must start at a multiple of its size"
+        )
         arrays[name] = np.frombuffer(body, "<" + place_["type"], math.prod(place_["shape"]), place_["offset"])
         arrays[name] = arrays[name].reshape(place_["shape"]).astype(np.float64)
-    canonical = arrays["canonical"] * np.array(h["canonicalStep"])[:, None] + np.array(h["canonicalLow"])[:, None]
+    canonical = (
+        arrays["canonical"] * np.array(h["canonicalStep"])[:, None] + np.array(h["canonicalLow"])[:, None]
+    )
 
     def evaluate(descriptor):
         x = (descriptor - h["mean"]) / h["scale"]
@@ -281,7 +355,9 @@ def flat(avatar, descriptor):
     """The avatar's own numbers in the order of `unpack`: [14, N]."""
     with torch.no_grad():
         offsets = avatar.gaussians(torch.as_tensor(descriptor, dtype=torch.float32)[None])[1][0]
-        canonical = torch.cat([avatar.means, avatar.quats, avatar.log_scales, avatar.color_logits], 1) + offsets
+        canonical = (
+            torch.cat([avatar.means, avatar.quats, avatar.log_scales, avatar.color_logits], 1) + offsets
+        )
         return torch.cat([canonical, avatar.opacity_logits[:, None]], 1).T.numpy()
 
 
@@ -312,7 +388,8 @@ def test_the_sliders_are_those_that_move_the_avatar_most():
 
 
 def test_components_are_those_of_the_given_descriptors():
-    """Sorted by how far centres move, and a slider counts standard deviations; colours, however strong, sort nothing."""
+    """Sorted by how far centres move, and a slider counts standard deviations; colours, however strong, sort
+    nothing."""
     avatar, values = small_avatar(), descriptors(200)
     with torch.no_grad():
         avatar.field.basis.view(len(avatar.field.basis), -1, 13)[..., 10:] *= 30
@@ -321,12 +398,12 @@ def test_components_are_those_of_the_given_descriptors():
         moves = avatar.gaussians(torch.as_tensor(values))[1][:, :, :3].flatten(1).numpy()
     strength = np.linalg.svd(moves - moves.mean(0), compute_uv=False) ** 2
     shares, units = (np.array([s[key] for s in header["componentSliders"]]) for key in ("share", "unit"))
-    np.testing.assert_allclose(shares, (strength / strength.sum())[:len(shares)], atol=0.03)
+    np.testing.assert_allclose(shares, (strength / strength.sum())[: len(shares)], atol=0.03)
     # The coefficients that the browser computes: along the first components they vary by one unit.
     raw = gzip.decompress(pack_avatar(avatar, values).data)
     layer = lambda name: np.frombuffer(  # noqa: E731
-        raw, "<f4", math.prod(header["arrays"][name]["shape"]), header["arrays"][name]["offset"]).reshape(
-        header["arrays"][name]["shape"])
+        raw, "<f4", math.prod(header["arrays"][name]["shape"]), header["arrays"][name]["offset"]
+    ).reshape(header["arrays"][name]["shape"])
     x = (values - header["mean"]) / header["scale"]
     for i in range(header["layers"]):
         x = x @ layer(f"weight{i}").T + layer(f"bias{i}")
@@ -353,17 +430,26 @@ class Page(HTMLParser):
 
 def test_the_page_is_one_file_without_outside_resources(tmp_path):
     avatars = {"baseline": small_avatar(), "</script><b>": small_avatar(seed=4)}
-    path = write_player(avatars, tmp_path / "p.html", sequences={"A & B": descriptors(7)}, title="<i>heads</i>")
+    path = write_player(
+        avatars, tmp_path / "p.html", sequences={"A & B": descriptors(7)}, title="<i>heads</i>"
+    )
     text = path.read_text(encoding="utf-8")
     page = Page(text)
     assert path.stat().st_size < 3_000_000
     assert not any({"src", "href"} & attrs.keys() for _, attrs in page.tags)
-    policy = next(attrs["content"] for tag, attrs in page.tags if attrs.get("http-equiv") == "Content-Security-Policy")
+    policy = next(
+        attrs["content"] for tag, attrs in page.tags if attrs.get("http-equiv") == "Content-Security-Policy"
+    )
     assert policy.startswith("default-src 'none'") and "http" not in policy
-    assert page.texts["title"].strip() == page.texts["h1"].strip() == "<i>heads</i>" and page.tags[0][1]["lang"] == "en"
+    assert (
+        page.texts["title"].strip() == page.texts["h1"].strip() == "<i>heads</i>"
+        and page.tags[0][1]["lang"] == "en"
+    )
     data = json.loads(page.texts["script#data"])
     assert [a["name"] for a in data["avatars"]] == list(avatars) and "b" not in {tag for tag, _ in page.tags}
-    film = np.frombuffer(gzip.decompress(base64.b64decode(data["sequences"][0]["data"])), "<f4").reshape(-1, 5)
+    film = np.frombuffer(gzip.decompress(base64.b64decode(data["sequences"][0]["data"])), "<f4").reshape(
+        -1, 5
+    )
     np.testing.assert_allclose(film, descriptors(7), atol=5.1e-5)
     for owner in ("three.js authors", "WORLD LABS TECHNOLOGIES", "Arjun Barrett"):
         assert owner in page.texts["pre"], "MIT asks for the notices wherever the code goes"
@@ -371,7 +457,9 @@ def test_the_page_is_one_file_without_outside_resources(tmp_path):
 
 
 def test_every_file_of_the_player_is_installed():
-    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["raf_lite"]
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"][
+        "raf_lite"
+    ]
     for path in (ROOT / "raf_lite" / "export").iterdir():
         if path.is_file() and path.suffix != ".py":
             assert any(fnmatch.fnmatch(f"export/{path.name}", p) for p in patterns), path.name
@@ -379,9 +467,14 @@ def test_every_file_of_the_player_is_installed():
 
 def test_an_avatar_without_a_basis_is_told_so(tmp_path):
     avatar = small_avatar("mlp")
-    for call in (lambda: write_basis(avatar, tmp_path / "x"), lambda: pack_avatar(avatar),
-                 lambda: write_player({"a": avatar}, tmp_path / "x.html", sequences={})):
-        with pytest.raises(ValueError, match="needs a learned basis, and this avatar's field is 'mlp'; train it with"):
+    for call in (
+        lambda: write_basis(avatar, tmp_path / "x"),
+        lambda: pack_avatar(avatar),
+        lambda: write_player({"a": avatar}, tmp_path / "x.html", sequences={}),
+    ):
+        with pytest.raises(
+            ValueError, match="needs a learned basis, and this avatar's field is 'mlp'; train it with"
+        ):
             call()
     assert not list(tmp_path.iterdir())
 
@@ -389,7 +482,9 @@ def test_an_avatar_without_a_basis_is_told_so(tmp_path):
 @pytest.mark.parametrize("write", [write_ply, write_glb])
 def test_bad_descriptors_and_poses_are_named(write, tmp_path):
     avatar, path = small_avatar(), tmp_path / "x"
-    with pytest.raises(ValueError, match=f"descriptors of {write.__name__} have 6 dimensions and this avatar's 'own' have 5"):
+    with pytest.raises(
+        ValueError, match=f"descriptors of {write.__name__} have 6 dimensions and this avatar's 'own' have 5"
+    ):
         write(avatar, np.zeros(6), path)
     with pytest.raises(ValueError, match=f"row 0 of the descriptors of {write.__name__} holds NaN"):
         write(avatar, np.full(5, np.nan), path)
@@ -432,7 +527,9 @@ def test_pages_that_cannot_be_are_refused(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-# In a real browser. WebGL is drawn by the processor here: pictures come late, so everything waits for conditions, not for times.
+# In a real browser. WebGL is drawn by the processor here: pictures come late, so everything waits for
+# conditions, not for times.
+
 
 @pytest.fixture(scope="module")
 def browser():
@@ -447,14 +544,17 @@ class Opened:
         self.page = browser.new_page(viewport={"width": 1000, "height": 900})
         self.page.set_default_timeout(180_000)
         self.complaints, self.requests = [], []
-        self.page.on("console", lambda m: self.complaints.append(m.text) if m.type in ("error", "warning") else None)
+        self.page.on(
+            "console", lambda m: self.complaints.append(m.text) if m.type in ("error", "warning") else None
+        )
         self.page.on("pageerror", lambda e: self.complaints.append(str(e)))
         self.page.on("request", lambda r: self.requests.append(r.url))
         self.page.goto(path.as_uri())
         self.wait("Boolean(window.player)")
 
     def wait(self, condition):
-        """Until a JavaScript condition holds. Not playwright's own way: it evaluates text, which the page's policy forbids."""
+        """Until a JavaScript condition holds. Not playwright's own way: it evaluates text, which the page's
+        policy forbids."""
         for _ in range(600):
             if self.page.evaluate(condition):
                 return
@@ -465,7 +565,9 @@ class Opened:
         """The canvas as float [H, W, 3], drawn anew so that it can be read."""
         url = self.page.evaluate("""() => { const v = player.view; v.renderer.render(v.scene, v.camera);
                                             return player.canvas.toDataURL(); }""")
-        return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGB")) / np.float32(255)
+        return np.asarray(
+            Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGB")
+        ) / np.float32(255)
 
     def settled(self):
         """The picture once splats were sorted and nothing is drawn any more."""
@@ -480,7 +582,8 @@ class Opened:
 
     def slide(self, name, value):
         self.page.locator(f'input[data-name="{name}"]').evaluate(
-            "(e, v) => { e.value = v; e.dispatchEvent(new Event('input', { bubbles: true })); }", value)
+            "(e, v) => { e.value = v; e.dispatchEvent(new Event('input', { bubbles: true })); }", value
+        )
 
 
 def psnr(a, b):
@@ -489,10 +592,14 @@ def psnr(a, b):
 
 @pytest.mark.may_skip("needs chromium")
 def test_the_page_in_a_browser(browser, tmp_path):
-    front = replace(FRONT, world_to_camera=np.array([[1, 0, 0, 0.05], [0, -1, 0, -0.1], [0, 0, -1, 6.0], [0, 0, 0, 1]]))
+    front = replace(
+        FRONT, world_to_camera=np.array([[1, 0, 0, 0.05], [0, -1, 0, -0.1], [0, 0, -1, 6.0], [0, 0, 0, 1]])
+    )
     avatars = {"baseline": small_avatar(n=400, front=front), "RAF": small_avatar(n=250, seed=8, front=front)}
     values = descriptors(4)
-    path = write_player(avatars, tmp_path / "p.html", sequences={"FREE": values, "SEN-09": values[::-1]}, size=128, fps=1)
+    path = write_player(
+        avatars, tmp_path / "p.html", sequences={"FREE": values, "SEN-09": values[::-1]}, size=128, fps=1
+    )
     at = Opened(browser, path)
     avatar, start = avatars["baseline"], avatars["baseline"].descriptor_mean.numpy()
     camera = frontal_camera(avatar, 128)
@@ -538,8 +645,16 @@ def test_the_page_in_a_browser(browser, tmp_path):
     for _ in range(4):
         at.page.keyboard.press("ArrowLeft")
     turned_left = at.settled()
-    pose = turned(avatar, camera, np.array([[[math.cos(a), 0, math.sin(a)], [0, 1, 0], [-math.sin(a), 0, math.cos(a)]]
-                                            for a in [math.radians(20)]]))
+    pose = turned(
+        avatar,
+        camera,
+        np.array(
+            [
+                [[math.cos(a), 0, math.sin(a)], [0, 1, 0], [-math.sin(a), 0, math.cos(a)]]
+                for a in [math.radians(20)]
+            ]
+        ),
+    )
     assert psnr(turned_left, avatar.render(start[None], pose, [camera])[0, 0]) > 35
     at.wait("document.querySelector('[role=status]').textContent.includes('20 degrees from its left')")
     at.page.keyboard.press("0")
@@ -550,7 +665,9 @@ def test_the_page_in_a_browser(browser, tmp_path):
     at.page.mouse.move(box["x"] + 120, box["y"] + 60)
     at.page.mouse.up()
     assert psnr(at.settled(), first) < 45
-    at.wait("document.querySelector('[role=status]').textContent.includes('from its right')")  # the face follows the hand
+    at.wait(
+        "document.querySelector('[role=status]').textContent.includes('from its right')"
+    )  # the face follows the hand
     canvas.focus()
     at.page.keyboard.press("0")
 

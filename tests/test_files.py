@@ -45,12 +45,16 @@ def test_what_is_wrong_with_an_npz_is_named_with_its_field_and_the_mend(stored):
         read_npz(stored, ("x", "z"), mend="ask again")
     with pytest.raises(FileNotFoundError, match=r"there is no .*none\.npz; ask again$"):
         read_npz(stored.with_name("none.npz"), mend="ask again")
-    with pytest.raises(ValueError, match=r"a\.npz: the array 'x' would unpack to 152 bytes, not 151 at most; ask again$"):
+    with pytest.raises(
+        ValueError, match=r"a\.npz: the array 'x' would unpack to 152 bytes, not 151 at most; ask again$"
+    ):
         read_npz(stored, mend="ask again", most_bytes=151)
     assert len(read_npz(stored, most_bytes=152)) == 3
     np.savez(stored, x=np.zeros(2), y=np.array([{}, None]))
     assert len(read_npz(stored, ("x",))) == 1
-    with pytest.raises(ValueError, match=r"a\.npz: the array 'y' holds object where numbers or text belong; ask again$"):
+    with pytest.raises(
+        ValueError, match=r"a\.npz: the array 'y' holds object where numbers or text belong; ask again$"
+    ):
         read_npz(stored, mend="ask again")
 
 
@@ -59,7 +63,7 @@ def test_damage_anywhere_in_an_npz_is_one_kind_of_error(stored):
     with stored.open("wb") as file:
         np.save(file, np.zeros(3))  # an npy under the name of an npz
     damaged = [stored.read_bytes(), b"", b"no zip", b"PK\x03\x04 broken", whole[:-1], b"x" + whole]
-    damaged += [whole[:at] + bytes([byte ^ 255]) + whole[at + 1:] for at, byte in enumerate(whole)]
+    damaged += [whole[:at] + bytes([byte ^ 255]) + whole[at + 1 :] for at, byte in enumerate(whole)]
     refused = 0
     for data in damaged:
         stored.write_bytes(data)
@@ -85,7 +89,9 @@ def server(tmp_path):
         def log_message(self, *args):
             pass
 
-    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=tmp_path / "served"))
+    httpd = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=tmp_path / "served")
+    )
     threading.Thread(target=httpd.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{httpd.server_port}/file.bin"
     httpd.shutdown()

@@ -1,4 +1,5 @@
-"""No room, a read-only place, a folder where a file should be: a sentence, old files whole, nothing left over."""
+"""No room, a read-only place, a folder where a file should be: a sentence, old files whole, nothing left
+over."""
 
 import json
 import os
@@ -55,22 +56,38 @@ for name, write in cases.items():
     except BaseException as error:
         said = [type(error).__name__, str(error)]
     print(json.dumps([name, *said]), flush=True)
-code = cli.main(["export", str(DATA / "checkpoints" / "001-centred.safetensors"), "--ply", str(OUT / "cli.ply")])
+trained = DATA / "checkpoints" / "001-centred.safetensors"
+code = cli.main(["export", str(trained), "--ply", str(OUT / "cli.ply")])
 print(json.dumps(["exit", code, ""]), flush=True)
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="it limits the size of files, which Windows has no call for")
+@pytest.mark.skipif(
+    sys.platform == "win32", reason="it limits the size of files, which Windows has no call for"
+)
 def test_a_disk_without_room_is_a_sentence_and_leaves_what_was_there(tmp_path):
     (tmp_path / "old.safetensors").write_bytes(b"old")
-    ended = subprocess.run([sys.executable, "-c", CHILD, str(ROOT / "data"), str(tmp_path)], capture_output=True, text=True,
-                           cwd=ROOT, env={**os.environ, "RAF_LITE_CACHE": str(tmp_path / "cache")})
+    ended = subprocess.run(
+        [sys.executable, "-c", CHILD, str(ROOT / "data"), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "RAF_LITE_CACHE": str(tmp_path / "cache")},
+    )
     said = {name: (kind, text) for name, kind, text in map(json.loads, ended.stdout.splitlines()[-9:])}
     assert ended.returncode == 0, (ended.returncode, ended.stderr[-500:])  # above all no SIGBUS
     assert said.pop("exit") == (2, "") and "Traceback" not in ended.stderr
-    assert ended.stderr.strip().splitlines()[-1].startswith(f"raf-lite: {tmp_path / 'cli.ply'} cannot be written (")
+    assert (
+        ended.stderr.strip()
+        .splitlines()[-1]
+        .startswith(f"raf-lite: {tmp_path / 'cli.ply'} cannot be written (")
+    )
     for name, (kind, text) in said.items():
-        assert (name, kind, text.rpartition("; ")[2]) == (name, "OSError", "make room on that disk, or name another place")
+        assert (name, kind, text.rpartition("; ")[2]) == (
+            name,
+            "OSError",
+            "make room on that disk, or name another place",
+        )
         assert str(tmp_path) in text and " cannot be written (" in text
     assert (tmp_path / "old.safetensors").read_bytes() == b"old"
     assert not [path for path in tmp_path.rglob(".*") if path.name != ".lock"]
@@ -81,7 +98,9 @@ def test_places_where_nothing_can_be_written(tmp_path):
     (tmp_path / "file").write_text("x")
     (tmp_path / "folder" / "sub").mkdir(parents=True)
     for path in (tmp_path / "file" / "a.json", tmp_path / "folder", tmp_path / ("n" * 300 + ".json")):
-        with pytest.raises(OSError, match=r" cannot be written \(.*\); (name another place|give a shorter name)") as raised:
+        with pytest.raises(
+            OSError, match=r" cannot be written \(.*\); (name another place|give a shorter name)"
+        ) as raised:
             write_json(path, 1)
         assert str(raised.value).startswith(str(path))
     assert (tmp_path / "folder" / "sub").is_dir() and (tmp_path / "file").read_text() == "x"
@@ -94,18 +113,35 @@ def test_a_folder_that_may_not_be_written_to(tmp_path):
     locked.chmod(0o555)
     drop = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"] if os.geteuid() == 0 else []
     try:
-        ended = subprocess.run([*drop, sys.executable, "-m", "raf_lite.cli", "export",
-                                str(ROOT / "data/checkpoints/001-centred.safetensors"), "--ply", str(locked / "x.ply")],
-                               capture_output=True, text=True, cwd=ROOT)
+        ended = subprocess.run(
+            [
+                *drop,
+                sys.executable,
+                "-m",
+                "raf_lite.cli",
+                "export",
+                str(ROOT / "data/checkpoints/001-centred.safetensors"),
+                "--ply",
+                str(locked / "x.ply"),
+            ],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+        )
     finally:
         locked.chmod(0o755)
     assert ended.returncode == 2 and "Traceback" not in ended.stderr
-    assert ended.stderr.strip().endswith("cannot be written (Permission denied); name another place, or let yourself write there")
+    assert ended.stderr.strip().endswith(
+        "cannot be written (Permission denied); name another place, or let yourself write there"
+    )
 
 
 def test_an_error_of_another_file_is_left_alone(tmp_path):
     with pytest.raises(FileNotFoundError, match="elsewhere"), atomic_path(tmp_path / "a.npy") as tmp:
         np.save(tmp, np.load(Path("/elsewhere.npy")))
-    with pytest.raises(PermissionError, match=r"^\[Errno 13\] denied: '/elsewhere/b'"), atomic_path(tmp_path / "a.npy"):
+    with (
+        pytest.raises(PermissionError, match=r"^\[Errno 13\] denied: '/elsewhere/b'"),
+        atomic_path(tmp_path / "a.npy"),
+    ):
         raise PermissionError(13, "denied", "/elsewhere/b")
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,5 @@
-"""Multi-view head pose on made-up heads whose truth is known: exact without noise, close with it, robust to wrong views."""
+"""Multi-view head pose on made-up heads whose truth is known: exact without noise, close with it, robust to
+wrong views."""
 
 from __future__ import annotations
 
@@ -12,11 +13,14 @@ LANDMARKS = 60
 
 
 def ring_of_cameras(count: int = 6, distance: float = 60.0) -> list[Camera]:
-    """Cameras on an arc of +-50 degrees before the head, high and low, looking at the origin; a head is half of 256 px wide."""
+    """Cameras on an arc of +-50 degrees before the head, high and low, looking at the origin; a head is half
+    of 256 px wide."""
     cameras = []
     for i, azimuth in enumerate(np.radians(np.linspace(-50, 50, count))):
         elevation = np.radians(10 * (-1) ** i)
-        center = distance * np.array([np.sin(azimuth), np.tan(elevation), np.cos(azimuth)]) * np.cos(elevation)
+        center = (
+            distance * np.array([np.sin(azimuth), np.tan(elevation), np.cos(azimuth)]) * np.cos(elevation)
+        )
         forward = -center / distance
         right = np.cross(forward, [0, 1, 0])
         right /= np.linalg.norm(right)
@@ -35,7 +39,8 @@ def neutral_head(rng: np.random.Generator) -> np.ndarray:
 
 
 def head_motion(rng: np.random.Generator, frames: int) -> np.ndarray:
-    """[T, 4, 4]: rotations of up to 30 degrees about any axis, shifts of a few cm; the first frame at 30 degrees exactly."""
+    """[T, 4, 4]: rotations of up to 30 degrees about any axis, shifts of a few cm; the first frame at 30
+    degrees exactly."""
     axes = rng.normal(size=(frames, 3))
     axes /= np.linalg.norm(axes, axis=1, keepdims=True)
     angles = np.append(30.0, rng.uniform(0, 30, frames - 1))
@@ -68,7 +73,8 @@ def test_exact_without_noise():
 
 
 def test_thirty_degrees_and_a_pixel_of_noise():
-    """The bar of the course's captures: 1.5 degrees, 2 mm. The neutral itself is triangulated from noisy landmarks too."""
+    """The bar of the course's captures: 1.5 degrees, 2 mm. The neutral itself is triangulated from noisy
+    landmarks too."""
     rng = np.random.default_rng(1)
     cameras, neutral, poses = ring_of_cameras(), neutral_head(rng), head_motion(rng, 40)
     poses[-1] = np.eye(4)
@@ -82,7 +88,7 @@ def test_a_wrong_camera_and_a_moving_mouth_do_not_tilt_the_head():
     rng = np.random.default_rng(2)
     cameras, neutral, poses = ring_of_cameras(), neutral_head(rng), head_motion(rng, 30)
     shape = np.repeat(neutral[None], 30, 0)
-    lowest = np.argsort(neutral[:, 1])[:LANDMARKS // 4]
+    lowest = np.argsort(neutral[:, 1])[: LANDMARKS // 4]
     shape[:, lowest] += rng.normal(0, 1.0, (30, 1, 3)) + [0, -1.5, 0]  # the jaw drops by 1.5 cm, and sways
     points = np.einsum("tij,tlj->tli", poses[:, :3, :3], shape) + poses[:, None, :3, 3]
     seen = see(cameras, points) + rng.normal(0, 1.0, (30, len(cameras), LANDMARKS, 2))
@@ -102,7 +108,9 @@ def test_two_views_agree_with_opencv():
     cameras = ring_of_cameras(2)
     points = neutral_head(rng)
     seen = see(cameras, points[None])
-    homogeneous = cv2.triangulatePoints(*(c.K @ c.world_to_camera[:3] for c in cameras), seen[0, 0].T, seen[0, 1].T)
+    homogeneous = cv2.triangulatePoints(
+        *(c.K @ c.world_to_camera[:3] for c in cameras), seen[0, 0].T, seen[0, 1].T
+    )
     np.testing.assert_allclose(triangulate(seen, cameras)[0], (homogeneous[:3] / homogeneous[3]).T, atol=1e-5)
 
 
@@ -163,9 +171,11 @@ def test_bad_shapes():
 
 
 def test_mediapipe_on_rendered_heads_against_the_rigs_truth(ict_pack):
-    """Rotations up to 30 degrees, a mild expression in every frame: 1.5 degrees and 2 mm on average over the frames.
+    """Rotations up to 30 degrees, a mild expression in every frame: 1.5 degrees and 2 mm on average over the
+    frames.
 
-    Single frames are off by more: MediaPipe's landmarks themselves lean towards its average face at steep views.
+    Single frames are off by more: MediaPipe's landmarks themselves lean towards its average face at steep
+    views.
     """
     pytest.importorskip("mediapipe")
     from raf_lite.descriptors import MediaPipeEncoder
@@ -176,7 +186,17 @@ def test_mediapipe_on_rendered_heads_against_the_rigs_truth(ict_pack):
 
     person, cameras = Person.from_seed(1003), list(studio_cameras(256).values())
     head = HeadModel(load_pack()).bake(person.shape, person.look)
-    degrees = [[0, 0, 0], [0, 30, 0], [0, -30, 0], [20, 0, 0], [-20, 0, 0], [0, 0, 30], [15, 20, 10], [0, 15, 0], [5, 5, 5]]
+    degrees = [
+        [0, 0, 0],
+        [0, 30, 0],
+        [0, -30, 0],
+        [20, 0, 0],
+        [-20, 0, 0],
+        [0, 0, 30],
+        [15, 20, 10],
+        [0, 15, 0],
+        [5, 5, 5],
+    ]
     rng = np.random.default_rng(0)
     moves = rng.normal(0, 1, (len(degrees), 3))
     poses = head_pose_matrix(np.deg2rad(degrees), moves - moves[0])

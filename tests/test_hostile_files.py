@@ -1,7 +1,7 @@
 """Files made to harm: what a reader is told a file holds is judged before it costs memory, time or a crash.
 
-Each ends in one sentence that names the file. `benchmarks/fuzz.py` tries ten thousand of them for each reader; here stand the
-kinds that were found, by hand.
+Each ends in one sentence that names the file. `benchmarks/fuzz.py` tries ten thousand of them for each
+reader; here stand the kinds that were found, by hand.
 """
 
 from __future__ import annotations
@@ -77,19 +77,36 @@ def refused(call, path: Path, match: str = "", *, seconds: float = 5, megabytes:
     return text
 
 
-# ---------------------------------------------------------------------------------------------------------------- npz
+# ------------------------------------------------------------------------------------------------------ npz
 
 
-@pytest.mark.parametrize("content, match", [
-    (npy(f"({2**62},)", "|S0"), "holds"), (npy(f"({2**62},)", "<U0"), "holds"), (npy(f"({2**40},)", "|V0"), "holds"),
-    (npy(f"(0, {2**62})"), "claims a shape"), (npy("(500000000,)", "|u1"), "claims a shape"),
-    (npy("(3, 52)", "<U1000000000"), ""), (npy(f"({2**40},)"), "claims a shape"),
-    (npy("(-16,)"), "claims the shape"), (npy("(True, 16)"), ""), (npy("(2, 2)", "|O"), "holds object"),
-    (npy("(16,)", text="{'descr': [('a','<f4')], 'fortran_order': False, 'shape': (16,)}"), "holds"),
-    (npy("(4,)", "<f16"), "holds"), (npy("(15,)"), "claims a shape"), (npy("(17,)"), "claims a shape"),
-    (npy("(4,)", "|b1", b"\x00\x01\x02\x01"), "neither true nor false"), (npy("(1,)", "<U1", b"\xff\xff\xff\xff"), "no Unicode"),
-    (npy("(1,)", "<U1", b"\x00\xd8\x00\x00"), "no Unicode"), (npy("", text="(" * 900), ""),
-    (npy("", text="x" * 5000), "no plain"), (b"", ""), (b"\x93NUMPY", ""), (b"not an array", "")])
+@pytest.mark.parametrize(
+    "content, match",
+    [
+        (npy(f"({2**62},)", "|S0"), "holds"),
+        (npy(f"({2**62},)", "<U0"), "holds"),
+        (npy(f"({2**40},)", "|V0"), "holds"),
+        (npy(f"(0, {2**62})"), "claims a shape"),
+        (npy("(500000000,)", "|u1"), "claims a shape"),
+        (npy("(3, 52)", "<U1000000000"), ""),
+        (npy(f"({2**40},)"), "claims a shape"),
+        (npy("(-16,)"), "claims the shape"),
+        (npy("(True, 16)"), ""),
+        (npy("(2, 2)", "|O"), "holds object"),
+        (npy("(16,)", text="{'descr': [('a','<f4')], 'fortran_order': False, 'shape': (16,)}"), "holds"),
+        (npy("(4,)", "<f16"), "holds"),
+        (npy("(15,)"), "claims a shape"),
+        (npy("(17,)"), "claims a shape"),
+        (npy("(4,)", "|b1", b"\x00\x01\x02\x01"), "neither true nor false"),
+        (npy("(1,)", "<U1", b"\xff\xff\xff\xff"), "no Unicode"),
+        (npy("(1,)", "<U1", b"\x00\xd8\x00\x00"), "no Unicode"),
+        (npy("", text="(" * 900), ""),
+        (npy("", text="x" * 5000), "no plain"),
+        (b"", ""),
+        (b"\x93NUMPY", ""),
+        (b"not an array", ""),
+    ],
+)
 def test_an_array_that_is_not_what_it_claims_costs_nothing(tmp_path, content, match):
     path = archive(tmp_path / "a.npz", ("a.npy", content))
     refused(lambda: read_npz(path, ("a",)), path, match)
@@ -122,7 +139,7 @@ def test_what_a_directory_says_is_not_what_is_unpacked(tmp_path):
     data = path.read_bytes()
     at = data.rindex(b"PK\x01\x02") + 24
     for claimed in (192, 4_000_127, 2**31 - 1):
-        path.write_bytes(data[:at] + struct.pack("<I", claimed) + data[at + 4:])
+        path.write_bytes(data[:at] + struct.pack("<I", claimed) + data[at + 4 :])
         refused(lambda: read_npz(path, ("a",)), path)
 
 
@@ -134,7 +151,11 @@ def test_a_stranger_cannot_take_an_array_s_place(tmp_path):
                 path = archive(tmp_path / "a.npz", *members)
         else:
             path = archive(tmp_path / "a.npz", *members)
-        refused(lambda path=path: read_npz(path, ("a",)), path, "has the array 'a' twice, or something else of that name")
+        refused(
+            lambda path=path: read_npz(path, ("a",)),
+            path,
+            "has the array 'a' twice, or something else of that name",
+        )
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
@@ -144,10 +165,18 @@ def test_compression_without_a_bound_is_not_opened(tmp_path, method):
 
 
 def test_arrays_that_numpy_writes_come_back_as_they_were(tmp_path):
-    arrays = {"fortran": np.asfortranarray(np.arange(6.0).reshape(2, 3)), "big": np.arange(3, dtype=">i4"),
-              "empty": np.zeros((0, 4)), "scalar": np.array(2.5), "text": np.array(["a", "Ω"]), "bytes": np.array([b"x"]),
-              "flags": np.array([True, False]),
-              "half": np.ones(2, np.float16), "complex": np.array([1j]), "day": np.array(["2020-01-01"], "M8[D]")}
+    arrays = {
+        "fortran": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        "big": np.arange(3, dtype=">i4"),
+        "empty": np.zeros((0, 4)),
+        "scalar": np.array(2.5),
+        "text": np.array(["a", "Ω"]),
+        "bytes": np.array([b"x"]),
+        "flags": np.array([True, False]),
+        "half": np.ones(2, np.float16),
+        "complex": np.array([1j]),
+        "day": np.array(["2020-01-01"], "M8[D]"),
+    }
     write_npz(tmp_path / "a.npz", **arrays)
     found = read_npz(tmp_path / "a.npz")
     for name, array in arrays.items():
@@ -156,11 +185,24 @@ def test_arrays_that_numpy_writes_come_back_as_they_were(tmp_path):
     assert list(found) == list(arrays)
 
 
-# --------------------------------------------------------------------------------------------------------------- JSON
+# ----------------------------------------------------------------------------------------------------- JSON
 
 
-@pytest.mark.parametrize("text", ["[" * 200_000, '{"a":' * 100_000, '{"a": ' + "9" * 5000 + "}", "\ufeff{}", "[]", '"\\ud800"',
-                                  '{"a": "\\ud800"}', "", "nan", '{"a": 1}{"a": 2}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 200_000,
+        '{"a":' * 100_000,
+        '{"a": ' + "9" * 5000 + "}",
+        "\ufeff{}",
+        "[]",
+        '"\\ud800"',
+        '{"a": "\\ud800"}',
+        "",
+        "nan",
+        '{"a": 1}{"a": 2}',
+    ],
+)
 def test_text_that_is_hard_on_a_parser_is_named(tmp_path, text):
     path = tmp_path / "a.json"
     path.write_text(text, encoding="utf-8")
@@ -192,23 +234,36 @@ def test_sizes_that_are_no_whole_numbers_are_named(tmp_path, monkeypatch, number
         open_capture(path)
 
 
-# ------------------------------------------------------------------------------------------------- avatars and checkpoints
+# ---------------------------------------------------------------------------------- avatars and checkpoints
 
 
 def edit_header(path: Path, change) -> None:
     data = path.read_bytes()
     length = struct.unpack("<Q", data[:8])[0]
-    header = json.loads(data[8:8 + length])
+    header = json.loads(data[8 : 8 + length])
     ours = json.loads(header["__metadata__"]["raf_lite"])
     change(ours)
     header["__metadata__"]["raf_lite"] = json.dumps(ours)
     text = json.dumps(header).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length:])
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])
 
 
-@pytest.mark.parametrize("settings", [
-    {"bases": 2, "hidden": 40_000}, {"bases": 10**12, "hidden": 4}, {"bases": 2, "hidden": 2**62}, {"bases": 2, "hidden": -1},
-    {"bases": 2, "hidden": 4.0}, {"bases": 2, "hidden": "4"}, {"hidden": 4, "frequencies": 3}, {"bases": 2}, None, [4], {}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"bases": 2, "hidden": 40_000},
+        {"bases": 10**12, "hidden": 4},
+        {"bases": 2, "hidden": 2**62},
+        {"bases": 2, "hidden": -1},
+        {"bases": 2, "hidden": 4.0},
+        {"bases": 2, "hidden": "4"},
+        {"hidden": 4, "frequencies": 3},
+        {"bases": 2},
+        None,
+        [4],
+        {},
+    ],
+)
 def test_an_avatar_is_built_of_the_tensors_that_are_there(tmp_path, settings):
     path = small.write_small_avatar(tmp_path)
     edit_header(path, lambda header: header.update(field_settings=settings))
@@ -217,8 +272,17 @@ def test_an_avatar_is_built_of_the_tensors_that_are_there(tmp_path, settings):
     assert torch.get_default_device() == before
 
 
-@pytest.mark.parametrize("change", [{"radius": float("inf")}, {"centre": [0, 0, float("nan")]}, {"descriptor": 7},
-                                    {"radius": 10**400}, {"notes": {"front": {}}}, {"field": "none"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"radius": float("inf")},
+        {"centre": [0, 0, float("nan")]},
+        {"descriptor": 7},
+        {"radius": 10**400},
+        {"notes": {"front": {}}},
+        {"field": "none"},
+    ],
+)
 def test_an_avatar_s_header_is_judged(tmp_path, change):
     path = small.write_small_avatar(tmp_path)
     edit_header(path, lambda header: header.update(change))
@@ -232,14 +296,14 @@ def test_a_checkpoint_s_header_is_an_object(tmp_path):
     write_checkpoint(path, {"step": 1}, {"a": torch.tensor([0.0, float("nan")])})
     refused(lambda: read_checkpoint(path), path, "not finite")
     data = path.read_bytes()
-    path.write_bytes(data.replace(rb'{\"step\": 1}', rb'[[[[[[[[[[]]'))
+    path.write_bytes(data.replace(rb"{\"step\": 1}", rb"[[[[[[[[[[]]"))
     refused(lambda: read_checkpoint(path), path)
     path.unlink()
     os.mkfifo(path)  # opening it would wait for ever
     refused(lambda: read_checkpoint(path), path)
 
 
-# -------------------------------------------------------------------------------------------------------------- banks
+# ---------------------------------------------------------------------------------------------------- banks
 
 
 ROWS = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
@@ -255,7 +319,9 @@ def signed(folder: Path, ending: str, data: bytes) -> Path:
     return path
 
 
-@pytest.mark.parametrize("factory", ["Flat", "IVF2,Flat", "HNSW4", "PQ2x4np", "IVF2,SQ8", "PCA2,Flat", "Flat,RFlat", "LSH"])
+@pytest.mark.parametrize(
+    "factory", ["Flat", "IVF2,Flat", "HNSW4", "PQ2x4np", "IVF2,SQ8", "PCA2,Flat", "Flat,RFlat", "LSH"]
+)
 def test_a_stored_index_finds_what_it_found_before(tmp_path, factory):
     bank = ExpressionBank.from_arrays(ROWS, np.arange(60) % 4, index=factory)
     again = ExpressionBank.load(bank.save(tmp_path))
@@ -293,8 +359,10 @@ def test_an_index_that_would_lead_astray_is_refused_though_its_hash_is_right(tmp
     refused(lambda: ExpressionBank.load(folder), path, "links rows that there are not", seconds=60)
 
 
-@pytest.mark.parametrize("data", [b"", b"IxF2", b"IxPT" + b"\xff" * 400,
-                                  b"IwFl" + struct.pack("<iqqq", 4, 2**62, 0, 0) + b"\x7f" * 90])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"IxF2", b"IxPT" + b"\xff" * 400, b"IwFl" + struct.pack("<iqqq", 4, 2**62, 0, 0) + b"\x7f" * 90],
+)
 def test_an_index_that_faiss_cannot_read_is_refused(tmp_path, data):
     folder = ExpressionBank.from_arrays(ROWS, np.arange(60) % 4, index="IVF2,Flat").save(tmp_path)
     path = signed(folder, ".faiss", data)
@@ -307,8 +375,9 @@ def test_a_flat_index_is_built_whatever_its_file_says(tmp_path):
     assert (ExpressionBank.load(folder).search(ROWS, 1).rows[:, 0] == np.arange(60)).all()
 
 
-@pytest.mark.parametrize("factory", ["PQ4x24", "HNSW100000", "IVF100000,Flat", "PCA999999999999,Flat", "Flat" * 100,
-                                     "IVF2,Flat\n"])
+@pytest.mark.parametrize(
+    "factory", ["PQ4x24", "HNSW100000", "IVF100000,Flat", "PCA999999999999,Flat", "Flat" * 100, "IVF2,Flat\n"]
+)
 def test_a_manifest_cannot_ask_for_any_index(tmp_path, factory):
     folder = ExpressionBank.from_arrays(ROWS, np.arange(60) % 4).save(tmp_path)
     small.edit_json(folder / "bank.json", lambda manifest: manifest["index"].update(factory=factory))
@@ -325,14 +394,23 @@ def test_a_thumbnail_is_a_small_webp(tmp_path):
             decode_thumbnail(buffer.getvalue())
 
 
-# -------------------------------------------------------------------------------------------------- everything else that is read
+# ----------------------------------------------------------------------------- everything else that is read
 
 
-@pytest.mark.parametrize("files", [
-    [{"path": "../../etc/passwd", "bytes": 1, "sha256": "0"}], [{"path": "/etc/passwd", "bytes": 1, "sha256": "0"}],
-    [{"path": "a\0b", "bytes": 1, "sha256": "0"}], [{"path": "x" * 300, "bytes": 1, "sha256": "0"}],
-    [{"path": "a", "bytes": "1", "sha256": "0"}], [{"path": "a", "bytes": 1}], [{"path": 7, "bytes": 1, "sha256": "0"}],
-    ["a"], {}])
+@pytest.mark.parametrize(
+    "files",
+    [
+        [{"path": "../../etc/passwd", "bytes": 1, "sha256": "0"}],
+        [{"path": "/etc/passwd", "bytes": 1, "sha256": "0"}],
+        [{"path": "a\0b", "bytes": 1, "sha256": "0"}],
+        [{"path": "x" * 300, "bytes": 1, "sha256": "0"}],
+        [{"path": "a", "bytes": "1", "sha256": "0"}],
+        [{"path": "a", "bytes": 1}],
+        [{"path": 7, "bytes": 1, "sha256": "0"}],
+        ["a"],
+        {},
+    ],
+)
 def test_a_manifest_names_files_of_its_own_folder(tmp_path, files):
     (tmp_path / "bank").mkdir()
     (tmp_path / "bank/a").write_text("x")
@@ -340,7 +418,11 @@ def test_a_manifest_names_files_of_its_own_folder(tmp_path, files):
     assert verify_manifest(tmp_path) == verify_manifest(tmp_path, quick=True) == []
     small.edit_json(tmp_path / "MANIFEST.json", lambda manifest: manifest.update(files=files))
     for quick in (False, True):
-        refused(lambda quick=quick: verify_manifest(tmp_path, quick=quick), tmp_path / "MANIFEST.json", "is damaged")
+        refused(
+            lambda quick=quick: verify_manifest(tmp_path, quick=quick),
+            tmp_path / "MANIFEST.json",
+            "is damaged",
+        )
 
 
 def test_a_video_in_a_submission_unpacks_to_a_video_s_size(tmp_path):
@@ -352,7 +434,11 @@ def test_a_video_in_a_submission_unpacks_to_a_video_s_size(tmp_path):
     problems = check_submission(path, {(393, "FREE"): 1})
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert len(problems) == 4 and all("cannot be read as a video" in problem for problem in problems) and peak < 50 << 20
+    assert (
+        len(problems) == 4
+        and all("cannot be read as a video" in problem for problem in problems)
+        and peak < 50 << 20
+    )
 
 
 @pytest.mark.parametrize("text", ["[]", "[" * 100_000, '{"fingerprint": [1]}', "{}", "\ufeff"])
@@ -370,11 +456,21 @@ def face() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.zeros((1, 52), np.float32), np.zeros((1, 478, 3), np.float32), np.eye(4, dtype=np.float32)[None]
 
 
-@pytest.mark.parametrize("change", [
-    {"frame": np.array([0, 9])}, {"frame": np.array([-1, 1])}, {"frame": np.array([1, 0])}, {"frames": np.array([2])},
-    {"frames": np.array(2**40)}, {"frames": np.array(0)}, {"blendshapes": np.zeros((2, 51), np.float32)},
-    {"landmarks": np.full((2, 478, 3), np.nan, np.float32)}, {"pose": np.array(["a", "b"])},
-    {"pose": np.zeros((2, 4, 4), complex)}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"frame": np.array([0, 9])},
+        {"frame": np.array([-1, 1])},
+        {"frame": np.array([1, 0])},
+        {"frames": np.array([2])},
+        {"frames": np.array(2**40)},
+        {"frames": np.array(0)},
+        {"blendshapes": np.zeros((2, 51), np.float32)},
+        {"landmarks": np.full((2, 478, 3), np.nan, np.float32)},
+        {"pose": np.array(["a", "b"])},
+        {"pose": np.zeros((2, 4, 4), complex)},
+    ],
+)
 def test_a_part_of_an_encoding_that_is_none_ends_the_row(tmp_path, change):
     ENCODE._write_part(tmp_path, 0, [face()] * 2)
     ENCODE._write_part(tmp_path, 2, [face()] * 2)
@@ -391,7 +487,9 @@ def test_a_part_under_another_name_is_none(tmp_path, name):
     assert ENCODE._read_parts(tmp_path) == ([], 0)
 
 
-@pytest.mark.parametrize("rows", [np.zeros((5, 2)), np.full((5, 2), np.nan, np.float32), np.array([["a", "b"]] * 5)])
+@pytest.mark.parametrize(
+    "rows", [np.zeros((5, 2)), np.full((5, 2), np.nan, np.float32), np.array([["a", "b"]] * 5)]
+)
 def test_a_kept_map_that_is_none_is_made_anew(tmp_path, rows):
     path = tmp_path / "map.npz"
     write_npz(path, rows=np.zeros((5, 2), np.float32), own=np.zeros((1, 2), np.float32))
@@ -408,8 +506,17 @@ def test_a_landmark_basis_names_one_encoder(tmp_path):
         refused(lambda: LandmarkPCA.load(path), path)
 
 
-@pytest.mark.parametrize("text", ["[1]\n", '{"spec": 1}\n', "{" * 100 + "\n", "[" * 100_000 + "\n",
-                                  '{"key": ' + "9" * 5000 + "}\n", '{"key": 7}\n'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[1]\n",
+        '{"spec": 1}\n',
+        "{" * 100 + "\n",
+        "[" * 100_000 + "\n",
+        '{"key": ' + "9" * 5000 + "}\n",
+        '{"key": 7}\n',
+    ],
+)
 def test_a_line_of_the_study_that_is_no_run_is_named(tmp_path, text):
     (tmp_path / "a.jsonl").write_text('{"key": "a"}\n' + text + '{"key": "torn')
     refused(lambda: list(read_lines(tmp_path)), tmp_path / "a.jsonl", "line 2")

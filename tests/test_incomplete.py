@@ -1,4 +1,5 @@
-"""Captures with something missing, twice or in an odd order: trained with what is there, or named in a sentence."""
+"""Captures with something missing, twice or in an odd order: trained with what is there, or named in a
+sentence."""
 
 from __future__ import annotations
 
@@ -38,7 +39,9 @@ def nersemble(tmp_path, monkeypatch):
         masks = folder / "sequences" / sequence / "alpha_maps"
         (masks / f"cam_{SIDE}.mp4").write_bytes((masks / f"cam_{FRONT}.mp4").read_bytes())
         stored = dict(np.load(folder / f"annotations/{sequence}.npz"))
-        write_npz(folder / f"annotations/{sequence}.npz", **{k: v for k, v in stored.items() if k != "landmarks68"})
+        write_npz(
+            folder / f"annotations/{sequence}.npz", **{k: v for k, v in stored.items() if k != "landmarks68"}
+        )
     (folder / f"sequences/EXP-1-head/images/cam_{SIDE}.mp4").unlink()
     return folder
 
@@ -50,7 +53,9 @@ def training(folder):
 def test_a_sequence_without_one_camera_trains_with_the_others(tmp_path, monkeypatch, capsys):
     capture = training(nersemble(tmp_path, monkeypatch))
     data = TrainingSet.from_capture(capture, PRESETS["fast"].with_(size=12), progress=False)
-    assert f"EXP-1-head was not filmed by camera(s) {SIDE}: trained with the others" in capsys.readouterr().out
+    assert (
+        f"EXP-1-head was not filmed by camera(s) {SIDE}: trained with the others" in capsys.readouterr().out
+    )
     assert [c.serial for c in data.cameras] == [FRONT, SIDE] and len(data.names) == 4
     lacking = [sequence == "EXP-1-head" for sequence, _ in data.names]
     np.testing.assert_array_equal(data.seen, [[True, not missing] for missing in lacking])
@@ -66,13 +71,19 @@ def test_cameras_and_sequences_of_which_there_is_nothing_are_left_out(tmp_path, 
     assert f"camera {SIDE} has filmed no training sequence and is left out" in capsys.readouterr().out
     rule = {"default": SplitRule(train_cameras=(SIDE,))}
     with pytest.raises(ValueError, match="no training camera has filmed a training sequence"):
-        TrainingSet.from_capture(replace(open_capture(folder), split_rules=rule), PRESETS["fast"], progress=False)
+        TrainingSet.from_capture(
+            replace(open_capture(folder), split_rules=rule), PRESETS["fast"], progress=False
+        )
 
 
 def test_evaluation_asks_only_for_what_was_filmed(tmp_path, monkeypatch):
-    capture = replace(open_capture(nersemble(tmp_path, monkeypatch)),
-                      split_rules={"default": SplitRule(("FREE",), holdout_cameras=(SIDE,))})
-    cases = {(case.protocol, case.sequence): case.serials for case in driving_cases(capture, {}, "blendshapes")}
+    capture = replace(
+        open_capture(nersemble(tmp_path, monkeypatch)),
+        split_rules={"default": SplitRule(("FREE",), holdout_cameras=(SIDE,))},
+    )
+    cases = {
+        (case.protocol, case.sequence): case.serials for case in driving_cases(capture, {}, "blendshapes")
+    }
     assert cases == {("training views", "EXP-1-head"): (FRONT,), ("self", "FREE"): (FRONT, SIDE)}
 
 
@@ -87,9 +98,13 @@ def test_training_never_looks_at_pictures_that_nobody_took(tmp_path):
         masks = np.where(seen[..., None, None], data.masks, filling).astype(np.uint8)
         some = replace(data, images=images, masks=masks, seen=seen)
         avatars.append(Trainer(some, CONFIG, tmp_path / str(filling), device="cpu", progress=False).train())
-    assert all(torch.equal(a, b) for a, b in zip(avatars[0].parameters(), avatars[1].parameters(), strict=True))
-    whole, told = (Trainer(replace(data, seen=s), CONFIG, tmp_path / f"whole{k}", device="cpu", progress=False).train()
-                   for k, s in enumerate((None, np.ones_like(seen))))
+    assert all(
+        torch.equal(a, b) for a, b in zip(avatars[0].parameters(), avatars[1].parameters(), strict=True)
+    )
+    whole, told = (
+        Trainer(replace(data, seen=s), CONFIG, tmp_path / f"whole{k}", device="cpu", progress=False).train()
+        for k, s in enumerate((None, np.ones_like(seen)))
+    )
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), told.parameters(), strict=True))
 
 
@@ -99,11 +114,13 @@ def test_the_first_gaussians_are_carved_from_cameras_that_filmed(tmp_path):
     seen[data.neutral, 1] = False
     black = data.masks.copy()
     black[data.neutral, 1] = 0  # an empty mask would carve everything away
-    avatar = Trainer(replace(data, masks=black, seen=seen), CONFIG, tmp_path, device="cpu", progress=False).avatar
+    avatar = Trainer(
+        replace(data, masks=black, seen=seen), CONFIG, tmp_path, device="cpu", progress=False
+    ).avatar
     assert len(avatar.means) == CONFIG.gaussians
 
 
-# ------------------------------------------------------------------------------------------------------------ once, and in order
+# --------------------------------------------------------------------------------------- once, and in order
 
 
 def rename_steps(folder, names):
@@ -119,7 +136,9 @@ def test_gha_past_frame_9999_and_with_a_step_twice(tmp_path):
     assert [int(p.parent.name) for p in capture.source.pictures("all", "22220")] == list(range(9997, 10003))
     np.testing.assert_array_equal(capture.descriptors("all", "bfm_exp"), writers.made_up(64))
     rename_steps(folder, {"9998": "09999"})
-    with pytest.raises(ValueError, match=r"holds the folders 0?9999 and 0?9999, which are one time step twice; remove one"):
+    with pytest.raises(
+        ValueError, match=r"holds the folders 0?9999 and 0?9999, which are one time step twice; remove one"
+    ):
         open_capture(folder)
 
 
@@ -142,9 +161,13 @@ def test_vhap_with_a_time_step_twice(tmp_path, split):
         open_capture(folder)
 
 
-@pytest.mark.parametrize("write, file, sequence, code", [
-    (writers.write_insta, "transforms_train.json", "train", "flame_exp"),
-    (writers.write_imavatar, "yufeng/MVI_1810/flame_params.json", "MVI_1810", "flame_exp")])
+@pytest.mark.parametrize(
+    "write, file, sequence, code",
+    [
+        (writers.write_insta, "transforms_train.json", "train", "flame_exp"),
+        (writers.write_imavatar, "yufeng/MVI_1810/flame_params.json", "MVI_1810", "flame_exp"),
+    ],
+)
 def test_one_cameras_frames_are_ordered_by_the_number_in_their_name(tmp_path, write, file, sequence, code):
     folder = write(tmp_path)
     before = open_capture(folder)
@@ -156,7 +179,9 @@ def test_one_cameras_frames_are_ordered_by_the_number_in_their_name(tmp_path, wr
     np.testing.assert_array_equal(after.descriptors(sequence, code), before.descriptors(sequence, code))
     content["frames"].append(content["frames"][2])
     (folder / file).write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="its frames name .* and .*, which are one time step twice; remove one of them"):
+    with pytest.raises(
+        ValueError, match="its frames name .* and .*, which are one time step twice; remove one of them"
+    ):
         open_capture(folder)
 
 
@@ -164,7 +189,9 @@ def test_images_of_one_number(tmp_path):
     folder = writers.write_images(tmp_path)
     (folder / "frame09.png").write_bytes((folder / "frame9.png").read_bytes())
     (folder / "masks/frame09.png").write_bytes((folder / "masks/frame9.png").read_bytes())
-    with pytest.raises(ValueError, match="holds the images frame0?9 and frame0?9, which are one time step twice"):
+    with pytest.raises(
+        ValueError, match="holds the images frame0?9 and frame0?9, which are one time step twice"
+    ):
         open_capture(folder)
 
 

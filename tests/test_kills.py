@@ -1,4 +1,5 @@
-"""Writers that are killed leave the old or the new, and two at once both get in: benchmarks/kills.py in small, and locks."""
+"""Writers that are killed leave the old or the new, and two at once both get in: benchmarks/kills.py in
+small, and locks."""
 
 from __future__ import annotations
 
@@ -28,7 +29,10 @@ kills.PROCESSES.set_forkserver_preload(["raf_lite.bank", "raf_lite._machine"])
 def test_a_bank_that_is_killed_at_any_point_is_the_old_or_the_new(tmp_path, name):
     figures = kills.measure_kills(kills.WRITERS[name], tmp_path, random_kills=0)
     assert figures["points"] >= 10  # three parts and the manifest, each flushed and renamed, and the folder
-    assert set(figures["at_points"]) == {"old", "new"} and sum(figures["at_points"].values()) == 2 * figures["points"]
+    assert (
+        set(figures["at_points"]) == {"old", "new"}
+        and sum(figures["at_points"].values()) == 2 * figures["points"]
+    )
     assert figures["left_after_next_write"] == []
 
 
@@ -42,15 +46,30 @@ def test_the_page_has_the_numbers_of_the_runs():
     text = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
     results = json.loads((ROOT / "benchmarks" / "results" / "kills.json").read_text(encoding="utf-8"))
     for name, found in results["writers"].items():
-        sums = [found["at_points"].get(key, 0) + found["at_random"].get(key, 0) for key in ("old", "new", "broken")]
-        assert f"| {name} | {sum(sums)} | {sums[0]} | {sums[1]} | {sums[2]} |" in text and sum(sums) >= 50 and sums[2] == 0
+        sums = [
+            found["at_points"].get(key, 0) + found["at_random"].get(key, 0)
+            for key in ("old", "new", "broken")
+        ]
+        assert (
+            f"| {name} | {sum(sums)} | {sums[0]} | {sums[1]} | {sums[2]} |" in text
+            and sum(sums) >= 50
+            and sums[2] == 0
+        )
         if two := found.get("two_writers"):
-            assert f"| {name} | {two['runs']} | {two['both']} | {two['readings']} | {two['broken_readings']} |" in text
+            assert (
+                f"| {name} | {two['runs']} | {two['both']} | {two['readings']} | {two['broken_readings']} |"
+                in text
+            )
             assert two["both"] == two["runs"] and two["broken_readings"] == 0
 
 
 def test_whoever_waits_too_long_is_told_who_is_there(tmp_path):
-    with locked(tmp_path), pytest.raises(TimeoutError, match=rf"^process {os.getpid()} on .* is writing to .* after 0.05 s; try"):
+    with (
+        locked(tmp_path),
+        pytest.raises(
+            TimeoutError, match=rf"^process {os.getpid()} on .* is writing to .* after 0.05 s; try"
+        ),
+    ):
         with locked(tmp_path, seconds=0.05):
             pass
     with locked(tmp_path, seconds=0):
@@ -61,13 +80,23 @@ def test_whoever_waits_too_long_is_told_who_is_there(tmp_path):
 def test_temporary_files_of_dead_processes_are_swept_and_those_of_living_ones_are_not(tmp_path):
     place = _files._place()
     dead, other = 2**22 + 1, "0" * 8  # no system counts so far
-    names = {"dead": f".a~{place}-{dead}-x1.json", "living": f".a~{place}-{os.getpid()}-x2.json",
-             "elsewhere": f".a~{other}-{dead}-x3.json", "old": f".a~{other}-{dead}-x4.json", "not ours": ".a-x5.json"}
+    names = {
+        "dead": f".a~{place}-{dead}-x1.json",
+        "living": f".a~{place}-{os.getpid()}-x2.json",
+        "elsewhere": f".a~{other}-{dead}-x3.json",
+        "old": f".a~{other}-{dead}-x4.json",
+        "not ours": ".a-x5.json",
+    }
     for name in names.values():
         (tmp_path / name).touch()
     os.utime(tmp_path / names["old"], (time.time() - STALE_SECONDS - 9,) * 2)
     write_json(tmp_path / "b.json", {})
-    assert {path.name for path in tmp_path.iterdir()} == {"b.json", names["living"], names["elsewhere"], names["not ours"]}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "b.json",
+        names["living"],
+        names["elsewhere"],
+        names["not ours"],
+    }
 
 
 def test_a_bank_of_the_first_version_loads_and_becomes_the_second_when_it_is_written(tmp_path):
@@ -77,7 +106,9 @@ def test_a_bank_of_the_first_version_loads_and_becomes_the_second_when_it_is_wri
     before.save(tmp_path)
     np.testing.assert_array_equal(ExpressionBank.load(tmp_path).descriptors, before.descriptors)
     assert json.loads((tmp_path / "bank.json").read_text())["version"] == 2
-    assert not any((tmp_path / name).exists() for name in ("descriptors.npz", "thumbnails.npz", "index.faiss"))
+    assert not any(
+        (tmp_path / name).exists() for name in ("descriptors.npz", "thumbnails.npz", "index.faiss")
+    )
     # Files of these names in a folder that is no bank are somebody else's.
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "truth.npz").touch()
@@ -98,7 +129,7 @@ def test_a_reader_begins_again_where_a_writer_was_faster(tmp_path, monkeypatch):
     assert len(ExpressionBank.load(tmp_path)) == 2
 
 
-# ----------------------------------------------------------------------------------------------- the same frames, and other kinds
+# ------------------------------------------------------------------------- the same frames, and other kinds
 
 
 def test_frames_that_are_added_twice_make_no_rows(tmp_path):
@@ -120,10 +151,23 @@ def test_descriptors_and_donors_come_from_pandas_and_from_tensors():
     values = [[0.0, 1.5], [2.0, 3.0]]
     tensor = torch.tensor(values, requires_grad=True)
     frame = pd.DataFrame(values, columns=["a", "b"])
-    for descriptors in (frame, frame.astype("Float64"), frame.astype(object), tensor, tensor.bfloat16(), tensor.half()):
-        for donors, expected in ((pd.Series(["ann", "bo"]), ["ann", "bo"]), (pd.Categorical(["ann", "bo"]), ["ann", "bo"]),
-                                 (pd.Series([3, 4], dtype="Int64"), [3, 4]), (torch.tensor([3, 4]), [3, 4])):
-            bank = ExpressionBank.from_arrays(descriptors, donors, neutral=pd.Series([True, False], dtype="boolean"))
+    for descriptors in (
+        frame,
+        frame.astype("Float64"),
+        frame.astype(object),
+        tensor,
+        tensor.bfloat16(),
+        tensor.half(),
+    ):
+        for donors, expected in (
+            (pd.Series(["ann", "bo"]), ["ann", "bo"]),
+            (pd.Categorical(["ann", "bo"]), ["ann", "bo"]),
+            (pd.Series([3, 4], dtype="Int64"), [3, 4]),
+            (torch.tensor([3, 4]), [3, 4]),
+        ):
+            bank = ExpressionBank.from_arrays(
+                descriptors, donors, neutral=pd.Series([True, False], dtype="boolean")
+            )
             assert (bank.descriptors.tolist(), bank.donors.tolist()) == (values, expected)
             assert bank.neutral.tolist() == [True, False]
             assert bank.search(tensor[:1], 1).rows.tolist() == [[0]]
@@ -145,8 +189,11 @@ def test_search_settings_are_attributes_of_the_index_also_of_a_loaded_one(tmp_pa
     rng = np.random.default_rng(0)
     descriptors, queries = rng.normal(size=(2000, 16)), rng.normal(size=(50, 16))
     exact = ExpressionBank.from_arrays(descriptors, np.zeros(2000, int)).search(queries, 5).rows
-    for factory, setting, least, most in (("IVF32,Flat", "nprobe", 1, 32), ("PCA16,IVF32,Flat", "nprobe", 1, 32),
-                                          ("HNSW4", "efSearch", 5, 2000)):
+    for factory, setting, least, most in (
+        ("IVF32,Flat", "nprobe", 1, 32),
+        ("PCA16,IVF32,Flat", "nprobe", 1, 32),
+        ("HNSW4", "efSearch", 5, 2000),
+    ):
         bank = ExpressionBank.from_arrays(descriptors, np.zeros(2000, int), index=factory)
         for searched in (bank, ExpressionBank.load(bank.save(tmp_path / factory.replace(",", "-")))):
             setattr(searched.index, setting, least)

@@ -1,4 +1,5 @@
-"""Every lesson in JupyterLab in a real browser: all cells run, without complaint or outside request; 03 by click and key."""
+"""Every lesson in JupyterLab in a real browser: all cells run, without complaint or outside request; 03 by
+click and key."""
 
 import pytest
 from conftest import ROOT
@@ -38,14 +39,21 @@ def test_the_explorer_by_click_and_by_key(browser):
     assert told.startswith("Row 0 of person")
 
     # A click where row 5000 is drawn: drawn by WebGL, points are no elements, so the axes say where.
-    x, y = page.evaluate("""(row) => {
-        const graph = document.querySelector('.js-plotly-plot'), layout = graph._fullLayout, points = graph._fullData[0];
+    x, y = page.evaluate(
+        """(row) => {
+        const graph = document.querySelector('.js-plotly-plot');
+        const layout = graph._fullLayout, points = graph._fullData[0];
         const area = graph.querySelector('.nsewdrag').getBoundingClientRect();
-        return [area.left + layout.xaxis.d2p(points.x[row]), area.top + layout.yaxis.d2p(points.y[row])]; }""", 5000)
+        return [area.left + layout.xaxis.d2p(points.x[row]),
+                area.top + layout.yaxis.d2p(points.y[row])]; }""",
+        5000,
+    )
     page.mouse.move(x, y)
     page.locator(".hoverlayer .hovertext").wait_for()
     page.mouse.click(x, y)
-    page.wait_for_function("(told) => document.querySelector('p[role=status]').textContent !== told", arg=told)
+    page.wait_for_function(
+        "(told) => document.querySelector('p[role=status]').textContent !== told", arg=told
+    )
     clicked, after_click = shown(), status.text_content()
     assert clicked != first and after_click.startswith("Row ")
 
@@ -54,8 +62,12 @@ def test_the_explorer_by_click_and_by_key(browser):
     before = int(number.input_value())
     number.focus()
     page.keyboard.press("ArrowUp")
-    page.wait_for_function("(told) => document.querySelector('p[role=status]').textContent !== told", arg=after_click)
-    assert int(number.input_value()) == before + 1 and status.text_content().startswith(f"Row {before + 1} of")
+    page.wait_for_function(
+        "(told) => document.querySelector('p[role=status]').textContent !== told", arg=after_click
+    )
+    assert int(number.input_value()) == before + 1 and status.text_content().startswith(
+        f"Row {before + 1} of"
+    )
     assert shown() != clicked
 
     # The blind test: its first answer by keyboard.

@@ -1,7 +1,8 @@
-"""The avatar player where learners meet it: lesson 08 in JupyterLab in a real browser, by keyboard, without a network.
+"""The avatar player where learners meet it: lesson 08 in JupyterLab in a real browser, by keyboard, without a
+network.
 
-WebGL is drawn by the processor here, about a picture a second: everything waits for the counter of pictures, not for times.
-"""
+WebGL is drawn by the processor here, about a picture a second: everything waits for the counter of pictures,
+not for times."""
 
 import io
 
@@ -67,12 +68,16 @@ def lesson(tmp_path_factory):
 def test_the_lesson_runs_and_its_player_plays_by_keyboard(lesson):
     page, canvas = lesson.page, lesson.canvas
     first = lesson.settled()
-    assert first.min() < 90 and part(first, HAIR).mean() < 140 < part(first, MOUTH).mean(), "a head with dark hair, upright"
+    assert first.min() < 90 and part(first, HAIR).mean() < 140 < part(first, MOUTH).mean(), (
+        "a head with dark hair, upright"
+    )
 
     # A slider, reached and moved by keyboard, opens the mouth; the hair hardly cares.
     page.locator(".raf-switch input").first.focus()
     jaw = lesson.tab_to("jawOpen")
-    outline = jaw.evaluate("e => [getComputedStyle(e).outlineStyle, parseFloat(getComputedStyle(e).outlineWidth)]")
+    outline = jaw.evaluate(
+        "e => [getComputedStyle(e).outlineStyle, parseFloat(getComputedStyle(e).outlineWidth)]"
+    )
     assert outline == ["solid", 3], "the focus has to be seen"
     for _ in range(5):
         page.keyboard.press("PageUp")
@@ -96,18 +101,24 @@ def test_the_lesson_runs_and_its_player_plays_by_keyboard(lesson):
     page.wait_for_function("document.querySelector('.raf-status').textContent.startsWith('Avatar RAF')")
     other = lesson.settled()
     assert change(other, first) > 0.3
-    assert page.locator("input[data-name]").evaluate_all("es => es.map((e) => e.dataset.name).slice(0, 8)") == names
+    assert (
+        page.locator("input[data-name]").evaluate_all("es => es.map((e) => e.dataset.name).slice(0, 8)")
+        == names
+    )
     page.keyboard.press("ArrowLeft")
     assert change(lesson.settled(), first) < 0.1
 
     # A sequence plays, and stops.
     page.get_by_role("button", name="Play").press("Enter")
-    page.wait_for_function("Number(document.querySelector('.raf-player fieldset input[max]:not([data-name])').value) > 2")
+    page.wait_for_function(
+        "Number(document.querySelector('.raf-player fieldset input[max]:not([data-name])').value) > 2"
+    )
     page.get_by_role("button", name="Pause").press("Enter")
     assert change(lesson.settled(), first) > 0.1
     page.get_by_role("button", name="Reset expression").click()
 
-    # The keys of the picture are the picture's: in JupyterLab 0 0 restarts the kernel, and arrows change the cell.
+    # The keys of the picture are the picture's: in JupyterLab 0 0 restarts the kernel, and arrows change the
+    # cell.
     cell = page.evaluate("window.jupyterapp.shell.currentWidget.content.activeCellIndex")
     canvas.focus()
     for key in ("ArrowDown", "ArrowLeft", "ArrowLeft"):

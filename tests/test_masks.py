@@ -1,4 +1,5 @@
-"""Masks are judged before training, in every format: `check` and `TrainingSet.from_capture` say the same sentence."""
+"""Masks are judged before training, in every format: `check` and `TrainingSet.from_capture` say the same
+sentence."""
 
 from __future__ import annotations
 
@@ -22,18 +23,21 @@ HEAD[8:, 14:34] = 255
 FLAME = {"gha": "bfm_exp", "nersemble": "flame_expr", "insta": "flame_exp"}
 
 
-@pytest.mark.parametrize(("mask", "problem"), [
-    (HEAD, None),
-    (HEAD[8:, 10:38], None),  # so close that the head touches the upper edge
-    (np.roll(HEAD, 12, 1), None),
-    ((HEAD * 0.6).astype(np.uint8), None),
-    (255 - HEAD, "inverted"),
-    (255 - np.roll(HEAD, 6, 1), "inverted"),
-    (np.zeros_like(HEAD), "is empty"),
-    (HEAD // 255, "goes up to 1 of 255 only"),
-    (HEAD // 16, "goes up to 15 of 255 only"),  # 12 bit, read as 16
-    (np.full_like(HEAD, 255), "white everywhere"),
-])
+@pytest.mark.parametrize(
+    ("mask", "problem"),
+    [
+        (HEAD, None),
+        (HEAD[8:, 10:38], None),  # so close that the head touches the upper edge
+        (np.roll(HEAD, 12, 1), None),
+        ((HEAD * 0.6).astype(np.uint8), None),
+        (255 - HEAD, "inverted"),
+        (255 - np.roll(HEAD, 6, 1), "inverted"),
+        (np.zeros_like(HEAD), "is empty"),
+        (HEAD // 255, "goes up to 1 of 255 only"),
+        (HEAD // 16, "goes up to 15 of 255 only"),  # 12 bit, read as 16
+        (np.full_like(HEAD, 255), "white everywhere"),
+    ],
+)
 def test_a_mask_is_judged(mask, problem):
     said = mask_problem(mask)
     assert said is None if problem is None else problem in said
@@ -61,10 +65,17 @@ def rewritten(folder, name, change, only=None):
             Image.fromarray(picture).save(path)
 
 
-WRITERS = {"gha": writers.write_gha, "nersemble": writers.write_nersemble_benchmark, "insta": writers.write_insta}
-FAULTS = {"inverted": (lambda m: 255 - m, "it is inverted"), "empty": (np.zeros_like, "is empty"),
-          "full": (lambda m: np.full_like(m, 255), "is white everywhere"),
-          "dim": (lambda m: m // 255, "of 255 only")}
+WRITERS = {
+    "gha": writers.write_gha,
+    "nersemble": writers.write_nersemble_benchmark,
+    "insta": writers.write_insta,
+}
+FAULTS = {
+    "inverted": (lambda m: 255 - m, "it is inverted"),
+    "empty": (np.zeros_like, "is empty"),
+    "full": (lambda m: np.full_like(m, 255), "is white everywhere"),
+    "dim": (lambda m: m // 255, "of 255 only"),
+}
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -78,7 +89,9 @@ def test_check_and_training_refuse_with_one_sentence(tmp_path, name, fault):
     problems = [p for p in check_capture(open_capture(folder)).problems if "mask of sequence" in p]
     assert problems and words in problems[0], problems
     with pytest.raises(ValueError, match=re.escape(problems[0])):
-        TrainingSet.from_capture(open_capture(folder), PRESETS["fast"].with_(descriptor=FLAME[name], size=96), progress=False)
+        TrainingSet.from_capture(
+            open_capture(folder), PRESETS["fast"].with_(descriptor=FLAME[name], size=96), progress=False
+        )
     assert re.search(r"sequence \S+, camera \S+, frame 0 ", problems[0])
 
 
@@ -87,7 +100,9 @@ def test_one_bad_mask_among_good_ones_is_met_before_training(tmp_path, name):
     folder = WRITERS[name](tmp_path)
     rewritten(folder, name, lambda m: 255 - m, only=[2])
     with pytest.raises(ValueError, match=r"frame 2 is white around the head and black within"):
-        TrainingSet.from_capture(open_capture(folder), PRESETS["fast"].with_(descriptor=FLAME[name], size=96), progress=False)
+        TrainingSet.from_capture(
+            open_capture(folder), PRESETS["fast"].with_(descriptor=FLAME[name], size=96), progress=False
+        )
 
 
 def images(folder, count=3, **masks):
@@ -105,7 +120,10 @@ def problems_of(folder):
 
 def test_headers_of_all_frames_are_read(tmp_path):
     assert problems_of(images(tmp_path / "good", 40)) == []
-    assert "masks/33.png is 20x20 (WxH)" in problems_of(images(tmp_path / "size", 40, t33=np.zeros((20, 20), np.uint8)))[0]
+    assert (
+        "masks/33.png is 20x20 (WxH)"
+        in problems_of(images(tmp_path / "size", 40, t33=np.zeros((20, 20), np.uint8)))[0]
+    )
     folder = images(tmp_path / "picture", 40)
     Image.fromarray(np.full((20, 20, 3), 9, np.uint8)).save(folder / "17.png")
     assert "17.png is 20x20 (WxH), but camera 0 takes images of 48x40" in problems_of(folder)[0]
@@ -121,9 +139,14 @@ def test_the_sample_holds_first_and_last_and_is_spread(tmp_path):
 def test_alpha_that_nobody_cut_out_and_alpha_of_some_frames(tmp_path):
     for t in range(3):
         Image.fromarray(np.full((*HEAD.shape, 4), 255, np.uint8)).save(tmp_path / f"{t}.png")
-    assert "frame 0 is white everywhere (as the alpha of a picture that nobody cut out is)" in problems_of(tmp_path)[0]
+    assert (
+        "frame 0 is white everywhere (as the alpha of a picture that nobody cut out is)"
+        in problems_of(tmp_path)[0]
+    )
     for t in range(2):
-        Image.fromarray(np.dstack([np.full((*HEAD.shape, 3), 90, np.uint8), HEAD])).save(tmp_path / f"{t}.png")
+        Image.fromarray(np.dstack([np.full((*HEAD.shape, 3), 90, np.uint8), HEAD])).save(
+            tmp_path / f"{t}.png"
+        )
     Image.fromarray(np.full((*HEAD.shape, 3), 90, np.uint8)).save(tmp_path / "2.png")
     assert "2.png has no transparency, and 0.png has" in problems_of(tmp_path)[0]
 
@@ -133,15 +156,20 @@ def test_masks_beside_the_landmarks_are_named(tmp_path, data_dir):
     folder = tmp_path / "001"
     for part in ("calibration", "annotations", "sequences/EXP-1-head"):
         shutil.copytree(data_dir / "mini_nersemble/001" / part, folder / part)
-    assert check_capture(open_capture(folder)).problems[:1] in ([], ["nothing is held out: this capture can train an avatar, but "
-                                                                     "its own frames can't test it"])
+    assert check_capture(open_capture(folder)).problems[:1] in (
+        [],
+        ["nothing is held out: this capture can train an avatar, but its own frames can't test it"],
+    )
     for path in folder.glob("sequences/*/alpha_maps/*.mp4"):
         masks = read_video(path, gray=True)
         masks = np.concatenate([np.zeros_like(masks[:, :, :110]), masks[:, :, :-110]], 2)
         path.unlink()
         write_video(path, masks, 12, gray=True)
     problem = check_capture(open_capture(folder)).problems[0]
-    assert re.search(r"only \d+ % of the landmarks of EXP-1-head frame 0 fall on the mask of camera \d+; cameras, landm", problem)
+    assert re.search(
+        r"only \d+ % of the landmarks of EXP-1-head frame 0 fall on the mask of camera \d+; cameras, landm",
+        problem,
+    )
     with pytest.raises(ValueError, match="of the landmarks of EXP-1-head frame 0 fall on the mask"):
         TrainingSet.from_capture(open_capture(folder), PRESETS["fast"].with_(size=64), progress=False)
 
@@ -153,7 +181,9 @@ def test_each_frame_and_camera_has_its_own_background(tmp_path):
             alpha = s.masks[t, c][..., None] / 255
             dark = (s.images[t, c] * alpha + 40 * (1 - alpha)).astype(np.uint8)
             Image.fromarray(dark).save(folder / f"images/{t:04d}/image_2222{c}.jpg", quality=98)
-    data = TrainingSet.from_capture(open_capture(folder), PRESETS["fast"].with_(descriptor="bfm_exp", size=96), progress=False)
+    data = TrainingSet.from_capture(
+        open_capture(folder), PRESETS["fast"].with_(descriptor="bfm_exp", size=96), progress=False
+    )
     for t in range(writers.FRAMES):
         for c in range(3):
             assert np.median(data.images[t, c][data.masks[t, c] < 5]) > 245, (t, c)
@@ -161,7 +191,7 @@ def test_each_frame_and_camera_has_its_own_background(tmp_path):
     np.testing.assert_array_equal(over_white(frame, mask), frame)
 
 
-# ---------------------------------------------------------------------------------------------------- intrinsics of every frame
+# -------------------------------------------------------------------------------- intrinsics of every frame
 
 
 def test_a_lens_that_zooms_is_named(tmp_path):
@@ -170,7 +200,10 @@ def test_a_lens_that_zooms_is_named(tmp_path):
     content = json.loads(file.read_text())
     content["frames"][-1]["cx"] += 3
     file.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"transforms_train.json frame 11: camera 01 has other intrinsics than in frames before"):
+    with pytest.raises(
+        ValueError,
+        match=r"transforms_train.json frame 11: camera 01 has other intrinsics than in frames before",
+    ):
         open_capture(vhap)
 
     insta = writers.write_insta(tmp_path / "i")
@@ -181,7 +214,9 @@ def test_a_lens_that_zooms_is_named(tmp_path):
     open_capture(insta)
     content["frames"][2]["fl_x"] *= 1.5
     file.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"transforms_train.json frame 2: its fl_x is 345.*a lens must not zoom"):
+    with pytest.raises(
+        ValueError, match=r"transforms_train.json frame 2: its fl_x is 345.*a lens must not zoom"
+    ):
         open_capture(insta)
 
     imavatar = writers.write_imavatar(tmp_path / "m")
@@ -189,5 +224,7 @@ def test_a_lens_that_zooms_is_named(tmp_path):
     content = json.loads(file.read_text())
     content["frames"][1]["intrinsics"] = [2 * content["intrinsics"][0], *content["intrinsics"][1:]]
     file.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"flame_params.json frame 1: its intrinsics are unlike those at the top"):
+    with pytest.raises(
+        ValueError, match=r"flame_params.json frame 1: its intrinsics are unlike those at the top"
+    ):
         open_capture(imavatar)

@@ -1,4 +1,5 @@
-"""The avatar that follows a camera: the kernel's half by itself, and a browser whose made-up camera films a rendered driver."""
+"""The avatar that follows a camera: the kernel's half by itself, and a browser whose made-up camera films a
+rendered driver."""
 
 import base64
 import io
@@ -38,11 +39,23 @@ def test_live_pictures_are_those_that_a_video_gives(avatar, film, tmp_path):
     seen = read_video(tmp_path / "film.mp4")
     encoding = encode_video(tmp_path / "film.mp4", progress=False)
     for relative, hold_head in ((None, False), (0, False), (0, True)):
-        film_of_it = read_video(drive_video(avatar, tmp_path / "film.mp4", encoding, tmp_path / "driven.mp4", size=128,
-                                            relative=relative, hold_head=hold_head, progress=False))
+        film_of_it = read_video(
+            drive_video(
+                avatar,
+                tmp_path / "film.mp4",
+                encoding,
+                tmp_path / "driven.mp4",
+                size=128,
+                relative=relative,
+                hold_head=hold_head,
+                progress=False,
+            )
+        )
         live = LiveDriver(avatar, 128)
         shown = [live.drive(frame, rest=relative == t, turn=not hold_head)[0] for t, frame in enumerate(seen)]
-        assert np.abs(np.stack(shown) - film_of_it[:, 24:, 128:].astype(float)).mean() < 2  # the film is compressed
+        assert (
+            np.abs(np.stack(shown) - film_of_it[:, 24:, 128:].astype(float)).mean() < 2
+        )  # the film is compressed
 
 
 def test_without_a_face_it_holds_still_and_nobody_rests(avatar, film):
@@ -50,7 +63,9 @@ def test_without_a_face_it_holds_still_and_nobody_rests(avatar, film):
     first, found = live.drive(np.full((64, 64, 3), 200, np.uint8), rest=True)
     assert not found and live.resting is None
     shown, found = live.drive(film[8])
-    assert found and np.abs(shown.astype(float) - first).mean() > 0.3  # before the first face it showed its own neutral
+    assert (
+        found and np.abs(shown.astype(float) - first).mean() > 0.3
+    )  # before the first face it showed its own neutral
     held, found = live.drive(np.full((64, 64, 3), 200, np.uint8))
     assert not found
     np.testing.assert_array_equal(held, shown)
@@ -81,9 +96,15 @@ def test_the_kernels_half_of_the_talk(widget, film, monkeypatch):
     assert len(repr(mirrored)) <= 110 and "No widgets here" in repr(mirrored)
     mirrored._handle_custom_msg({"run": 3, "rest": True, "turn": False}, [jpeg(film[0])])
     content, (picture,) = sent.pop()
-    assert (content["run"], content["found"], content["relative"]) == (3, True, True) and 0 < content["seconds"] < 60
+    assert (content["run"], content["found"], content["relative"]) == (3, True, True) and 0 < content[
+        "seconds"
+    ] < 60
     assert Image.open(io.BytesIO(picture)).size == (96, 96)
-    for buffers, sentence in (([], "lost on the way"), ([b"x" * 100], "is no picture"), ([b"x" * (5 << 20)], "lost on the way")):
+    for buffers, sentence in (
+        ([], "lost on the way"),
+        ([b"x" * 100], "is no picture"),
+        ([b"x" * (5 << 20)], "lost on the way"),
+    ):
         mirrored._handle_custom_msg({"run": 4}, buffers)
         content, nothing = sent.pop()
         assert content["run"] == 4 and sentence in content["error"] and nothing is None
@@ -97,7 +118,7 @@ def test_the_kernels_half_of_the_talk(widget, film, monkeypatch):
     assert sent.pop()[0] == {"run": 5, "error": "no MediaPipe here"}
 
 
-# -------------------------------------------------------------------------------------------------------------------- browser
+# -------------------------------------------------------------------------------------------------- browser
 
 
 def write_y4m(path, frames):
@@ -116,7 +137,10 @@ class Page:
         self.page, self.complaints, self.outside = browser.new_page(), [], []
         self.page.set_default_timeout(240_000)
         self.page.on("console", lambda m: self.complaints.append(m.text) if m.type == "error" else None)
-        self.page.on("request", lambda r: None if r.url.startswith((address, "blob:", "data:")) else self.outside.append(r.url))
+        self.page.on(
+            "request",
+            lambda r: None if r.url.startswith((address, "blob:", "data:")) else self.outside.append(r.url),
+        )
         open_notebook(self.page, address, "page")
         self.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
         self.status = self.page.locator(".raf-mirror [role=status][aria-live=polite]")
@@ -124,7 +148,8 @@ class Page:
 
     def pictures(self, count=15):
         """So many of the avatar's pictures, each another answer: float [count, 256, 256, 3], grey levels."""
-        urls = self.page.evaluate("""async (count) => {
+        urls = self.page.evaluate(
+            """async (count) => {
             const picture = document.querySelector(".raf-mirror img");
             const canvas = document.createElement("canvas");
             const urls = [];
@@ -135,23 +160,41 @@ class Page:
                 canvas.getContext("2d").drawImage(picture, 0, 0);
                 urls.push(canvas.toDataURL("image/png"));
             }
-            return urls; }""", count)
-        pictures = [Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGB") for url in urls]
+            return urls; }""",
+            count,
+        )
+        pictures = [
+            Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGB") for url in urls
+        ]
         return np.stack([np.asarray(picture, float) for picture in pictures])
 
 
 @pytest.fixture(scope="module")
 def lab_page(tmp_path_factory):
-    """(address of a JupyterLab with one page, its folder, a function that starts a browser with these arguments)."""
+    """(address of a JupyterLab with one page, its folder, a function that starts a browser with these
+    arguments)."""
     pytest.importorskip("jupyterlab", reason="the browser test needs JupyterLab (the extra `dev`)")
     folder = tmp_path_factory.mktemp("page")
-    source = ("from raf_lite import Session\nfrom raf_lite.course import trained_avatar\nfrom raf_lite.widgets import mirror\n"
-              "mirror(trained_avatar('baseline', Session('cpu', True)))")
+    source = (
+        "from raf_lite import Session\nfrom raf_lite.course import trained_avatar\nfrom raf_lite.widgets"
+        " import mirror\nmirror(trained_avatar('baseline', Session('cpu', True)))"
+    )
     recorder = "from raf_lite.widgets import webcam\nwebcam('made/me.webm', 3)"
-    cells = [{"cell_type": "code", "id": f"cell-{k}", "metadata": {}, "execution_count": None, "outputs": [], "source": text}
-             for k, text in enumerate((source, recorder))]
+    cells = [
+        {
+            "cell_type": "code",
+            "id": f"cell-{k}",
+            "metadata": {},
+            "execution_count": None,
+            "outputs": [],
+            "source": text,
+        }
+        for k, text in enumerate((source, recorder))
+    ]
     metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
-    (folder / "page.ipynb").write_text(json.dumps({"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}))
+    (folder / "page.ipynb").write_text(
+        json.dumps({"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5})
+    )
     with playwright() as running, jupyterlab(folder, tmp_path_factory.mktemp("settings")) as address:
         yield address, folder, lambda *args: launch(running, *FAKE_CAMERA, *args)
 
@@ -183,7 +226,10 @@ def test_in_a_browser_the_avatar_follows_a_face_and_a_recording_of_it_is_encoded
         assert float(said.split()[0]) > 0.5
         page.get_by_role("button", name="Stop the camera").press("Enter")
         shown.status.get_by_text("The camera is off; no picture was kept").wait_for()
-        assert page.locator(".raf-mirror video").is_hidden() and page.get_by_role("button", name="resting face").is_disabled()
+        assert (
+            page.locator(".raf-mirror video").is_hidden()
+            and page.get_by_role("button", name="resting face").is_disabled()
+        )
 
         page.get_by_role("button", name="Record 3 seconds").press("Enter")
         page.locator(".raf-webcam [role=status]").get_by_text("Saved me.webm").wait_for()
@@ -200,5 +246,8 @@ def test_in_a_browser_without_a_face_a_sentence_says_so(lab_page):
         shown = Page(browser, address)
         shown.status.get_by_text("No face is found: the avatar holds still.").wait_for()
         still = shown.pictures(3)
-        assert np.ptp(still, axis=0).max() == 0 and shown.page.get_by_role("button", name="resting face").is_disabled()
+        assert (
+            np.ptp(still, axis=0).max() == 0
+            and shown.page.get_by_role("button", name="resting face").is_disabled()
+        )
         assert shown.complaints == []

@@ -1,4 +1,5 @@
-"""Names are data: whatever people are called, pages, tables, archives and terminals show it and do not obey it."""
+"""Names are data: whatever people are called, pages, tables, archives and terminals show it and do not obey
+it."""
 
 import re
 from html.parser import HTMLParser
@@ -20,8 +21,14 @@ from raf_lite.widgets import BlindTest, Explorer, Search, Trial, analyse, simula
 from raf_lite.widgets.blinded import read_answers
 from raf_lite.widgets.explorer import static_explorer
 
-MARKUP = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "'; alert(1)//", "</title><b>bold</b>", "a&lt;b",
-          "$title ${script}"]
+MARKUP = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "'; alert(1)//",
+    "</title><b>bold</b>",
+    "a&lt;b",
+    "$title ${script}",
+]
 UNSEEN = ["", "  ", "a\nb", "a\rb", "\u202egnp.exe", "a\x00b", "a\x1b[2Jb", "a\u2028b", "x" * 101]
 FORMULAS = ["=cmd|' /C calc'!A0", "+1+1", "@SUM(A1)", "-2+3", "\t=1+1"]
 
@@ -42,8 +49,12 @@ class Tags(HTMLParser):
 
 def hostile_bank():
     rng = np.random.default_rng(0)
-    return ExpressionBank.from_arrays(rng.normal(size=(60, 52)).astype("f4"), np.repeat(MARKUP, 10), descriptor="blendshapes",
-                                      thumbnails={row: encode_thumbnail(np.zeros((8, 8, 3), np.uint8)) for row in range(60)})
+    return ExpressionBank.from_arrays(
+        rng.normal(size=(60, 52)).astype("f4"),
+        np.repeat(MARKUP, 10),
+        descriptor="blendshapes",
+        thumbnails={row: encode_thumbnail(np.zeros((8, 8, 3), np.uint8)) for row in range(60)},
+    )
 
 
 def html_of(widget):
@@ -59,18 +70,35 @@ def test_donors_in_the_explorer():
         page = Tags("".join(html_of(explorer)))
         assert not {"script", "b", "title"} & set(page.tags) and not page.handlers
         assert f"person {search.bank.donors[row]}" in page.text
-    assert not [text for text in explorer.figure.data[0].text if "<" in text]  # plotly takes hover texts for markup
+    assert not [
+        text for text in explorer.figure.data[0].text if "<" in text
+    ]  # plotly takes hover texts for markup
     page = Tags(static_explorer(search, "pca"))
     assert not {"script", "b", "title"} & set(page.tags) and not page.handlers
 
 
 def test_names_in_a_report_and_in_a_player(tmp_path):
     index = pd.MultiIndex.from_tuples([(name, name) for name in MARKUP])
-    table, change = pd.DataFrame({"psnr": np.ones(6)}, index=index), pd.DataFrame({"mae_face %": np.ones(6)}, index=index)
-    write_report(tmp_path / "report.html", table, change, {"size": 1, **{name: name for name in MARKUP}}, tmp_path / 'v"#1.mp4',
-                 [(np.zeros((8, 8, 3), np.uint8), name) for name in MARKUP], notes=MARKUP)
+    table, change = (
+        pd.DataFrame({"psnr": np.ones(6)}, index=index),
+        pd.DataFrame({"mae_face %": np.ones(6)}, index=index),
+    )
+    write_report(
+        tmp_path / "report.html",
+        table,
+        change,
+        {"size": 1, **{name: name for name in MARKUP}},
+        tmp_path / 'v"#1.mp4',
+        [(np.zeros((8, 8, 3), np.uint8), name) for name in MARKUP],
+        notes=MARKUP,
+    )
     page = Tags((tmp_path / "report.html").read_text(encoding="utf-8"))
-    assert "script" not in page.tags and "b" not in page.tags and not page.handlers and page.tags.count("img") == len(MARKUP)
+    assert (
+        "script" not in page.tags
+        and "b" not in page.tags
+        and not page.handlers
+        and page.tags.count("img") == len(MARKUP)
+    )
     assert 'src="v%22%231.mp4"' in (tmp_path / "report.html").read_text(encoding="utf-8")
 
     avatar = GaussianAvatar.load(ROOT / "data/checkpoints/001-centred.safetensors")
@@ -83,7 +111,9 @@ def test_names_in_a_report_and_in_a_player(tmp_path):
 
 @pytest.mark.parametrize("name", UNSEEN)
 def test_names_that_cannot_be_seen_are_refused(name, tmp_path):
-    with pytest.raises(ValueError, match="a donor cannot be named .*; give 1 to 100 characters that can be seen"):
+    with pytest.raises(
+        ValueError, match="a donor cannot be named .*; give 1 to 100 characters that can be seen"
+    ):
         ExpressionBank.from_arrays(np.eye(2, 4), [name, "bo"])
     with pytest.raises(ValueError, match="a rater cannot be named"):
         BlindTest(hostile_bank(), [], name, tmp_path / "answers.csv")
@@ -103,7 +133,9 @@ def test_names_are_stripped_before_they_are_compared(tmp_path):
     assert bank.search(np.eye(4, 4, dtype="f4")[:1], 1, ("ann",)).rows[0, 0] in (2, 3)
     path = tmp_path / "answers.csv"
     simulate([Trial(0, 1, 2, "A")], path, "coin", 0.5, np.random.default_rng(0))
-    path.write_text(path.read_text().replace("simulated coin", " Simulated coin"))  # as another program may save it
+    path.write_text(
+        path.read_text().replace("simulated coin", " Simulated coin")
+    )  # as another program may save it
     assert read_answers(path)["rater"].tolist() == ["Simulated coin"]
     assert "mean over people" not in analyse(path).index and analyse(path)["answers"].sum() == 1
 

@@ -1,4 +1,5 @@
-"""What every lesson must have on disk; that its cells run and give what they gave is nbval's part of `make test`."""
+"""What every lesson must have on disk; that its cells run and give what they gave is nbval's part of `make
+test`."""
 
 import importlib.util
 import json
@@ -23,7 +24,9 @@ def notebook(request):
 
 
 def cells(notebook, kind):
-    return [cell | {"text": "".join(cell["source"])} for cell in notebook["cells"] if cell["cell_type"] == kind]
+    return [
+        cell | {"text": "".join(cell["source"])} for cell in notebook["cells"] if cell["cell_type"] == kind
+    ]
 
 
 def outputs(notebook):
@@ -44,24 +47,35 @@ def test_both_versions_are_those_of_the_source(notebook, request, solved):
     name = request.node.callspec.id.split("-")[0]
     kept = json.loads(course.target(name, solved).read_text(encoding="utf-8"))
     built = course.build(name, solved)
-    assert [(c["cell_type"], "".join(c["source"])) for c in kept["cells"]] == [(c.cell_type, c.source) for c in built.cells]
+    assert [(c["cell_type"], "".join(c["source"])) for c in kept["cells"]] == [
+        (c.cell_type, c.source) for c in built.cells
+    ]
 
 
 def test_exercises(notebook, request):
-    """At least two, each checked in the very next cell, with a hint and its solution folded; learners get no solution's code."""
+    """At least two, each checked in the very next cell, with a hint and its solution folded; learners get no
+    solution's code."""
     code = cells(notebook, "code")
     asked = [k for k, cell in enumerate(code) if "exercise" in cell["metadata"].get("tags", [])]
     assert len(asked) >= 2
     for number, k in enumerate(asked, start=1):
         assert "raise NotImplementedError" in code[k]["text"]
-        assert f"raf_lite.exercise({number})" in code[k + 1]["text"] and code[k + 1]["text"].startswith(MARKER)
+        assert f"raf_lite.exercise({number})" in code[k + 1]["text"] and code[k + 1]["text"].startswith(
+            MARKER
+        )
         shown = "".join("".join(o.get("text", "")) for o in code[k + 1]["outputs"])
         assert shown == f"Exercise {number}: not written yet; the lesson goes on without it\n"
     text = "\n".join(cell["text"] for cell in cells(notebook, "markdown"))
     assert len(re.findall(r"### Exercise \d · .+ \((easy|medium|hard), \d+ minutes\)", text)) == len(asked)
-    assert text.count("<details><summary>Solution</summary>") == len(asked) <= text.count("<details><summary>Hint")
+    assert (
+        text.count("<details><summary>Solution</summary>")
+        == len(asked)
+        <= text.count("<details><summary>Hint")
+    )
     solved = course.build(request.node.callspec.id, True)
-    assert "NotImplementedError" not in "".join(cell.source for cell in solved.cells if cell.cell_type == "code")
+    assert "NotImplementedError" not in "".join(
+        cell.source for cell in solved.cells if cell.cell_type == "code"
+    )
 
 
 def test_the_check_under_an_exercise(capsys):
@@ -69,7 +83,10 @@ def test_the_check_under_an_exercise(capsys):
         raise NotImplementedError
     with raf_lite.exercise(2):
         pass
-    assert capsys.readouterr().out == "Exercise 1: not written yet; the lesson goes on without it\nExercise 2: passed\n"
+    assert (
+        capsys.readouterr().out
+        == "Exercise 1: not written yet; the lesson goes on without it\nExercise 2: passed\n"
+    )
     with pytest.raises(AssertionError, match="wrong"), raf_lite.exercise(3):
         raise AssertionError("wrong")
 
@@ -77,7 +94,11 @@ def test_the_check_under_an_exercise(capsys):
 def test_cards_say_what_the_manifest_says(notebook, request):
     lesson = course.read_manifest()["lessons"][request.node.callspec.id]
     card = cells(notebook, "markdown")[0]["text"]
-    assert f"about {lesson['minutes_cpu']} minute" in card and f"{lesson['memory_gb']} GB" in card and lesson["download"] in card
+    assert (
+        f"about {lesson['minutes_cpu']} minute" in card
+        and f"{lesson['memory_gb']} GB" in card
+        and lesson["download"] in card
+    )
     assert f"minutes_cpu={lesson['minutes_cpu']})" in cells(notebook, "code")[0]["text"]
     assert lesson["minutes_cpu"] <= 6 and lesson["seconds_fast"] <= 60
     assert sum(other["minutes_cpu"] for other in course.read_manifest()["lessons"].values()) <= 30
@@ -115,7 +136,9 @@ def test_committed_in_full_mode_and_without_paths_of_a_machine(notebook):
 
 def test_pictures_have_alternatives(notebook):
     for kind, text in outputs(notebook):
-        assert kind not in ("image/png", "image/jpeg"), "show pictures with raf_lite.viewing, which adds an alternative"
+        assert kind not in ("image/png", "image/jpeg"), (
+            "show pictures with raf_lite.viewing, which adds an alternative"
+        )
         for tag in re.findall(r"<(?:img|video|svg)\b[^>]*>", text):
             assert re.search(r'(alt|aria-label)="[^"]{3,}"', tag), tag[:80]
     for cell in cells(notebook, "markdown"):
@@ -134,4 +157,6 @@ def test_anatomy(notebook):
     assert whole.count("**Predict:**") >= 2 and "## Recap" in whole and "**Next:**" in whole
     answers = re.findall(r"<details><summary>.*?</summary>(.*?)</details>", whole, re.S)
     assert len(answers) >= 3 and all(len(answer.split()) >= 10 for answer in answers)
-    assert all(len(cell["text"].splitlines()) <= 25 for cell in code), "a cell longer than a screen belongs in the package"
+    assert all(len(cell["text"].splitlines()) <= 25 for cell in code), (
+        "a cell longer than a screen belongs in the package"
+    )

@@ -13,9 +13,22 @@ from raf_lite.captures.pictures import picture_size, read_mask, read_picture
 
 HEIGHT, WIDTH = 24, 32
 QUARTERS = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-QUARTERS[:12, :16], QUARTERS[:12, 16:], QUARTERS[12:, :16], QUARTERS[12:, 16:] = (220, 40, 40), (40, 200, 40), (40, 60, 220), 230
-LAID = {1: QUARTERS, 2: QUARTERS[:, ::-1], 3: QUARTERS[::-1, ::-1], 4: QUARTERS[::-1], 5: QUARTERS.transpose(1, 0, 2),
-        6: QUARTERS.transpose(1, 0, 2)[:, ::-1], 7: QUARTERS.transpose(1, 0, 2)[::-1, ::-1], 8: QUARTERS.transpose(1, 0, 2)[::-1]}
+QUARTERS[:12, :16], QUARTERS[:12, 16:], QUARTERS[12:, :16], QUARTERS[12:, 16:] = (
+    (220, 40, 40),
+    (40, 200, 40),
+    (40, 60, 220),
+    230,
+)
+LAID = {
+    1: QUARTERS,
+    2: QUARTERS[:, ::-1],
+    3: QUARTERS[::-1, ::-1],
+    4: QUARTERS[::-1],
+    5: QUARTERS.transpose(1, 0, 2),
+    6: QUARTERS.transpose(1, 0, 2)[:, ::-1],
+    7: QUARTERS.transpose(1, 0, 2)[::-1, ::-1],
+    8: QUARTERS.transpose(1, 0, 2)[::-1],
+}
 
 
 @pytest.mark.parametrize("ending", ["jpg", "png", "webp"])
@@ -23,12 +36,17 @@ LAID = {1: QUARTERS, 2: QUARTERS[:, ::-1], 3: QUARTERS[::-1, ::-1], 4: QUARTERS[
 def test_pictures_are_turned_as_exif_says(tmp_path, ending, orientation):
     path, exif = tmp_path / f"0.{ending}", Image.Exif()
     exif[0x0112] = orientation
-    Image.fromarray(QUARTERS).save(path, exif=exif, **({"lossless": True} if ending == "webp" else {"quality": 98}))
+    Image.fromarray(QUARTERS).save(
+        path, exif=exif, **({"lossless": True} if ending == "webp" else {"quality": 98})
+    )
     right = LAID[orientation]
     assert picture_size(path, "here")[:2] == right.shape[:2]
     assert np.abs(read_picture(path).astype(int) - right).mean() < 4
     capture = open_capture(tmp_path)
-    assert capture.first_frame("video", "0").shape == right.shape and capture.cameras["0"].width == right.shape[1]
+    assert (
+        capture.first_frame("video", "0").shape == right.shape
+        and capture.cameras["0"].width == right.shape[1]
+    )
 
 
 def test_palettes_and_transparent_colours_are_alpha(tmp_path):
@@ -61,8 +79,17 @@ def test_depths_and_colour_spaces_become_rgb(tmp_path):
     assert np.unique(read_picture(tmp_path / "bits.png")).tolist() == [0, 255]
 
 
-@pytest.mark.parametrize("values", [np.array([0, 1], np.uint8), np.array([0, 255], np.uint8), np.array([0, 65535], np.uint16),
-                                    np.array([0, 1], np.uint16), np.array([0, 255], np.uint16), np.array([False, True])])
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.array([0, 1], np.uint8),
+        np.array([0, 255], np.uint8),
+        np.array([0, 65535], np.uint16),
+        np.array([0, 1], np.uint16),
+        np.array([0, 255], np.uint16),
+        np.array([False, True]),
+    ],
+)
 def test_masks_of_any_unambiguous_scale_are_read(tmp_path, values):
     inside = np.zeros((HEIGHT, WIDTH), int)
     inside[6:18, 8:24] = 1
@@ -76,8 +103,17 @@ def test_soft_masks_of_16_bit_stay_soft(tmp_path):
     np.testing.assert_allclose(read_mask(tmp_path / "mask.png"), ramp / 257, atol=0.51)
 
 
-@pytest.mark.parametrize("start", [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n", b"%PDF-1.4\n", b"BLP1",
-                                   b"GIF89a\1\0\1\0\0\0\0", b"P6\n1 1\n255\nabc", b"<svg xmlns='http://www.w3.org/2000/svg'/>"])
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n",
+        b"%PDF-1.4\n",
+        b"BLP1",
+        b"GIF89a\1\0\1\0\0\0\0",
+        b"P6\n1 1\n255\nabc",
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+    ],
+)
 def test_what_is_no_picture_is_not_opened_whatever_its_name(tmp_path, start, monkeypatch):
     def started(*command, **_):
         raise AssertionError(f"a picture started {command}")
@@ -85,7 +121,9 @@ def test_what_is_no_picture_is_not_opened_whatever_its_name(tmp_path, start, mon
     for name in ("Popen", "run", "call", "check_call", "check_output"):
         monkeypatch.setattr(subprocess, name, started)
     (tmp_path / "0.png").write_bytes(start + bytes(100))
-    with pytest.raises(ValueError, match=r"0.png is no readable image of the kinds PNG, JPEG, WebP and BMP .*; copy or"):
+    with pytest.raises(
+        ValueError, match=r"0.png is no readable image of the kinds PNG, JPEG, WebP and BMP .*; copy or"
+    ):
         read_picture(tmp_path / "0.png")
 
 
@@ -95,14 +133,16 @@ def test_a_picture_that_claims_too_much_is_a_sentence(tmp_path, side):
     data = bytearray((tmp_path / "0.bmp").read_bytes())
     data[18:26] = side.to_bytes(4, "little") * 2
     (tmp_path / "0.bmp").write_bytes(data)
-    with pytest.raises(ValueError, match=r"0.bmp claims .*more.* than any capture has; copy or write it again"):
+    with pytest.raises(
+        ValueError, match=r"0.bmp claims .*more.* than any capture has; copy or write it again"
+    ):
         picture_size(tmp_path / "0.bmp", "here")
 
 
 def test_damage_is_named(tmp_path):
     Image.fromarray(QUARTERS).save(tmp_path / "whole.png")
     data = (tmp_path / "whole.png").read_bytes()
-    (tmp_path / "0.png").write_bytes(data[:len(data) // 2])
+    (tmp_path / "0.png").write_bytes(data[: len(data) // 2])
     with pytest.raises(ValueError, match=r"0.png cannot be decoded"):
         read_picture(tmp_path / "0.png")
     with pytest.raises(FileNotFoundError, match=r"here: there is no image .*no.png"):

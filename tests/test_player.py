@@ -18,9 +18,15 @@ def small_avatar(dim=5, seed=0):
     """A cloud of Gaussians that every dimension of the descriptor moves."""
     torch.manual_seed(seed)  # the field's own start
     g = torch.Generator().manual_seed(seed)
-    avatar = GaussianAvatar(torch.randn(40, 3, generator=g) * 0.3, torch.rand(40, 3, generator=g), 0.1,
-                            Similarity(np.zeros(3), 1.0), descriptor="own", descriptor_mean=torch.full((dim,), 0.5),
-                            descriptor_scale=0.5)
+    avatar = GaussianAvatar(
+        torch.randn(40, 3, generator=g) * 0.3,
+        torch.rand(40, 3, generator=g),
+        0.1,
+        Similarity(np.zeros(3), 1.0),
+        descriptor="own",
+        descriptor_mean=torch.full((dim,), 0.5),
+        descriptor_scale=0.5,
+    )
     with torch.no_grad():
         avatar.field.basis.add_(0.1 * torch.randn(avatar.field.basis.shape, generator=g))
     return avatar
@@ -32,7 +38,9 @@ def film(frames=4, dim=5):
 
 def test_everything_is_sent_once_as_bytes():
     values = film()
-    widget = player({"baseline": small_avatar(), "RAF": small_avatar(seed=1)}, sequences={"FREE": values}, fps=12)
+    widget = player(
+        {"baseline": small_avatar(), "RAF": small_avatar(seed=1)}, sequences={"FREE": values}, fps=12
+    )
     state = widget.get_state()
     assert isinstance(widget, Player)
     assert set(KEYS) <= set(state) and state["spark"] == spark_bytes()
@@ -47,6 +55,7 @@ def test_everything_is_sent_once_as_bytes():
     np.testing.assert_allclose(sent, values, atol=5.1e-5)
     # The JSON part of what goes over the wire holds no bytes: those travel beside it, uncoded.
     from ipywidgets.widgets.widget import _remove_buffers
+
     _, paths, buffers = _remove_buffers({key: state[key] for key in KEYS})
     assert len(buffers) == 4 and ["spark"] in paths and sum(map(len, buffers)) < 1_200_000
 
@@ -55,7 +64,7 @@ def test_the_widgets_code_is_the_pages_code(tmp_path):
     avatar = small_avatar()
     widget = player({"a": avatar})
     assert widget._esm.startswith(player_script()) and widget._css == player_style()
-    assert widget._esm.count("export default") == 1 and "http" not in widget._esm[len(player_script()):]
+    assert widget._esm.count("export default") == 1 and "http" not in widget._esm[len(player_script()) :]
     page = write_player({"a": avatar}, tmp_path / "p.html", sequences={}).read_text(encoding="utf-8")
     assert widget._esm not in page and player_script() in page
     assert widget.content["sequences"] == []
@@ -70,7 +79,10 @@ def test_the_sliders_are_where_the_sequences_move_and_the_same_for_all():
     values = film(20)
     order = lambda w: [[s["name"] for s in a["header"]["dimensionSliders"]] for a in w.content["avatars"]]  # noqa: E731
     avatars = {"a": first, "b": second}
-    assert order(player(avatars))[0][0] == "own 3" and order(player(avatars, sequences={"x": values}))[0][0] == "own 3"
+    assert (
+        order(player(avatars))[0][0] == "own 3"
+        and order(player(avatars, sequences={"x": values}))[0][0] == "own 3"
+    )
     values[:, 3] = 0.5
     quiet = order(player(avatars, sequences={"x": values}))
     assert quiet[0][-1] == "own 3" and quiet[0] == quiet[1]

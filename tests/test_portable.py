@@ -1,4 +1,5 @@
-"""What runs on Linux alone is kept out: encodings and line ends are named, nothing is POSIX's own, and workers are spawned."""
+"""What runs on Linux alone is kept out: encodings and line ends are named, nothing is POSIX's own, and
+workers are spawned."""
 
 from __future__ import annotations
 
@@ -7,15 +8,32 @@ import ast
 import pytest
 from conftest import ROOT
 
-FILES = sorted(path for folder in ("raf_lite", "tools", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
+FILES = sorted(
+    path for folder in ("raf_lite", "tools", "benchmarks") for path in (ROOT / folder).rglob("*.py")
+)
 POSIX_MODULES = {"crypt", "fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
-POSIX_NAMES = {"fork", "forkpty", "getegid", "geteuid", "getgid", "getpgid", "getuid", "killpg", "mkfifo", "sched_getaffinity",
-               "setsid", "statvfs", "uname", "wait4"}
+POSIX_NAMES = {
+    "fork",
+    "forkpty",
+    "getegid",
+    "geteuid",
+    "getgid",
+    "getpgid",
+    "getuid",
+    "killpg",
+    "mkfifo",
+    "sched_getaffinity",
+    "setsid",
+    "statvfs",
+    "uname",
+    "wait4",
+}
 OTHER_OPENS = {"av", "Image", "tarfile"}  # whose `open` is not of text
 
 
 def faults(source: str) -> list[tuple[int, str]]:
-    """(line, what is wrong) of every place in a Python file's text that another system would run otherwise, or not."""
+    """(line, what is wrong) of every place in a Python file's text that another system would run otherwise,
+    or not."""
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import | ast.ImportFrom):
@@ -50,8 +68,13 @@ def _call_faults(call: ast.Call) -> list[str]:
         return ["ProcessPoolExecutor names no mp_context"]
     if name == "get_context" and [getattr(a, "value", None) for a in call.args] != ["spawn"]:
         return ["workers are not spawned"]
-    if name in ("run", "Popen", "check_call", "check_output") and owner == "subprocess" and call.args \
-            and isinstance(call.args[0], ast.List) and call.args[0].elts:
+    if (
+        name in ("run", "Popen", "check_call", "check_output")
+        and owner == "subprocess"
+        and call.args
+        and isinstance(call.args[0], ast.List)
+        and call.args[0].elts
+    ):
         first = getattr(call.args[0].elts[0], "value", None)
         return ["sys.executable is the Python to start"] if str(first).startswith("python") else []
     return []
@@ -64,46 +87,67 @@ def test_nothing_that_other_systems_run_otherwise(path):
     assert not found, "\n".join(f"{name}:{line}: {fault}" for line, fault in found)
 
 
-@pytest.mark.parametrize(("source", "fault"), [
-    ("p.read_text()", "read_text names no encoding"),
-    ("p.write_text(x, encoding='utf-8')", "write_text names no newline"),
-    ("open(p)", "open of mode r names no encoding"),
-    ("open(p, 'a', encoding='utf-8')", "open of mode a names no newline"),
-    ("p.open('w', newline='')", "open of mode w names no encoding"),
-    ("(folder / x).open()", "open of mode r names no encoding"),
-    ("tempfile.TemporaryFile('w+')", "TemporaryFile of mode w+ names no encoding"),
-    ("tempfile.NamedTemporaryFile()", "Windows does not open a NamedTemporaryFile again"),
-    ("import resource", "resource is POSIX's"),
-    ("from fcntl import flock", "fcntl is POSIX's"),
-    ("os.fork()", "os.fork is POSIX's"),
-    ("ProcessPoolExecutor(2)", "ProcessPoolExecutor names no mp_context"),
-    ("multiprocessing.get_context('fork')", "workers are not spawned"),
-    ("subprocess.run(['python', '-c', x])", "sys.executable is the Python to start"),
-])
+@pytest.mark.parametrize(
+    ("source", "fault"),
+    [
+        ("p.read_text()", "read_text names no encoding"),
+        ("p.write_text(x, encoding='utf-8')", "write_text names no newline"),
+        ("open(p)", "open of mode r names no encoding"),
+        ("open(p, 'a', encoding='utf-8')", "open of mode a names no newline"),
+        ("p.open('w', newline='')", "open of mode w names no encoding"),
+        ("(folder / x).open()", "open of mode r names no encoding"),
+        ("tempfile.TemporaryFile('w+')", "TemporaryFile of mode w+ names no encoding"),
+        ("tempfile.NamedTemporaryFile()", "Windows does not open a NamedTemporaryFile again"),
+        ("import resource", "resource is POSIX's"),
+        ("from fcntl import flock", "fcntl is POSIX's"),
+        ("os.fork()", "os.fork is POSIX's"),
+        ("ProcessPoolExecutor(2)", "ProcessPoolExecutor names no mp_context"),
+        ("multiprocessing.get_context('fork')", "workers are not spawned"),
+        ("subprocess.run(['python', '-c', x])", "sys.executable is the Python to start"),
+    ],
+)
 def test_each_rule_finds_its_fault(source, fault):
     assert faults(source) == [(1, fault)]
 
 
-@pytest.mark.parametrize("source", [
-    "p.read_text(encoding='utf-8')", "p.write_text(x, encoding='utf-8', newline='\\n')", "open(p, 'rb')", "open(p, mode='wb')",
-    "Image.open(p)", "av.open(p, 'w')", "p.open('r+b')", "tempfile.TemporaryFile()", "import io", "os.getpid()",
-    "open(p, 'a', newline='', encoding='utf-8')", "multiprocessing.get_context('spawn')", "subprocess.run([sys.executable, x])",
-])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "p.read_text(encoding='utf-8')",
+        "p.write_text(x, encoding='utf-8', newline='\\n')",
+        "open(p, 'rb')",
+        "open(p, mode='wb')",
+        "Image.open(p)",
+        "av.open(p, 'w')",
+        "p.open('r+b')",
+        "tempfile.TemporaryFile()",
+        "import io",
+        "os.getpid()",
+        "open(p, 'a', newline='', encoding='utf-8')",
+        "multiprocessing.get_context('spawn')",
+        "subprocess.run([sys.executable, x])",
+    ],
+)
 def test_what_runs_everywhere_is_let_through(source):
     assert not faults(source)
 
 
 def test_files_are_checked_out_byte_for_byte():
-    """Git for Windows would otherwise write CR LF, and the hashes of data/MANIFEST.json would not hold there."""
+    """Git for Windows would otherwise write CR LF, and the hashes of data/MANIFEST.json would not hold
+    there."""
     lines = (ROOT / ".gitattributes").read_text(encoding="utf-8").splitlines()
     assert [line for line in lines if line and not line.startswith("#")] == ["* -text"]
 
 
 def test_no_two_names_that_other_systems_take_for_one_or_refuse():
-    """Names of files made by us: Windows and macOS take letters of both cases for one, Windows refuses some characters."""
-    names = [path.relative_to(ROOT).as_posix() for folder in ("raf_lite", "tools", "benchmarks", "tests", "data", "docs",
-                                                              "notebooks", "examples") for path in (ROOT / folder).rglob("*")
-             if "__pycache__" not in path.parts]
+    """Names of files made by us: Windows and macOS take letters of both cases for one, Windows refuses some
+    characters."""
+    names = [
+        path.relative_to(ROOT).as_posix()
+        for folder in ("raf_lite", "tools", "benchmarks", "tests", "data", "docs", "notebooks", "examples")
+        for path in (ROOT / folder).rglob("*")
+        if "__pycache__" not in path.parts
+    ]
     assert len({name.casefold() for name in names}) == len(names) > 100
     assert not [name for name in names if set(name) & set('<>:"|?*\\') or name.endswith((" ", "."))]
     assert max(map(len, names)) < 160  # of the 260 that Windows takes, the rest being where the repository is

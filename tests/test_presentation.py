@@ -1,4 +1,5 @@
-"""Films as players show them: stream, mirror, turns, square pixels, HDR, times; a path is one file and opens no other."""
+"""Films as players show them: stream, mirror, turns, square pixels, HDR, times; a path is one file and opens
+no other."""
 
 from __future__ import annotations
 
@@ -27,8 +28,15 @@ from raf_lite.descriptors.encode_video import VideoDetections
 
 HEIGHT, WIDTH = 48, 64
 HUNDREDTH = Fraction(1, 100)
-QUARTERS = np.zeros((HEIGHT, WIDTH, 3), np.uint8)  # four colours, so that each of the eight ways to lay a picture is another one
-QUARTERS[:24, :32], QUARTERS[:24, 32:], QUARTERS[24:, :32], QUARTERS[24:, 32:] = (220, 40, 40), (40, 200, 40), (40, 60, 220), 230
+QUARTERS = np.zeros(
+    (HEIGHT, WIDTH, 3), np.uint8
+)  # four colours, so that each of the eight ways to lay a picture is another one
+QUARTERS[:24, :32], QUARTERS[:24, 32:], QUARTERS[24:, :32], QUARTERS[24:, 32:] = (
+    (220, 40, 40),
+    (40, 200, 40),
+    (40, 60, 220),
+    230,
+)
 
 
 def film(path, pictures, *, times=None, **settings):
@@ -49,25 +57,29 @@ def film(path, pictures, *, times=None, **settings):
 
 
 def with_matrix(path, a, b, c, d):
-    """Write the display matrix of an mp4's track: its place is 40 bytes into the header's box, 16.16 fixed point."""
+    """Write the display matrix of an mp4's track: its place is 40 bytes into the header's box, 16.16 fixed
+    point."""
     data = bytearray(path.read_bytes())
     at = data.index(b"tkhd") + 44
-    assert struct.unpack(">9i", data[at:at + 36]) == (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
-    data[at:at + 36] = struct.pack(">9i", *(int(v * 65536) for v in (a, b, 0, c, d, 0, 0, 0)), 1 << 30)
+    assert struct.unpack(">9i", data[at : at + 36]) == (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    data[at : at + 36] = struct.pack(">9i", *(int(v * 65536) for v in (a, b, 0, c, d, 0, 0, 0)), 1 << 30)
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize(("matrix", "shown"), [
-    ((1, 0, 0, 1), QUARTERS),
-    ((-1, 0, 0, 1), QUARTERS[:, ::-1]),
-    ((1, 0, 0, -1), QUARTERS[::-1]),
-    ((-1, 0, 0, -1), QUARTERS[::-1, ::-1]),
-    # x' = c y, y' = b x: with b and c positive the picture is its own transpose
-    ((0, 1, 1, 0), QUARTERS.transpose(1, 0, 2)),
-    ((0, -1, 1, 0), QUARTERS.transpose(1, 0, 2)[::-1]),
-    ((0, 1, -1, 0), QUARTERS.transpose(1, 0, 2)[:, ::-1]),
-    ((0, -1, -1, 0), QUARTERS.transpose(1, 0, 2)[::-1, ::-1]),
-])
+@pytest.mark.parametrize(
+    ("matrix", "shown"),
+    [
+        ((1, 0, 0, 1), QUARTERS),
+        ((-1, 0, 0, 1), QUARTERS[:, ::-1]),
+        ((1, 0, 0, -1), QUARTERS[::-1]),
+        ((-1, 0, 0, -1), QUARTERS[::-1, ::-1]),
+        # x' = c y, y' = b x: with b and c positive the picture is its own transpose
+        ((0, 1, 1, 0), QUARTERS.transpose(1, 0, 2)),
+        ((0, -1, 1, 0), QUARTERS.transpose(1, 0, 2)[::-1]),
+        ((0, 1, -1, 0), QUARTERS.transpose(1, 0, 2)[:, ::-1]),
+        ((0, -1, -1, 0), QUARTERS.transpose(1, 0, 2)[::-1, ::-1]),
+    ],
+)
 def test_a_film_is_mirrored_and_turned_by_its_display_matrix(tmp_path, matrix, shown):
     path = film(tmp_path / "phone.mp4", [QUARTERS] * 2)
     with_matrix(path, *matrix)
@@ -97,7 +109,9 @@ def test_no_cover_picture_is_taken_for_the_film(tmp_path, ending):
         cover.disposition = av.stream.Disposition.attached_pic.value
         stream = container.add_stream("libx264", rate=10)
         stream.height, stream.width, stream.pix_fmt = HEIGHT, WIDTH, "yuv420p"
-        container.mux(cover.encode(av.VideoFrame.from_ndarray(np.zeros((240, 320, 3), np.uint8), format="rgb24")))
+        container.mux(
+            cover.encode(av.VideoFrame.from_ndarray(np.zeros((240, 320, 3), np.uint8), format="rgb24"))
+        )
         for _ in range(3):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(QUARTERS, format="rgb24")))
         container.mux(stream.encode(None))
@@ -110,8 +124,15 @@ def test_the_default_stream_is_shown_and_not_the_first(tmp_path):
     path = tmp_path / "two.mkv"
     with av.open(str(path), "w") as container:
         streams = [container.add_stream("libx264", rate=10) for _ in range(2)]
-        for stream, (width, height), default in zip(streams, ((96, 80), (64, 48)), (0, av.stream.Disposition.default.value)):
-            stream.width, stream.height, stream.pix_fmt, stream.disposition = width, height, "yuv420p", default
+        for stream, (width, height), default in zip(
+            streams, ((96, 80), (64, 48)), (0, av.stream.Disposition.default.value)
+        ):
+            stream.width, stream.height, stream.pix_fmt, stream.disposition = (
+                width,
+                height,
+                "yuv420p",
+                default,
+            )
         for _ in range(3):
             for stream, level in zip(streams, (30, 200)):
                 picture = np.full((stream.height, stream.width, 3), level, np.uint8)
@@ -122,7 +143,7 @@ def test_the_default_stream_is_shown_and_not_the_first(tmp_path):
     assert shown.shape == (3, 48, 64, 3) and np.abs(shown.astype(int) - 200).max() <= 3
 
 
-# ---------------------------------------------------------------------------------------------------------------------------- HDR
+# ------------------------------------------------------------------------------------------------------ HDR
 
 
 def hdr_film(path, transfer, signals):
@@ -131,13 +152,18 @@ def hdr_film(path, transfer, signals):
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=10)
         stream.width, stream.height, stream.pix_fmt = 32 * len(signals), 64, "yuv420p10le"
-        stream.options = {"crf": "1", "color_primaries": "bt2020", "colorspace": "bt2020nc", "color_range": "tv",
-                          "color_trc": transfer}
+        stream.options = {
+            "crf": "1",
+            "color_primaries": "bt2020",
+            "colorspace": "bt2020nc",
+            "color_range": "tv",
+            "color_trc": transfer,
+        }
         frame = av.VideoFrame(stream.width, 64, "yuv420p10le")
         for k, plane in enumerate(frame.planes):
             row = np.zeros(plane.line_size // 2, np.uint16)
             values = [round(64 + 876 * s) for s in signals] if k == 0 else [512] * len(signals)
-            row[:plane.width] = np.repeat(values, plane.width // len(signals))
+            row[: plane.width] = np.repeat(values, plane.width // len(signals))
             plane.update(np.tile(row, plane.height).tobytes())
         for frame.pts in range(2):
             container.mux(stream.encode(frame))
@@ -146,12 +172,16 @@ def hdr_film(path, transfer, signals):
         assert int(next(container.decode(video=0)).color_trc) == number, "the film of this test is no HDR"
 
 
-@pytest.mark.parametrize(("transfer", "signals", "light"), [
-    # By BT.2100: a grey HLG signal of 0.5 is scene light 1/12 and, on 1,000 cd/m2, 1000 (1/12)^1.2 = 50.7 cd/m2; 0.75 is 203.
-    ("arib-std-b67", (0, 0.5, 0.75, 1), (0, 50.7, 203, 1000)),
-    # PQ's table in BT.2408: 0.5807 is 203 cd/m2, 0.5081 is 100, 0.7518 is 1,000.
-    ("smpte2084", (0, 0.5081, 0.5807, 0.7518), (0, 100, 203, 1000)),
-])
+@pytest.mark.parametrize(
+    ("transfer", "signals", "light"),
+    [
+        # By BT.2100: a grey HLG signal of 0.5 is scene light 1/12 and, on 1,000 cd/m2, 1000 (1/12)^1.2 = 50.7
+        # cd/m2; 0.75 is 203.
+        ("arib-std-b67", (0, 0.5, 0.75, 1), (0, 50.7, 203, 1000)),
+        # PQ's table in BT.2408: 0.5807 is 203 cd/m2, 0.5081 is 100, 0.7518 is 1,000.
+        ("smpte2084", (0, 0.5081, 0.5807, 0.7518), (0, 100, 203, 1000)),
+    ],
+)
 def test_hdr_films_are_brought_to_srgb(tmp_path, transfer, signals, light):
     path = tmp_path / "hdr.mp4"
     hdr_film(path, transfer, signals)
@@ -161,7 +191,7 @@ def test_hdr_films_are_brought_to_srgb(tmp_path, transfer, signals, light):
     assert np.abs(got - right[:, None]).max() <= 4, (got.tolist(), right)
 
 
-# -------------------------------------------------------------------------------------------------------------------------- times
+# ---------------------------------------------------------------------------------------------------- times
 
 
 def test_times_are_those_at_which_frames_are_shown(tmp_path):
@@ -190,23 +220,37 @@ def test_smoothing_goes_by_time_where_the_rate_varies():
     times = np.sort(np.random.default_rng(0).uniform(0, 4, 200))
     found, pose = np.ones(200, bool), np.tile(np.eye(4, dtype=np.float32), (200, 1, 1))
     ramp = np.repeat(times[:, None], 52, 1).astype(np.float32)
-    encoding = VideoDetections(ramp, np.zeros((200, 478, 3), np.float32), pose, found, faces=found.astype(np.uint8), fps=50.0,
-                               size=(64, 64), times=times)
+    encoding = VideoDetections(
+        ramp,
+        np.zeros((200, 478, 3), np.float32),
+        pose,
+        found,
+        faces=found.astype(np.uint8),
+        fps=50.0,
+        size=(64, 64),
+        times=times,
+    )
     smooth = encoding.smoothed(0.1).blendshapes[:, 0]
-    # By hand, of one frame: the mean of all within four deviations, weighted by the normal curve of their distance in time.
+    # By hand, of one frame: the mean of all within four deviations, weighted by the normal curve of their
+    # distance in time.
     weight = np.exp(-0.5 * ((times - times[100]) / 0.1) ** 2) * (np.abs(times - times[100]) <= 0.4)
     assert smooth[100] == pytest.approx((weight * times).sum() / weight.sum(), abs=1e-5)
 
 
 def test_what_an_edit_list_cuts_is_in_no_count(tmp_path):
-    path = film(tmp_path / "cut.mp4", [np.full((HEIGHT, WIDTH, 3), 20 * k, np.uint8) for k in range(10)], bf="0", g="1")
+    path = film(
+        tmp_path / "cut.mp4",
+        [np.full((HEIGHT, WIDTH, 3), 20 * k, np.uint8) for k in range(10)],
+        bf="0",
+        g="1",
+    )
     data = bytearray(path.read_bytes())
     at = data.index(b"elst") + 4  # version and flags, count, then duration, media time, rate
-    _, count, duration, start = struct.unpack(">IIIi", data[at:at + 16])
+    _, count, duration, start = struct.unpack(">IIIi", data[at : at + 16])
     assert count == 1 and start == 0
-    scale = struct.unpack(">I", data[data.index(b"mdhd") + 16:data.index(b"mdhd") + 20])[0]
-    data[at + 12:at + 16] = struct.pack(">i", 3 * scale // 10)  # three frames of ten a second later
-    data[at + 8:at + 12] = struct.pack(">I", duration * 7 // 10)
+    scale = struct.unpack(">I", data[data.index(b"mdhd") + 16 : data.index(b"mdhd") + 20])[0]
+    data[at + 12 : at + 16] = struct.pack(">i", 3 * scale // 10)  # three frames of ten a second later
+    data[at + 8 : at + 12] = struct.pack(">I", duration * 7 // 10)
     path.write_bytes(data)
     shown = read_video(path)
     assert len(shown) == count_frames(path) == len(frame_times(path)) == 7
@@ -217,16 +261,23 @@ def test_what_an_edit_list_cuts_is_in_no_count(tmp_path):
 def test_a_sample_is_frames_of_the_film_at_their_numbers(tmp_path):
     levels = np.random.default_rng(0).permutation(np.arange(40) * 6).astype(np.uint8)
     path = film(tmp_path / "long.mp4", [np.full((HEIGHT, WIDTH, 3), v, np.uint8) for v in levels], g="5")
-    whole, sample = read_video(path, gray=True, downscale=2), list(sample_video(path, 4, gray=True, downscale=2))
-    assert 3 <= len(sample) <= 4 and sample[0][0] == 0 and len({number for number, _ in sample}) == len(sample)
+    whole, sample = (
+        read_video(path, gray=True, downscale=2),
+        list(sample_video(path, 4, gray=True, downscale=2)),
+    )
+    assert (
+        3 <= len(sample) <= 4 and sample[0][0] == 0 and len({number for number, _ in sample}) == len(sample)
+    )
     for number, picture in sample:
         assert np.abs(whole[number].astype(int) - picture).max() <= 1
 
 
-# -------------------------------------------------------------------------------------------------------------------------- paths
+# ---------------------------------------------------------------------------------------------------- paths
 
 
-@pytest.mark.parametrize("name", ["12:30.mp4", "concat:a|b.mp4", "http:x.mp4", "pipe:0.mp4", "%03d.mp4", "a#b?c.mp4"])
+@pytest.mark.parametrize(
+    "name", ["12:30.mp4", "concat:a|b.mp4", "http:x.mp4", "pipe:0.mp4", "%03d.mp4", "a#b?c.mp4"]
+)
 def test_a_path_is_a_file(tmp_path, name, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_video("plain.mp4", [QUARTERS] * 2, 10)
@@ -236,18 +287,29 @@ def test_a_path_is_a_file(tmp_path, name, monkeypatch):
     assert (tmp_path / f"new {name}").read_bytes() == (tmp_path / "plain.mp4").read_bytes()
 
 
-@pytest.mark.parametrize("text", [
-    "#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nsecret.mp4\n#EXT-X-ENDLIST\n",
-    "ffconcat version 1.0\nfile secret.mp4\n",
-    "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
-    '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT5S"><Period>'
-    '<AdaptationSet mimeType="video/mp4"><Representation id="0" bandwidth="1"><BaseURL>secret.mp4</BaseURL></Representation>'
-    "</AdaptationSet></Period></MPD>",
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nsecret.mp4\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile secret.mp4\n",
+        (
+            "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP"
+            " 96\na=rtpmap:96 H264/90000\n"
+        ),
+        (
+            '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"'
+            ' mediaPresentationDuration="PT5S"><Period><AdaptationSet mimeType="video/mp4"><Representation'
+            ' id="0"'
+            ' bandwidth="1"><BaseURL>secret.mp4</BaseURL></Representation></AdaptationSet></Period></MPD>'
+        ),
+    ],
+)
 def test_a_film_shows_no_other_file(tmp_path, text):
     write_video(tmp_path / "secret.mp4", [QUARTERS] * 2, 10)
     (tmp_path / "list.mp4").write_text(text)
-    with pytest.raises(ValueError, match=r"list.mp4 cannot be opened as a video .*no film in a file of its own"):
+    with pytest.raises(
+        ValueError, match=r"list.mp4 cannot be opened as a video .*no film in a file of its own"
+    ):
         read_video(tmp_path / "list.mp4")
 
 
@@ -263,5 +325,7 @@ def test_a_picture_that_changes_its_size_is_named(tmp_path):
             packet = av.Packet(jpeg.getvalue())
             packet.stream, packet.pts, packet.dts, packet.time_base = stream, number, number, Fraction(1, 10)
             container.mux(packet)
-    with pytest.raises(ValueError, match=r"turned.mkv: frame 3 is 96x80 \(WxH\), the ones before it 64x48; convert"):
+    with pytest.raises(
+        ValueError, match=r"turned.mkv: frame 3 is 96x80 \(WxH\), the ones before it 64x48; convert"
+    ):
         list(iter_video(path))

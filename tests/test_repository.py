@@ -1,4 +1,5 @@
-"""What people look for in a repository says what is so: guides, policies, data card, citation, issue forms and hosted CI."""
+"""What people look for in a repository says what is so: guides, policies, data card, citation, issue forms
+and hosted CI."""
 
 import ast
 import json
@@ -21,13 +22,31 @@ from raf_lite.cli.commands import COMMANDS
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 PYTHONS = [f"3.{minor}" for minor in range(30) if f"3.{minor}" in SpecifierSet(PROJECT["requires-python"])]
 WORKFLOW = ".github/workflows/tests.yml"
-FORMS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml")
-               if path.name != "config.yml")
+FORMS = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in (ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml")
+    if path.name != "config.yml"
+)
 GUIDES = ("CONTRIBUTING.md", "SECURITY.md", "docs/data_card.md", "data/README.md", *FORMS)
-TEXTS = (*GUIDES, "CHANGELOG.md", "CITATION.cff", ".pre-commit-config.yaml", ".devcontainer/devcontainer.json", WORKFLOW)
+TEXTS = (
+    *GUIDES,
+    "CHANGELOG.md",
+    "CITATION.cff",
+    ".pre-commit-config.yaml",
+    ".devcontainer/devcontainer.json",
+    WORKFLOW,
+)
 # The paper, as arXiv lists it.
-AUTHORS = ["Matan Levy", "Gavriel Habib", "Issar Tzachor", "Dvir Samuel", "Rami Ben-Ari", "Nir Darshan", "Or Litany",
-           "Dani Lischinski"]
+AUTHORS = [
+    "Matan Levy",
+    "Gavriel Habib",
+    "Issar Tzachor",
+    "Dvir Samuel",
+    "Rami Ben-Ari",
+    "Nir Darshan",
+    "Or Litany",
+    "Dani Lischinski",
+]
 
 
 def read(name):
@@ -56,12 +75,15 @@ def wrong_command(words):
 
 
 def code_of(text):
-    """What a Markdown text shows as code: in backticks, and the lines of indented blocks without their comments."""
+    """What a Markdown text shows as code: in backticks, and the lines of indented blocks without their
+    comments."""
     blocks = [line.split("  #")[0].strip() for line in re.findall(r"^ {4}(\S.*)$", text, re.M)]
-    return re.findall(r"`([^`\n]+)`", text) + [line for line in blocks if line.startswith((".venv/", "make ", "raf-lite "))]
+    return re.findall(r"`([^`\n]+)`", text) + [
+        line for line in blocks if line.startswith((".venv/", "make ", "raf-lite "))
+    ]
 
 
-# ------------------------------------------------------------------------------------------------------------------- all of them
+# ---------------------------------------------------------------------------------------------- all of them
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -70,7 +92,12 @@ def test_lines_are_short(name):
 
 
 def test_yaml_parses():
-    files = [*ROOT.glob(".github/**/*.yml"), ROOT / ".pre-commit-config.yaml", ROOT / "CITATION.cff", ROOT / "environment.yml"]
+    files = [
+        *ROOT.glob(".github/**/*.yml"),
+        ROOT / ".pre-commit-config.yaml",
+        ROOT / "CITATION.cff",
+        ROOT / "environment.yml",
+    ]
     assert len(files) >= 7
     for path in files:
         assert isinstance(yaml.safe_load(path.read_text(encoding="utf-8")), dict), path
@@ -78,7 +105,11 @@ def test_yaml_parses():
 
 @pytest.mark.parametrize("name", GUIDES)
 def test_files_targets_and_commands_that_are_named_exist(name):
-    installed = {"python", *PROJECT["scripts"], *(Requirement(r).name for r in PROJECT["optional-dependencies"]["dev"])}
+    installed = {
+        "python",
+        *PROJECT["scripts"],
+        *(Requirement(r).name for r in PROJECT["optional-dependencies"]["dev"]),
+    }
     for code in code_of(read(name)):
         words = [word for word in code.split() if not re.match(r"[A-Z_]+=", word)]
         for target in words[1:] if words[:1] == ["make"] else ():
@@ -86,10 +117,12 @@ def test_files_targets_and_commands_that_are_named_exist(name):
         for k, word in enumerate(words):
             program = word.removeprefix(".venv/bin/")
             if program == "raf-lite":
-                assert not wrong_command(words[k + 1:]), f"{name}: {code}: {wrong_command(words[k + 1:])}"
+                assert not wrong_command(words[k + 1 :]), f"{name}: {code}: {wrong_command(words[k + 1 :])}"
             elif program != word:
                 assert program in installed, f"{name}: {code}: {program} is not installed by make setup"
-            elif re.fullmatch(r"[\w.-]+(/[\w.-]+)*(/|\.(py|md|toml|yml|cff|json|npz))", word) and not re.search("NAME|NN_", word):
+            elif re.fullmatch(
+                r"[\w.-]+(/[\w.-]+)*(/|\.(py|md|toml|yml|cff|json|npz))", word
+            ) and not re.search("NAME|NN_", word):
                 beside = [ROOT / word, (ROOT / name).parent / word, *(ROOT / "data/bank").glob(word)]
                 assert any(path.exists() for path in beside), f"{name}: {word}"
 
@@ -102,19 +135,35 @@ def test_links_lead_to_files(name):
 
 def test_a_wrong_command_is_found():
     assert wrong_command(["study", "run", "PLAN"]) is None and wrong_command(["doctor"]) is None
-    assert "no command 'strut'" in wrong_command(["study", "strut"]) and "no command 'dance'" in wrong_command(["dance"])
+    assert "no command 'strut'" in wrong_command(
+        ["study", "strut"]
+    ) and "no command 'dance'" in wrong_command(["dance"])
 
 
-# ------------------------------------------------------------------------------------------------------------------------ guides
+# --------------------------------------------------------------------------------------------------- guides
 
 
 def test_names_in_the_guide_for_contributors_stand_in_files_that_it_names():
     codes = code_of(read("CONTRIBUTING.md"))
     files = [ROOT / code for code in codes if (ROOT / code).is_file() and code != "CONTRIBUTING.md"]
     text = "\n".join(path.read_text(encoding="utf-8") for path in files)
-    names = {code.split(".")[-1] for code in codes if re.fullmatch(r"[A-Za-z_]+(\._?\w+)?", code) and
-             "NAME" not in code and not code.endswith((".py", ".md", ".toml", ".yml", ".json", ".cff"))}
-    assert {"Parsed", "Source", "PARSERS", "PLANS", "STUDY_VARIANTS", "CONTROLS", "Augmentation", "may_skip"} <= names
+    names = {
+        code.split(".")[-1]
+        for code in codes
+        if re.fullmatch(r"[A-Za-z_]+(\._?\w+)?", code)
+        and "NAME" not in code
+        and not code.endswith((".py", ".md", ".toml", ".yml", ".json", ".cff"))
+    }
+    assert {
+        "Parsed",
+        "Source",
+        "PARSERS",
+        "PLANS",
+        "STUDY_VARIANTS",
+        "CONTROLS",
+        "Augmentation",
+        "may_skip",
+    } <= names
     missing = [name for name in sorted(names) if not re.search(rf"\b{name}\b", text)]
     assert missing == []
 
@@ -130,11 +179,14 @@ def test_the_changelog_knows_this_version():
 def test_the_citation_has_the_eight_authors_of_the_paper():
     (paper,) = yaml.safe_load(read("CITATION.cff"))["references"]
     assert [f"{author['given-names']} {author['family-names']}" for author in paper["authors"]] == AUTHORS
-    assert paper["year"] == 2026 and "2603.08645" in paper["url"] and {"type": "other", "value": "arXiv:2603.08645"} in \
-        paper["identifiers"]
+    assert (
+        paper["year"] == 2026
+        and "2603.08645" in paper["url"]
+        and {"type": "other", "value": "arXiv:2603.08645"} in paper["identifiers"]
+    )
 
 
-# ---------------------------------------------------------------------------------------------------------------------- security
+# ------------------------------------------------------------------------------------------------- security
 
 
 def package_trees():
@@ -146,8 +198,14 @@ def test_nothing_is_unpickled_or_evaluated():
     for path, tree in package_trees():
         for node in ast.walk(tree):
             if isinstance(node, (ast.Import, ast.ImportFrom)):
-                names = {node.module} if isinstance(node, ast.ImportFrom) else {alias.name for alias in node.names}
-                assert names.isdisjoint({"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}), path
+                names = (
+                    {node.module}
+                    if isinstance(node, ast.ImportFrom)
+                    else {alias.name for alias in node.names}
+                )
+                assert names.isdisjoint({"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}), (
+                    path
+                )
             elif isinstance(node, ast.Call):
                 called = ast.unparse(node.func)
                 assert called not in ("eval", "exec", "torch.load", "yaml.load"), f"{path}:{node.lineno}"
@@ -171,24 +229,33 @@ def test_the_policy_names_all_that_is_fetched_and_its_limits():
     assert f"more than {_files.MAX_ARRAY_BYTES >> 20} MiB" in flat("SECURITY.md")
 
 
-# --------------------------------------------------------------------------------------------------------------------- data card
+# ------------------------------------------------------------------------------------------------ data card
 
 
 def test_the_data_cards_counts_of_files_are_the_manifests(data_dir):
     manifest = json.loads((data_dir / "MANIFEST.json").read_text(encoding="utf-8"))
-    told = {part.strip("`"): (int(files.replace(",", "")), int(size.replace(",", ""))) for part, files, size in
-            re.findall(r"^\| (`\w+`|together) \|[^|]*\| ([\d,]+) \| ([\d,]+) \|$", read("docs/data_card.md"), re.M)}
+    told = {
+        part.strip("`"): (int(files.replace(",", "")), int(size.replace(",", "")))
+        for part, files, size in re.findall(
+            r"^\| (`\w+`|together) \|[^|]*\| ([\d,]+) \| ([\d,]+) \|$", read("docs/data_card.md"), re.M
+        )
+    }
     wanted = {}
     for part in manifest["origins"]:
         sizes = [file["bytes"] for file in manifest["files"] if file["origin"] == part]
         wanted[part] = (len(sizes), sum(sizes))
     assert told == wanted | {"together": (len(manifest["files"]), manifest["total_bytes"])}
     assert manifest["licence"].startswith("CC-BY-4.0") and "CC BY 4.0" in read("docs/data_card.md")
-    assert re.search(r"commit ([0-9a-f]{40})", manifest["origins"]["mini_nersemble"])[1] in read("docs/data_card.md")
+    assert re.search(r"commit ([0-9a-f]{40})", manifest["origins"]["mini_nersemble"])[1] in read(
+        "docs/data_card.md"
+    )
 
 
 def test_the_data_cards_counts_of_the_bank_are_the_banks(data_dir):
-    text, notes = flat("docs/data_card.md"), json.loads((data_dir / "bank" / "bank.json").read_text(encoding="utf-8"))
+    text, notes = (
+        flat("docs/data_card.md"),
+        json.loads((data_dir / "bank" / "bank.json").read_text(encoding="utf-8")),
+    )
     bank = ExpressionBank.load(data_dir / "bank", descriptor="blendshapes")
     donors, counts = np.unique(bank.donors, return_counts=True)
     assert len(bank) == notes["rows"] and len(donors) == notes["donors"] and set(counts) == {counts[0]}
@@ -216,18 +283,37 @@ def test_the_data_cards_captures_and_avatars_are_those_that_ship(data_dir):
     def row(people):
         captures = [open_capture(data_dir / "mini_nersemble" / person) for person in people]
         splits = [capture.split() for capture in captures]
-        told = {(len(c.sequences), sum(c.n_frames(s) for s in c.sequences), len(s.train_sequences), len(s.holdout_sequences),
-                 len(c.cross_sequences), sum(c.n_frames(x) for x in c.cross_sequences), len(c.cameras), len(s.train_cameras),
-                 len(s.holdout_cameras), c.fps) for c, s in zip(captures, splits, strict=True)}
+        told = {
+            (
+                len(c.sequences),
+                sum(c.n_frames(s) for s in c.sequences),
+                len(s.train_sequences),
+                len(s.holdout_sequences),
+                len(c.cross_sequences),
+                sum(c.n_frames(x) for x in c.cross_sequences),
+                len(c.cameras),
+                len(s.train_cameras),
+                len(s.holdout_cameras),
+                c.fps,
+            )
+            for c, s in zip(captures, splits, strict=True)
+        }
         (same,) = told
         return same
 
-    sequences, frames, trained, held, crossed, crossed_frames, cameras, training, apart, fps = row(("001", "002"))
+    sequences, frames, trained, held, crossed, crossed_frames, cameras, training, apart, fps = row(
+        ("001", "002")
+    )
     acted, acted_frames, *_ = row(("101", "102", "103"))
-    assert (f"| own sequences | {sequences} ({trained} to train on, {held} held out), {frames} frames | {acted}, {acted_frames} "
-            "frames |") in text
+    assert (
+        f"| own sequences | {sequences} ({trained} to train on, {held} held out), {frames} frames | {acted},"
+        f" {acted_frames} frames |" in text
+    )
     assert f"the exact answers | {crossed}, {crossed_frames} frames | none |" in text
-    assert f"| cameras | {cameras} ({training} to train on, {apart} held out); cross sequences 3 | 1, from the front |" in text
+    assert (
+        f"| cameras | {cameras} ({training} to train on, {apart} held out); cross sequences 3 | 1, from the"
+        " front |" in text
+    )
     assert f"256x256 pixels, {fps:g} frames a second" in text
     for path in (data_dir / "checkpoints").iterdir():
         config = GaussianAvatar.load(path).provenance["config"]
@@ -238,7 +324,7 @@ def test_the_data_card_is_a_page_of_the_site():
     assert re.search(r"```\{toctree\}[^`]*^data_card$", read("docs/index.md"), re.M)
 
 
-# --------------------------------------------------------------------------------------------------------- issues, dev container
+# ------------------------------------------------------------------------------------ issues, dev container
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -273,11 +359,15 @@ def test_the_dev_container_has_a_python_that_is_supported_and_makes_what_there_i
 def test_the_commit_hook_runs_the_installed_ruff():
     (repository,) = yaml.safe_load(read(".pre-commit-config.yaml"))["repos"]
     (hook,) = repository["hooks"]
-    assert repository["repo"] == "local" and hook["language"] == "system" and hook["entry"].startswith(".venv/bin/ruff check")
+    assert (
+        repository["repo"] == "local"
+        and hook["language"] == "system"
+        and hook["entry"].startswith(".venv/bin/ruff check")
+    )
     assert {"ruff", "pre-commit"} <= {Requirement(r).name for r in PROJECT["optional-dependencies"]["dev"]}
 
 
-# --------------------------------------------------------------------------------------------------------------------- hosted CI
+# ------------------------------------------------------------------------------------------------ hosted CI
 
 
 @pytest.fixture
@@ -315,7 +405,10 @@ def test_hosted_ci_only_calls_what_runs_locally(jobs):
 
 def test_hosted_ci_may_only_read_ends_and_pins_its_actions(jobs):
     workflow = yaml.safe_load(read(WORKFLOW))
-    assert workflow["permissions"] == {"contents": "read"} and workflow["concurrency"]["cancel-in-progress"] is True
+    assert (
+        workflow["permissions"] == {"contents": "read"}
+        and workflow["concurrency"]["cancel-in-progress"] is True
+    )
     assert len(workflow[True]["schedule"]) == 1  # YAML 1.1 reads `on` as true
     for job in jobs.values():
         assert 0 < job["timeout-minutes"] <= 90 and "permissions" not in job

@@ -18,7 +18,9 @@ DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 def bank():
     rng = np.random.default_rng(11)
     donors = np.repeat(np.arange(8), 40)
-    return ExpressionBank.from_arrays(rng.normal(size=(320, 6)) + 2 * rng.normal(size=(8, 6))[donors], donors, encoder="demo")
+    return ExpressionBank.from_arrays(
+        rng.normal(size=(320, 6)) + 2 * rng.normal(size=(8, 6))[donors], donors, encoder="demo"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +34,16 @@ def every_setting(bank, train, p=0.5, subject=3):
         yield name, RetrievalAugmentation.named(bank, name, p, subject=subject).fit(train)
 
 
-# --- the paper ----------------------------------------------------------------------------------------------------------------
+# --- the paper ----------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 2**31), batch=st.integers(0, 12), dim=st.integers(1, 5), subject=st.sampled_from([None, 0, 99]))
+@given(
+    seed=st.integers(0, 2**31),
+    batch=st.integers(0, 12),
+    dim=st.integers(1, 5),
+    subject=st.sampled_from([None, 0, 99]),
+)
 def test_raw_nearest_inserts_what_brute_force_finds(seed, batch, dim, subject):
     rng = np.random.default_rng(seed)
     stored, donors = rng.normal(size=(30, dim)).astype(np.float32), rng.integers(0, 3, 30)
@@ -63,10 +70,13 @@ def test_the_k_nearest_are_drawn_alike(bank):
 
 
 def test_the_centred_key_finds_the_expression_and_inserts_the_raw_descriptor():
-    # One expression axis, one identity axis. The subject smiles (2 above its mean). Raw, donor 0's rest is nearest; donor 1's
-    # smile, also 2 above that donor's mean, is what the centred key should find, and it goes in with donor 1's identity.
+    # One expression axis, one identity axis. The subject smiles (2 above its mean). Raw, donor 0's rest is
+    # nearest; donor 1's smile, also 2 above that donor's mean, is what the centred key should find, and it
+    # goes in with donor 1's identity.
     stored = np.array([[2.5, 0], [-2.5, 0], [0, 0], [2, 9], [-2, 9], [0, 9]], dtype=np.float32)
-    raf = RetrievalAugmentation(ExpressionBank.from_arrays(stored, [0, 0, 0, 1, 1, 1]), p=1, k=1, key="centred")
+    raf = RetrievalAugmentation(
+        ExpressionBank.from_arrays(stored, [0, 0, 0, 1, 1, 1]), p=1, k=1, key="centred"
+    )
     raf.fit(np.array([[1, 3], [-3, 3]], dtype=np.float32))
     smile = np.array([[1.0, 3.0]], dtype=np.float32)
     out, info = raf.augment(smile, np.random.default_rng(0))
@@ -80,8 +90,10 @@ def test_precomputed_neighbours_equal_a_search_on_the_fly(bank, train):
     index = np.array([4, 0, 49, 4, 17])
     for key in ("raw", "centred"):
         raf = RetrievalAugmentation(bank, p=1, k=3, key=key).fit(train)
-        for searched, looked_up in zip(raf.augment(train[index], np.random.default_rng(1))[1].values(),
-                                       raf.augment(train[index], np.random.default_rng(1), index=index)[1].values()):
+        for searched, looked_up in zip(
+            raf.augment(train[index], np.random.default_rng(1))[1].values(),
+            raf.augment(train[index], np.random.default_rng(1), index=index)[1].values(),
+        ):
             np.testing.assert_array_equal(searched, looked_up)
 
 
@@ -93,27 +105,34 @@ def test_the_batch_is_never_asked_for_a_statistic(bank, train):
         np.testing.assert_array_equal(together[0], alone[0], err_msg=name)
 
 
-# --- the controls -------------------------------------------------------------------------------------------------------------
+# --- the controls -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("setting", ["paper", "paper-k16", "centred"])
 def test_gaussian_noise_has_the_covariance_of_the_residuals_of_its_setting(bank, train, setting):
     partner = RetrievalAugmentation.named(bank, setting, 1).fit(train)
-    expected = np.cov((bank.descriptors[partner.neighbours] - train[:, None]).reshape(-1, 6).T.astype(np.float64), bias=True)
+    expected = np.cov(
+        (bank.descriptors[partner.neighbours] - train[:, None]).reshape(-1, 6).T.astype(np.float64), bias=True
+    )
     raf = RetrievalAugmentation.named(bank, f"{setting}-gaussian", 1).fit(train)
     np.testing.assert_allclose(raf.residual_covariance, expected, rtol=1e-5, atol=1e-6)
     start = np.zeros((60_000, 6))
     out, info = raf.augment(start, np.random.default_rng(7))
-    standard_error = np.sqrt((np.outer(np.diag(expected), np.diag(expected)) + expected**2) / len(out))  # Wishart
+    standard_error = np.sqrt(
+        (np.outer(np.diag(expected), np.diag(expected)) + expected**2) / len(out)
+    )  # Wishart
     assert (np.abs(np.cov(out.T) - expected) < 5 * standard_error).all()
     assert (np.abs(out.mean(0)) < 5 * np.sqrt(np.diag(expected) / len(out))).all()
     assert (info["rows"] == -1).all()
 
 
 def test_the_settings_differ_in_their_residuals(bank, train):
-    spread = {name: np.trace(RetrievalAugmentation.named(bank, name).fit(train).residual_covariance) for name in
-              ("paper", "paper-k16", "centred")}
-    # More neighbours are further away, and the centred key accepts another identity: so each needs noise of its own.
+    spread = {
+        name: np.trace(RetrievalAugmentation.named(bank, name).fit(train).residual_covariance)
+        for name in ("paper", "paper-k16", "centred")
+    }
+    # More neighbours are further away, and the centred key accepts another identity: so each needs noise of
+    # its own.
     assert spread["paper"] < spread["paper-k16"] < spread["centred"]
 
 
@@ -123,7 +142,9 @@ def test_residuals_come_from_another_training_frame(bank, train):
     out, info = raf.augment(train[index].astype(np.float64), np.random.default_rng(2), index=index)
     frames = set()
     for row, added in zip(index, out - train[index]):
-        frame, _ = np.argwhere(np.abs(bank.descriptors[raf.neighbours] - train[:, None] - added).max(2) < 1e-5)[0]
+        frame, _ = np.argwhere(
+            np.abs(bank.descriptors[raf.neighbours] - train[:, None] - added).max(2) < 1e-5
+        )[0]
         assert frame != row
         frames.add(int(frame))
     assert frames == set(range(50)) and (info["rows"] == -1).all()
@@ -142,7 +163,9 @@ def test_mean_shift_adds_a_donors_mean_minus_the_subjects(bank, train):
     raf = RetrievalAugmentation(bank, p=1, strategy="mean_shift", subject=5).fit(train)
     out, _ = raf.augment(np.zeros((500, 6)), np.random.default_rng(0))
     others = [donor for donor in range(8) if donor != 5]
-    shifts = np.stack([bank.descriptors[bank.donors == donor].mean(0, dtype=np.float64) for donor in others]) - train.mean(0)
+    shifts = np.stack(
+        [bank.descriptors[bank.donors == donor].mean(0, dtype=np.float64) for donor in others]
+    ) - train.mean(0)
     away = np.abs(out[:, None] - shifts).max(2)
     assert (away.min(1) < 1e-5).all() and set(away.argmin(1)) == set(range(7))
 
@@ -169,7 +192,11 @@ def test_every_setting_has_all_its_controls_with_its_own_key_and_k():
     for name in names:
         for control in CONTROLS:
             made = SETTINGS[name].control(control)
-            assert (made.key, made.k, made.blend) == (SETTINGS[name].key, SETTINGS[name].k, SETTINGS[name].blend)
+            assert (made.key, made.k, made.blend) == (
+                SETTINGS[name].key,
+                SETTINGS[name].k,
+                SETTINGS[name].blend,
+            )
             assert made.strategy == control and made == SETTINGS[f"{name}-{control}"]
 
 
@@ -180,11 +207,18 @@ def test_a_setting_and_its_name_lead_to_each_other(bank):
         assert RetrievalAugmentation.of(bank, setting, 0.3, subject=2).setting == setting
     # The control of a control is that of the setting that both control.
     assert Setting.named("blended-residual").control("gaussian").name == "blended-gaussian"
-    with pytest.raises(ValueError, match=r"^Setting\(key='raw', k=3, .*\) has no name; settings with one are paper, paper-k16, "):
+    with pytest.raises(
+        ValueError,
+        match=r"^Setting\(key='raw', k=3, .*\) has no name; settings with one are paper, paper-k16, ",
+    ):
         Setting("raw", k=3).name  # noqa: B018
-    with pytest.raises(ValueError, match=r"^unknown setting 'paper-k17'; choose one of paper, paper-k16, centred, [^.]*$"):
+    with pytest.raises(
+        ValueError, match=r"^unknown setting 'paper-k17'; choose one of paper, paper-k16, centred, [^.]*$"
+    ):
         Setting.named("paper-k17")
-    with pytest.raises(ValueError, match="^unknown control 'nearest'; choose one of random, gaussian, residual, mean_shift$"):
+    with pytest.raises(
+        ValueError, match="^unknown control 'nearest'; choose one of random, gaussian, residual, mean_shift$"
+    ):
         Setting.named("paper").control("nearest")
     with pytest.raises(ValueError, match="^unknown key 'cosine'; choose one of raw, centred, weighted$"):
         Setting("cosine")
@@ -207,7 +241,8 @@ def test_a_weighted_key_looks_past_what_differs_from_person_to_person(train):
         raf = RetrievalAugmentation(bank, k=4, key=key).fit(own)
         error[key] = np.abs(rows[raf.neighbours, 1] - own[:, None, 1]).mean()
     assert error["weighted"] < 0.5 * error["centred"] and error["centred"] < error["raw"]
-    # By hand: the distance is that of centred descriptors, each dimension over the floored deviation of the donors' means.
+    # By hand: the distance is that of centred descriptors, each dimension over the floored deviation of the
+    # donors' means.
     means = np.stack([rows[donors == d].mean(0) for d in range(30)]).astype(np.float64)
     centred = rows - means[donors]
     scale = np.sqrt(means.var(0) + 0.1 * centred.var(0))
@@ -225,14 +260,18 @@ def test_blending_goes_an_even_share_of_the_way(bank, train):
     assert 0 <= shares.min() < 0.01 and 0.99 < shares.max() <= 1
     assert abs(shares.mean() - 0.5) < 0.02 and abs(shares.var() - 1 / 12) < 0.005
     assert (info["rows"] == raf.neighbours[0, 0]).all()
-    # Its noise control has the same covariance as what it adds: a third of the residuals', since the shares' mean square is 1/3.
+    # Its noise control has the same covariance as what it adds: a third of the residuals', since the shares'
+    # mean square is 1/3.
     noise = RetrievalAugmentation(bank, p=1, k=16, key="centred", strategy="gaussian", blend=True).fit(train)
     added = noise.augment(np.zeros((40_000, 6)), np.random.default_rng(1))[0]
-    np.testing.assert_allclose(np.cov(added.T, bias=True), noise.residual_covariance / 3,
-                               atol=0.05 * np.abs(noise.residual_covariance).max())
+    np.testing.assert_allclose(
+        np.cov(added.T, bias=True),
+        noise.residual_covariance / 3,
+        atol=0.05 * np.abs(noise.residual_covariance).max(),
+    )
 
 
-# --- randomness ---------------------------------------------------------------------------------------------------------------
+# --- randomness ---------------------------------------------------------------------------------------------
 
 
 def test_p_of_zero_changes_nothing_and_one_replaces_all(bank, train):
@@ -255,7 +294,9 @@ def test_the_share_replaced_is_p(bank, train, kind):
     if kind == "numpy":
         out, info = raf.augment(train[index], np.random.default_rng(0), index=index)
     else:
-        out, info = raf.augment(torch.from_numpy(train[index]), torch.Generator().manual_seed(0), index=torch.from_numpy(index))
+        out, info = raf.augment(
+            torch.from_numpy(train[index]), torch.Generator().manual_seed(0), index=torch.from_numpy(index)
+        )
         out, info = out.numpy(), {name: value.numpy() for name, value in info.items()}
     assert abs(info["replaced"].sum() - 0.2 * draws) < 4 * np.sqrt(draws * 0.2 * 0.8)
     np.testing.assert_array_equal(out[~info["replaced"]], train[index][~info["replaced"]])
@@ -269,7 +310,9 @@ def test_the_seed_decides_everything(bank, train):
         again = [raf.augment(train, other)[0] for _ in range(2)]
         np.testing.assert_array_equal(first, again)
         assert not np.array_equal(first[0], first[1]), name
-        torch_runs = [raf.augment(torch.from_numpy(train), torch.Generator().manual_seed(5))[0] for _ in range(2)]
+        torch_runs = [
+            raf.augment(torch.from_numpy(train), torch.Generator().manual_seed(5))[0] for _ in range(2)
+        ]
         assert torch.equal(*torch_runs)
 
 
@@ -282,7 +325,9 @@ def test_runs_that_differ_in_setting_or_p_replace_paired_frames(bank, train):
         np.testing.assert_array_equal(mask, masks["paper"], err_msg=name)
     for p in (0.1, 0.4):
         rng = np.random.default_rng(9)
-        chosen[p] = np.array([RetrievalAugmentation(bank, p=p).augment(train, rng)[1]["replaced"] for _ in range(5)])
+        chosen[p] = np.array(
+            [RetrievalAugmentation(bank, p=p).augment(train, rng)[1]["replaced"] for _ in range(5)]
+        )
     assert chosen[0.4].sum() > chosen[0.1].sum() > 0 and (chosen[0.4] | ~chosen[0.1]).all()
 
 
@@ -298,7 +343,7 @@ def test_every_setting_draws_as_much_from_the_callers_generator(bank, train):
                 assert len(states) == 1, name
 
 
-# --- torch --------------------------------------------------------------------------------------------------------------------
+# --- torch --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -310,7 +355,11 @@ def test_torch_keeps_type_and_device(bank, train, dtype, device):
         out, info = raf.augment(batch, torch.Generator(device).manual_seed(0))
         assert out.dtype == dtype and out.device == batch.device and out.shape == batch.shape
         assert {value.device for value in info.values()} == {batch.device}
-        assert [info[key].dtype for key in ("replaced", "rows", "distances")] == [torch.bool, torch.int64, torch.float32]
+        assert [info[key].dtype for key in ("replaced", "rows", "distances")] == [
+            torch.bool,
+            torch.int64,
+            torch.float32,
+        ]
         taken = info["rows"] >= 0
         if taken.any():
             expected = torch.from_numpy(bank.descriptors[info["rows"][taken].cpu().numpy()]).to(batch)
@@ -346,7 +395,8 @@ def test_gradients_reach_the_descriptors_that_stay(bank, train):
 
 
 def train_an_outside_avatar(bank, descriptors, frames, p):
-    """Someone else's training script: a regressor from descriptors to frames. The two lines of RAF are marked."""
+    """Someone else's training script: a regressor from descriptors to frames. The two lines of RAF are
+    marked."""
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
     model = torch.nn.Linear(descriptors.shape[1], frames.shape[1])
@@ -363,8 +413,9 @@ def train_an_outside_avatar(bank, descriptors, frames, p):
 
 
 def test_two_lines_in_an_outside_training_loop_teach_what_identity_is():
-    # Descriptors = expression (2 numbers) + what identity adds (2 numbers, constant in a recording but for tracking noise that
-    # follows the expression). Frames depend on expression alone. One subject can't show which is which; the bank can.
+    # Descriptors = expression (2 numbers) + what identity adds (2 numbers, constant in a recording but for
+    # tracking noise that follows the expression). Frames depend on expression alone. One subject can't show
+    # which is which; the bank can.
     rng = np.random.default_rng(0)
     leak = rng.normal(size=(2, 2))
 
@@ -377,7 +428,10 @@ def test_two_lines_in_an_outside_training_loop_teach_what_identity_is():
     bank = ExpressionBank.from_arrays(np.concatenate([record(person, 150)[0] for person in people]), donors)
     descriptors, expression = record(np.zeros(2), 200)
     picture = rng.normal(size=(2, 5))
-    descriptors, frames = torch.from_numpy(descriptors), torch.from_numpy((expression @ picture).astype(np.float32))
+    descriptors, frames = (
+        torch.from_numpy(descriptors),
+        torch.from_numpy((expression @ picture).astype(np.float32)),
+    )
 
     driver_descriptors, driver_expression = record(np.array([1.5, -1.0]), 200)
     truth = torch.from_numpy((driver_expression @ picture).astype(np.float32))
@@ -391,7 +445,7 @@ def test_two_lines_in_an_outside_training_loop_teach_what_identity_is():
     assert error[0.5] < 0.8 * error[0.0]
 
 
-# --- bad input ----------------------------------------------------------------------------------------------------------------
+# --- bad input ----------------------------------------------------------------------------------------------
 
 
 def test_settings_that_make_no_sense(bank):
@@ -441,13 +495,21 @@ def test_descriptors_that_do_not_fit(bank, train):
             raf.augment(torch.from_numpy(wrong), torch.Generator())
         with pytest.raises(ValueError, match=message):
             raf.fit(wrong)
-    with pytest.raises(ValueError, match="training descriptors come from encoder 'other' and the bank from 'demo'"):
+    with pytest.raises(
+        ValueError, match="training descriptors come from encoder 'other' and the bank from 'demo'"
+    ):
         raf.fit(train, encoder="other")
     with pytest.raises(ValueError, match="must be floating point, not int64"):
         raf.augment(train.astype(np.int64), np.random.default_rng(0))
-    for descriptors, generator in [(train, torch.Generator()), (torch.from_numpy(train), np.random.default_rng(0)),
-                                   (train.tolist(), np.random.default_rng(0)), (train, 0)]:
-        with pytest.raises(ValueError, match="pass a NumPy array with a numpy.random.Generator, or a tensor with"):
+    for descriptors, generator in [
+        (train, torch.Generator()),
+        (torch.from_numpy(train), np.random.default_rng(0)),
+        (train.tolist(), np.random.default_rng(0)),
+        (train, 0),
+    ]:
+        with pytest.raises(
+            ValueError, match="pass a NumPy array with a numpy.random.Generator, or a tensor with"
+        ):
             raf.augment(descriptors, generator)
     for strategy in ("gaussian", "residual"):
         with pytest.raises(ValueError, match=f"'{strategy}' needs at least 2 training descriptors, not 1"):

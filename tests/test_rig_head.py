@@ -50,10 +50,18 @@ def test_background_is_white_and_masks_are_soft(head):
 def test_moving_the_head_is_the_same_as_moving_the_camera_the_other_way(head):
     camera = studio_cameras(SIZE)[FRONTAL]
     pose = head_pose_matrix(np.array([0.1, -0.3, 0.15]), np.array([0.5, -0.2, 0.3]))
-    moved = Camera(serial=camera.serial, world_to_camera=camera.world_to_camera @ pose, K=camera.K, width=SIZE, height=SIZE)
+    moved = Camera(
+        serial=camera.serial,
+        world_to_camera=camera.world_to_camera @ pose,
+        K=camera.K,
+        width=SIZE,
+        height=SIZE,
+    )
     _, a = head.render(weights(), [camera], pose)
     _, b = head.render(weights(), [moved])
-    assert np.abs(a.astype(int) - b).max() <= 64 and (a != b).mean() < 1e-3  # rounding may flip a sample on the rim
+    assert (
+        np.abs(a.astype(int) - b).max() <= 64 and (a != b).mean() < 1e-3
+    )  # rounding may flip a sample on the rim
     w = weights(jawOpen=0.5)
     ours, _ = camera.project(head.landmarks68(w, pose))
     theirs, _ = moved.project(head.landmarks68(w))
@@ -62,10 +70,14 @@ def test_moving_the_head_is_the_same_as_moving_the_camera_the_other_way(head):
 
 def test_head_pose_turns_about_the_neck_with_the_stated_signs():
     pose = head_pose_matrix(np.array([0.2, 0.3, 0.1]), np.array([1.0, 2.0, 3.0]))
-    assert np.allclose(pose[:3, :3] @ pose[:3, :3].T, np.eye(3)) and np.linalg.det(pose[:3, :3]) == pytest.approx(1)
+    assert np.allclose(pose[:3, :3] @ pose[:3, :3].T, np.eye(3)) and np.linalg.det(
+        pose[:3, :3]
+    ) == pytest.approx(1)
     assert np.allclose(pose[:3, :3] @ HEAD_PIVOT + pose[:3, 3], HEAD_PIVOT + [1, 2, 3])
     nose = np.array([0.0, 0.0, 1.0])
-    assert (head_pose_matrix(np.array([0, 0.2, 0.0]), np.zeros(3))[:3, :3] @ nose)[0] > 0  # yaw: towards the subject's left
+    assert (head_pose_matrix(np.array([0, 0.2, 0.0]), np.zeros(3))[:3, :3] @ nose)[
+        0
+    ] > 0  # yaw: towards the subject's left
     assert (head_pose_matrix(np.array([0.2, 0, 0.0]), np.zeros(3))[:3, :3] @ nose)[1] < 0  # pitch: down
 
 
@@ -92,7 +104,7 @@ def test_opening_the_jaw_changes_the_mouth_and_lowers_the_chin_only(head):
     assert difference[:brow].mean() < 0.1, "hair and forehead stay as they are"
     mouth = landmarks[48:68]
     left, right = mouth[:, 0].min().astype(int), mouth[:, 0].max().astype(int)
-    assert difference[int(mouth[:, 1].mean()):, left:right].max() > 60
+    assert difference[int(mouth[:, 1].mean()) :, left:right].max() > 60
     lowered, _ = camera.project(head.landmarks68(weights(jawOpen=0.8)))
     assert lowered[8, 1] - landmarks[8, 1] > 3
 

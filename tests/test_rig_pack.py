@@ -46,10 +46,16 @@ def test_negative_indices_count_back_from_the_last_one_read(tmp_path):
     assert mesh.faces[-1].tolist() == [0, 1, 2, -1] and mesh.face_uv[-1].tolist() == [0, 1, 2, -1]
 
 
-@pytest.mark.parametrize("text, message", [("v 0 x 0\n", "line 1"), ("v 0 0 0\nf 1 1\n", "line 2: a face has 2 corners"),
-                                           ("v 0 0 0\nf 1 2 1\n", "line 2: index 2 where 1"),
-                                           ("v 0 0 0\nf 0 1 1\n", "line 2: index 0"),
-                                           ("# empty\n", "no usable vertices")])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("v 0 x 0\n", "line 1"),
+        ("v 0 0 0\nf 1 1\n", "line 2: a face has 2 corners"),
+        ("v 0 0 0\nf 1 2 1\n", "line 2: index 2 where 1"),
+        ("v 0 0 0\nf 0 1 1\n", "line 2: index 0"),
+        ("# empty\n", "no usable vertices"),
+    ],
+)
 def test_broken_obj_files_are_named_with_their_line(tmp_path, text, message):
     (tmp_path / "bad.obj").write_text(text)
     with pytest.raises(ValueError, match=message):
@@ -71,7 +77,9 @@ def test_parser_and_pack_agree_on_the_public_files(ict_pack, public_files):
     assert np.array_equal(mesh.vertices, pack.neutral) and mesh.material_names == pack.material_names.tolist()
     jaw = parse_obj(public_files / "jawOpen.obj", vertices_only=True).vertices - mesh.vertices
     # A float16 has 11 bits: it errs by at most 2^-11 of the value.
-    assert np.allclose(jaw, pack.expression[list(pack.expression_names).index("jawOpen")], rtol=2**-11, atol=1e-6)
+    assert np.allclose(
+        jaw, pack.expression[list(pack.expression_names).index("jawOpen")], rtol=2**-11, atol=1e-6
+    )
     assert np.abs(jaw).max() > 1  # cm
     first = parse_obj(public_files / "identity000.obj", vertices_only=True).vertices - mesh.vertices
     assert np.allclose(first, pack.identity[0], rtol=2**-11, atol=1e-6)
@@ -88,7 +96,8 @@ def test_every_public_file_has_a_pinned_hash_and_the_local_ones_match(public_fil
 
 @pytest.fixture
 def fake_rig(tmp_path):
-    """A rig of five vertices on a loopback server: its URL, its hashes, its files to tamper with, and what was asked of it."""
+    """A rig of five vertices on a loopback server: its URL, its hashes, its files to tamper with, and what
+    was asked of it."""
     folder = tmp_path / "server" / "FaceXModel"
     folder.mkdir(parents=True)
     (folder / "generic_neutral_mesh.obj").write_text(QUAD)
@@ -107,7 +116,9 @@ def fake_rig(tmp_path):
         def log_message(self, *args):
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Recorder, directory=tmp_path / "server"))
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Recorder, directory=tmp_path / "server")
+    )
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/", hashes, folder, fetched
     server.shutdown()
@@ -154,18 +165,23 @@ def test_files_that_do_not_fit_together_leave_no_pack(fake_rig, tmp_path):
     assert not (tmp_path / "cache" / "ict_facekit.npz").exists()
 
 
-@pytest.mark.parametrize("name, damage, message", [
-    ("uv", None, "has no array 'uv'"),
-    ("identity", lambda a: a[:, :-1], "'identity' has shape"),
-    ("expression_names", lambda a: a[:-1], "'expression' has shape"),
-    ("faces", lambda a: np.where(a == 4, 5, a), "'faces' has an index outside"),
-    ("faces", lambda a: np.where(a == 0, -1, a), "'faces' has an index outside"),
-    ("neutral", lambda a: a * np.nan, "'neutral' has values that are not finite"),
-    ("landmarks68", lambda a: a.astype(float), "'landmarks68' has dtype float64"),
-])
+@pytest.mark.parametrize(
+    "name, damage, message",
+    [
+        ("uv", None, "has no array 'uv'"),
+        ("identity", lambda a: a[:, :-1], "'identity' has shape"),
+        ("expression_names", lambda a: a[:-1], "'expression' has shape"),
+        ("faces", lambda a: np.where(a == 4, 5, a), "'faces' has an index outside"),
+        ("faces", lambda a: np.where(a == 0, -1, a), "'faces' has an index outside"),
+        ("neutral", lambda a: a * np.nan, "'neutral' has values that are not finite"),
+        ("landmarks68", lambda a: a.astype(float), "'landmarks68' has dtype float64"),
+    ],
+)
 def test_a_wrong_array_is_named(fake_rig, tmp_path, name, damage, message):
     url, hashes, _, _ = fake_rig
-    with np.load(download_rig(base_url=url, hashes=hashes, folder=tmp_path / "cache", progress=False)) as archive:
+    with np.load(
+        download_rig(base_url=url, hashes=hashes, folder=tmp_path / "cache", progress=False)
+    ) as archive:
         arrays = dict(archive)
     if damage is None:
         del arrays[name]

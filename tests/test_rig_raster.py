@@ -3,12 +3,23 @@
 import numpy as np
 import pytest
 
-from raf_lite.rig.appearance import Appearance, hair_cover, inside_polygon, polyline_distance, smoothstep, value_noise
+from raf_lite.rig.appearance import (
+    Appearance,
+    hair_cover,
+    inside_polygon,
+    polyline_distance,
+    smoothstep,
+    value_noise,
+)
 from raf_lite.rig.raster import rasterise, vertex_normals
 
 
 def buffers(height, width):
-    return np.empty((height, width), np.int32), np.empty((height, width), np.float32), np.zeros((height, width, 3), np.float32)
+    return (
+        np.empty((height, width), np.int32),
+        np.empty((height, width), np.float32),
+        np.zeros((height, width, 3), np.float32),
+    )
 
 
 def test_a_right_triangle_covers_the_pixel_centres_below_its_diagonal():
@@ -31,7 +42,8 @@ def test_the_nearer_triangle_wins_in_either_order():
 
 
 def test_barycentric_weights_are_perspective_correct():
-    # An edge from depth 1 to depth 3, seen half-way on screen: 1/z is linear there, so z = 1.5 and the far end weighs 1/4.
+    # An edge from depth 1 to depth 3, seen half-way on screen: 1/z is linear there, so z = 1.5 and the far
+    # end weighs 1/4.
     points = np.array([[0, 0.5, 1], [4, 0.5, 3], [0, 8.5, 1]], np.float32)
     face, depth, bary = buffers(1, 4)
     rasterise(points, np.array([[0, 1, 2]], np.int32), 1, 4, face, depth, bary)
@@ -50,7 +62,12 @@ def test_triangles_behind_the_camera_are_not_drawn():
 
 def test_vertex_normals_of_an_octahedron_point_outwards():
     vertices = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]], np.float32)
-    triangles = [(x, y, z) if (x + (y - 2) + (z - 4)) % 2 == 0 else (y, x, z) for x in (0, 1) for y in (2, 3) for z in (4, 5)]
+    triangles = [
+        (x, y, z) if (x + (y - 2) + (z - 4)) % 2 == 0 else (y, x, z)
+        for x in (0, 1)
+        for y in (2, 3)
+        for z in (4, 5)
+    ]
     normals = np.empty_like(vertices)
     vertex_normals(vertices, np.array(triangles, np.int32), normals)
     assert np.allclose(normals, vertices, atol=1e-6)

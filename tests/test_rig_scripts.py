@@ -1,4 +1,5 @@
-"""The expression library and the scripts: what is acted is what the labels say, and a third of it is never trained on."""
+"""The expression library and the scripts: what is acted is what the labels say, and a third of it is never
+trained on."""
 
 from __future__ import annotations
 
@@ -10,20 +11,40 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raf_lite.rig import expressions, scripts
-from raf_lite.rig.expressions import ARCHETYPE_INDEX, ARCHETYPE_NAMES, ARCHETYPES, EXPRESSION_UNITS, UNIT_INDEX, Style
+from raf_lite.rig.expressions import (
+    ARCHETYPE_INDEX,
+    ARCHETYPE_NAMES,
+    ARCHETYPES,
+    EXPRESSION_UNITS,
+    UNIT_INDEX,
+    Style,
+)
 from raf_lite.rig.pack import load_pack
-from raf_lite.rig.scripts import HOLDOUT_SEQUENCES, SCRIPTS, TRAIN_SEQUENCES, frames_needed, perform, perform_random
+from raf_lite.rig.scripts import (
+    HOLDOUT_SEQUENCES,
+    SCRIPTS,
+    TRAIN_SEQUENCES,
+    frames_needed,
+    perform,
+    perform_random,
+)
 from raf_lite.rig.studio import Person
 
 PLAIN = Style(gains=np.ones(57, np.float32), resting=np.zeros(57, np.float32))
 LEFT, RIGHT = (np.array([n.endswith(side) for n in EXPRESSION_UNITS]) for side in ("_L", "_R"))
-EYES = np.array([n.startswith("eye") for n in EXPRESSION_UNITS])  # gaze and blinks live here, whatever is acted
+EYES = np.array(
+    [n.startswith("eye") for n in EXPRESSION_UNITS]
+)  # gaze and blinks live here, whatever is acted
 SEEDS = st.integers(0, 2**32 - 1)
 
 
 def acted(sequence, seed, extra=0, style=None):
-    return perform(sequence, style or Style.random(np.random.default_rng(seed)), np.random.default_rng(seed),
-                   frames_needed(sequence) + extra)
+    return perform(
+        sequence,
+        style or Style.random(np.random.default_rng(seed)),
+        np.random.default_rng(seed),
+        frames_needed(sequence) + extra,
+    )
 
 
 # ---- the library
@@ -80,12 +101,16 @@ def test_random_style_is_modest_and_repeatable(seed):
 
 
 def test_style_tilts_whole_faces_to_one_side():
-    """With gains drawn alone, left less right averaged over the pairs would deviate by about 0.28 / sqrt(22) = 0.06."""
+    """With gains drawn alone, left less right averaged over the pairs would deviate by about 0.28 / sqrt(22)
+    = 0.06."""
     tilt = []
     for seed in range(200):
         gains = Style.random(np.random.default_rng(seed)).gains
-        pairs = [(i, UNIT_INDEX[n[:-2] + "_R"]) for i, n in enumerate(EXPRESSION_UNITS)
-                 if n.endswith("_L") and not n.startswith(("eyeLook", "Pupil"))]
+        pairs = [
+            (i, UNIT_INDEX[n[:-2] + "_R"])
+            for i, n in enumerate(EXPRESSION_UNITS)
+            if n.endswith("_L") and not n.startswith(("eyeLook", "Pupil"))
+        ]
         tilt.append(np.mean([gains[left] - gains[right] for left, right in pairs]))
     assert np.std(tilt) > 0.12
     assert abs(np.mean(tilt)) < 0.05  # people as often favour the one side as the other
@@ -107,7 +132,9 @@ def test_sequence_names_are_nersembles():
     nersemble_data = pytest.importorskip("nersemble_data.constants", reason="missing package: nersemble_data")
     names = set(nersemble_data.SEQUENCE_NAMES) - {"BACKGROUND", "GLASSES", "HAIR"}
     assert set(SCRIPTS) == names
-    assert set(HOLDOUT_SEQUENCES) == {n for n in names if n in ("FREE", "EMO-1-shout+laugh") or n[:6] in ("SEN-09", "SEN-10")}
+    assert set(HOLDOUT_SEQUENCES) == {
+        n for n in names if n in ("FREE", "EMO-1-shout+laugh") or n[:6] in ("SEN-09", "SEN-10")
+    }
 
 
 def test_a_third_of_the_library_is_held_out_and_all_of_that_is_performed():
@@ -115,7 +142,9 @@ def test_a_third_of_the_library_is_held_out_and_all_of_that_is_performed():
     assert scripts.seen_archetypes() < set(ARCHETYPES)
     assert 0.25 <= len(unseen) / len(ARCHETYPES) <= 0.4
     assert unseen <= scripts.seen_archetypes(HOLDOUT_SEQUENCES)
-    assert set(TRAIN_SEQUENCES).isdisjoint(HOLDOUT_SEQUENCES) and len(TRAIN_SEQUENCES) + len(HOLDOUT_SEQUENCES) == len(SCRIPTS)
+    assert set(TRAIN_SEQUENCES).isdisjoint(HOLDOUT_SEQUENCES) and len(TRAIN_SEQUENCES) + len(
+        HOLDOUT_SEQUENCES
+    ) == len(SCRIPTS)
 
 
 def test_the_first_sixteen_training_sequences_cover_what_is_seen():
@@ -127,7 +156,9 @@ def test_amplitudes_are_normal_in_training_and_strong_ones_are_seen_archetypes()
     seen = scripts.seen_archetypes()
     for name in TRAIN_SEQUENCES:
         assert all(g.amplitude == scripts.NORMAL for g in SCRIPTS[name].gestures)
-    strong = [g for name in HOLDOUT_SEQUENCES for g in SCRIPTS[name].gestures if g.amplitude == scripts.STRONG]
+    strong = [
+        g for name in HOLDOUT_SEQUENCES for g in SCRIPTS[name].gestures if g.amplitude == scripts.STRONG
+    ]
     assert len(strong) >= 4 and {g.archetype for g in strong} <= seen
     self_seen = {g.archetype for g in SCRIPTS["FREE"].gestures if g.amplitude == scripts.NORMAL} & seen
     assert len(self_seen) >= 4
@@ -145,7 +176,9 @@ def test_performance_is_well_formed(sequence, seed, extra):
     frames = frames_needed(sequence) + extra
     assert p.weights.shape == (frames, 57) and p.weights.dtype == np.float32
     assert p.head_rotation.shape == p.head_translation.shape == (frames, 3)
-    assert p.archetype.shape == p.amplitude.shape == p.peak.shape == (frames,) and p.archetype.dtype == np.int16
+    assert (
+        p.archetype.shape == p.amplitude.shape == p.peak.shape == (frames,) and p.archetype.dtype == np.int16
+    )
     assert p.weights.min() >= 0 and p.weights.max() <= 1.25
     # frame 0 is the neutral that every descriptor is measured against
     assert np.array_equal(p.weights[0], style.resting) and p.archetype[0] == -1
@@ -169,7 +202,8 @@ def test_performance_is_well_formed(sequence, seed, extra):
 @given(seed=SEEDS, extra=st.integers(0, 60))
 @settings(max_examples=8, deadline=None)
 def test_labels_say_what_the_weights_do(sequence, seed, extra):
-    """Undistorted by a style, a labelled frame shows its archetype whole; a neutral frame shows little beyond the eyes."""
+    """Undistorted by a style, a labelled frame shows its archetype whole; a neutral frame shows little beyond
+    the eyes."""
     p = acted(sequence, seed, extra, PLAIN)
     for label, amplitude, weights in zip(p.archetype, p.amplitude, p.weights, strict=True):
         if label >= 0:
@@ -193,7 +227,8 @@ def test_every_gesture_is_reached(seed):
 @given(seed=SEEDS)
 @settings(max_examples=20, deadline=None)
 def test_given_time_a_performance_is_smooth(seed):
-    """With 20 frames a gesture, a minimum-jerk rise over 0.36 of it moves at most 1.875 * 1.25 / (0.8 * 20 * 0.36) a frame."""
+    """With 20 frames a gesture, a minimum-jerk rise over 0.36 of it moves at most 1.875 * 1.25 / (0.8 * 20 *
+    0.36) a frame."""
     frames = 1 + 20 * len(SCRIPTS["EXP-8-jaw-1"].gestures)
     p = perform("EXP-8-jaw-1", PLAIN, np.random.default_rng(seed), frames)
     assert np.abs(np.diff(p.weights[:, ~EYES], axis=0)).max() < 0.45
@@ -225,13 +260,17 @@ def test_strong_gestures_pass_one_and_training_does_not():
 
 def test_sounds_of_a_sentence_run_into_each_other():
     """Between two sounds of a sentence the mouth does not come to rest; between two emotions it does."""
-    resting = {name: np.mean([(acted(name, seed).archetype[2:-2] < 0).mean() for seed in range(20)])
-               for name in ("SEN-02-same_phrase_thirty_times", "EMO-3-angry+sad")}
+    resting = {
+        name: np.mean([(acted(name, seed).archetype[2:-2] < 0).mean() for seed in range(20)])
+        for name in ("SEN-02-same_phrase_thirty_times", "EMO-3-angry+sad")
+    }
     assert resting["SEN-02-same_phrase_thirty_times"] == 0 < resting["EMO-3-angry+sad"]
 
 
 def test_head_turns_are_wide_in_the_head_sequence():
-    yaw = np.mean([np.rad2deg(np.ptp(acted("EXP-1-head", seed, 40).head_rotation[:, 1])) for seed in range(20)])
+    yaw = np.mean(
+        [np.rad2deg(np.ptp(acted("EXP-1-head", seed, 40).head_rotation[:, 1])) for seed in range(20)]
+    )
     assert yaw > 15
 
 
@@ -271,7 +310,8 @@ def test_head_leaves_its_rest_slowly():
 
 
 def test_some_donors_together_perform_the_whole_library():
-    """The bank is to hold what a subject never made: 60 donors of 12 gestures miss one of 61 with probability 1e-4 or so."""
+    """The bank is to hold what a subject never made: 60 donors of 12 gestures miss one of 61 with probability
+    1e-4 or so."""
     seen = set()
     for seed in range(60):
         p = perform_random(PLAIN, np.random.default_rng(seed), 85)
@@ -287,7 +327,8 @@ def test_a_person_acts_a_sequence_in_one_way_only():
     np.testing.assert_array_equal(first.head_rotation, same.head_rotation)
     assert not np.array_equal(first.head_rotation, bob.perform("FREE", 1).head_rotation)
     np.testing.assert_array_equal(ada.perform_random(20).weights, again.perform_random(20).weights)
-    # What ships was acted so: the stream of a sequence is the first four bytes of its name's sha256, little-endian.
+    # What ships was acted so: the stream of a sequence is the first four bytes of its name's sha256,
+    # little-endian.
     stream = int.from_bytes(hashlib.sha256(b"FREE").digest()[:4], "little")
     expected = perform("FREE", ada.style, np.random.default_rng([11, stream]), frames_needed("FREE"))
     np.testing.assert_array_equal(first.weights, expected.weights)

@@ -27,7 +27,9 @@ def test_a_good_kernel_says_versions_device_and_mode(monkeypatch, capsys):
     monkeypatch.delenv("RAF_FAST", raising=False)
     session = raf_lite.setup(minutes_cpu=3, minutes_gpu=2)
     said = capsys.readouterr().out
-    assert f"raf_lite {raf_lite.__version__}" in said and "mode: full, about" in said and "WARNING" not in said
+    assert (
+        f"raf_lite {raf_lite.__version__}" in said and "mode: full, about" in said and "WARNING" not in said
+    )
     assert not session.fast
     monkeypatch.setenv("RAF_FAST", "1")
     assert raf_lite.setup(minutes_cpu=3).fast and "numbers mean nothing" in capsys.readouterr().out
@@ -35,7 +37,9 @@ def test_a_good_kernel_says_versions_device_and_mode(monkeypatch, capsys):
 
 def test_a_kernel_that_is_too_old(monkeypatch):
     monkeypatch.setattr(setup_cell.sys, "version_info", (3, 9, 2, "final", 0))
-    with pytest.raises(ImportError, match=r"is Python 3\.9\.2, and raf_lite needs 3\.11 or later; run `make setup`"):
+    with pytest.raises(
+        ImportError, match=r"is Python 3\.9\.2, and raf_lite needs 3\.11 or later; run `make setup`"
+    ):
         raf_lite.setup(minutes_cpu=1)
 
 
@@ -46,7 +50,8 @@ def test_the_oldest_python_is_the_projects():
 
 @posix
 def test_a_kernel_in_which_raf_lite_is_not_installed(tmp_path):
-    """What a notebook sees that was started in the clone with some other Python: the sources are found, the package is not."""
+    """What a notebook sees that was started in the clone with some other Python: the sources are found, the
+    package is not."""
     for name in ("raf_lite", "tools", "pyproject.toml"):
         (tmp_path / name).symlink_to(ROOT / name)
     code = "import raf_lite; raf_lite.setup(minutes_cpu=1)"
@@ -66,7 +71,9 @@ def test_a_kernel_that_lacks_a_package(monkeypatch):
         return real(name)
 
     monkeypatch.setattr(importlib.metadata, "version", version)
-    with pytest.raises(ImportError, match="not ready for the lessons: faiss-cpu is missing; anywidget is missing; run `make"):
+    with pytest.raises(
+        ImportError, match="not ready for the lessons: faiss-cpu is missing; anywidget is missing; run `make"
+    ):
         raf_lite.setup(minutes_cpu=1)
 
 
@@ -84,13 +91,16 @@ def test_shipped_data_that_are_missing_or_half_copied(data_dir, tmp_path, monkey
     (tmp_path / "bank" / "truth.npz").unlink()
     raf_lite.setup(minutes_cpu=1)
     said = capsys.readouterr().out
-    assert f"WARNING: 2 of the shipped files in {tmp_path} are not whole (bank/bank.json has 10 of {whole} bytes); copy" in said
+    assert (
+        f"WARNING: 2 of the shipped files in {tmp_path} are not whole (bank/bank.json has 10 of {whole}"
+        " bytes); copy" in said
+    )
     (tmp_path / "MANIFEST.json").write_text('{"files": [')
     with pytest.raises(ValueError, match="MANIFEST.json is damaged; copy that folder again"):
         raf_lite.setup(minutes_cpu=1)
 
 
-# -------------------------------------------------------------------------------------------------- lines for Colab, and badges
+# ------------------------------------------------------------------------------ lines for Colab, and badges
 
 
 @pytest.fixture
@@ -108,7 +118,10 @@ def test_nothing_is_installed_while_there_is_no_address(monkeypatch):
     manifest = course.read_manifest() | {"repository": ""}
     monkeypatch.setattr(course, "read_manifest", lambda: manifest)
     notebook = course.build("00_start_here", False)
-    assert "install" not in first_cell(notebook) and "Badges that open this lesson in Colab follow" in notebook.cells[0].source
+    assert (
+        "install" not in first_cell(notebook)
+        and "Badges that open this lesson in Colab follow" in notebook.cells[0].source
+    )
     assert "`make setup`" in notebook.cells[0].source  # the way on from a wrong kernel
 
 
@@ -124,13 +137,20 @@ def test_with_an_address_every_first_cell_stays_short_and_every_badge_points_the
 
 def test_an_address_of_another_kind_is_refused(monkeypatch):
     manifest = course.read_manifest()
-    for address in ("github.com/a/b", "https://github.com/a", "https://github.com/a/b; rm -rf /", "https://github.com/a/b/"):
+    for address in (
+        "github.com/a/b",
+        "https://github.com/a",
+        "https://github.com/a/b; rm -rf /",
+        "https://github.com/a/b/",
+    ):
         monkeypatch.setattr(course, "read_manifest", lambda a=address: manifest | {"repository": a})
         with pytest.raises(ValueError, match="write https://github.com/OWNER/NAME"):
             course.build("00_start_here", False)
 
 
-def test_the_command_rewrites_badges_and_the_datas_address_and_keeps_outputs(published, tmp_path, monkeypatch):
+def test_the_command_rewrites_badges_and_the_datas_address_and_keeps_outputs(
+    published, tmp_path, monkeypatch
+):
     shutil.copytree(ROOT / "notebooks" / "sources", tmp_path / "notebooks" / "sources")
     name = "02_expression_descriptors"
     shutil.copy(ROOT / "notebooks" / f"{name}.ipynb", tmp_path / "notebooks")
@@ -152,7 +172,11 @@ def test_the_command_rewrites_badges_and_the_datas_address_and_keeps_outputs(pub
     assert json.loads(record.read_text()) == {"url": url, "sha256": "0123456789abcdef", "bytes": 1}
     monkeypatch.setattr(course, "read_manifest", lambda: manifest)  # and back
     course.main()
-    assert ADDRESS not in path.read_text() and outputs() == before and json.loads(record.read_text())["url"] == ""
+    assert (
+        ADDRESS not in path.read_text()
+        and outputs() == before
+        and json.loads(record.read_text())["url"] == ""
+    )
 
 
 def run_first_lines(monkeypatch, *, colab, installed, cuda=False):
@@ -161,7 +185,9 @@ def run_first_lines(monkeypatch, *, colab, installed, cuda=False):
     shell = types.SimpleNamespace(system=lambda command: commands.append(command))
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: installed or None)
-    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}" if cuda and name == "nvidia-smi" else None)
+    monkeypatch.setattr(
+        shutil, "which", lambda name: f"/usr/bin/{name}" if cuda and name == "nvidia-smi" else None
+    )
     if colab:
         monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
     exec(course.colab_lines(ADDRESS), {"get_ipython": lambda: shell})
@@ -179,25 +205,45 @@ def test_only_colab_without_raf_lite_fetches_it(monkeypatch, tmp_path, cuda, ext
     tools = tmp_path / "bin"
     tools.mkdir()
     for tool, code in (("git", 1), ("pip", 0)):
-        (tools / tool).write_text(f'#!/bin/sh\nfor word in {tool} "$@"; do echo "$word" >>{tmp_path}/log; done\nexit {code}\n')
+        (tools / tool).write_text(
+            f'#!/bin/sh\nfor word in {tool} "$@"; do echo "$word" >>{tmp_path}/log; done\nexit {code}\n'
+        )
         (tools / tool).chmod(0o755)
     subprocess.run(["/bin/sh", "-c", command], env={"PATH": str(tools)}, check=True)
     assert (tmp_path / "log").read_text().splitlines() == [
-        "git", "clone", "-q", "--depth", "1", ADDRESS, "raf_lite_course",
-        "pip", "install", "-q", "-e", f"raf_lite_course[{extras}]"]
+        "git",
+        "clone",
+        "-q",
+        "--depth",
+        "1",
+        ADDRESS,
+        "raf_lite_course",
+        "pip",
+        "install",
+        "-q",
+        "-e",
+        f"raf_lite_course[{extras}]",
+    ]
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert set(extras.split(",")) <= declared.keys()
 
 
 @posix
 def test_the_clone_that_colab_makes_brings_its_data(tmp_path):
-    """In a kernel that finds raf_lite in `raf_lite_course` of its working folder, as the first cell leaves it."""
+    """In a kernel that finds raf_lite in `raf_lite_course` of its working folder, as the first cell leaves
+    it."""
     repository = tmp_path / "raf_lite_course"
     (repository / "tools").mkdir(parents=True)
     for name in ("raf_lite", "data", "pyproject.toml", "tools/setup.sh"):
         (repository / name).symlink_to(ROOT / name)
-    code = ("import sys; sys.path.insert(0, 'raf_lite_course'); from raf_lite.manifest import find_data; import os; "
-            "os.chdir('/'); print(find_data())")
-    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "RAF_LITE_DATA")}
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    code = (
+        "import sys; sys.path.insert(0, 'raf_lite_course'); from raf_lite.manifest import find_data; import"
+        " os; os.chdir('/'); print(find_data())"
+    )
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "RAF_LITE_DATA")
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
     assert done.stdout == f"{repository / 'data'}\n", done.stderr

@@ -1,4 +1,5 @@
-"""The course's site: built once, offline; then its links, its text alternatives, and three of its pages in a real browser."""
+"""The course's site: built once, offline; then its links, its text alternatives, and three of its pages in a
+real browser."""
 
 import ast
 import importlib.util
@@ -31,8 +32,12 @@ def site(tmp_path_factory) -> Path:
     """The built site. A proxy that nobody listens at makes every attempt to use the network fail."""
     out = tmp_path_factory.mktemp("site") / "site"
     nowhere = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
-    run = subprocess.run([sys.executable, ROOT / "tools" / "build_site.py", "--out", out], env=os.environ | nowhere,
-                         capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, ROOT / "tools" / "build_site.py", "--out", out],
+        env=os.environ | nowhere,
+        capture_output=True,
+        text=True,
+    )
     assert run.returncode == 0, run.stdout + run.stderr
     assert "WARNING" not in run.stderr and "ERROR" not in run.stderr
     return out
@@ -82,10 +87,19 @@ def pages(site):
 
 
 def test_every_lesson_has_a_page_in_reading_order(site, pages):
-    assert [name for name in sorted(pages) if name.startswith("lessons/")] == [f"lessons/{name}.html" for name in LESSONS]
+    assert [name for name in sorted(pages) if name.startswith("lessons/")] == [
+        f"lessons/{name}.html" for name in LESSONS
+    ]
     table = [row for row in pages["lessons.html"].rows if re.match(r"\d\d · ", row[0])]
-    assert table == [[f"{name[:2]} · {MANIFEST[name]['title']}", str(MANIFEST[name]["minutes_cpu"]),
-                      f"{MANIFEST[name]['memory_gb']} GB"] for name in MANIFEST if name in LESSONS]
+    assert table == [
+        [
+            f"{name[:2]} · {MANIFEST[name]['title']}",
+            str(MANIFEST[name]["minutes_cpu"]),
+            f"{MANIFEST[name]['memory_gb']} GB",
+        ]
+        for name in MANIFEST
+        if name in LESSONS
+    ]
     sidebar = (site / "index.html").read_text(encoding="utf-8")
     places = [sidebar.index(f"lessons/{name}.html") for name in LESSONS]
     assert places[1:] == sorted(places[1:])  # the text of the page names the first one too
@@ -101,7 +115,9 @@ def test_a_lesson_shows_its_committed_outputs_and_gives_the_notebook_away(site, 
 
 def test_formulas_are_mathml(site):
     text = (site / "lessons" / "02_expression_descriptors.html").read_text(encoding="utf-8")
-    assert '<math display="block">' in text and "<mfrac>" in text and "\\frac" in text  # the LaTeX stands in the annotation
+    assert (
+        '<math display="block">' in text and "<mfrac>" in text and "\\frac" in text
+    )  # the LaTeX stands in the annotation
 
 
 def test_internal_links_resolve_and_nothing_is_loaded_from_elsewhere(site, pages):
@@ -135,6 +151,7 @@ def test_pictures_have_alternatives_and_headings_are_in_order(pages):
 
 # What the pages say has to be so.
 
+
 def test_timetables_show_the_measured_minutes_and_the_day_has_every_lesson(pages):
     text = (ROOT / "docs" / "instructors.md").read_text(encoding="utf-8")
     plans = re.findall(r"```\{schedule\} (\d+)\n(.*?)```", text, re.S)
@@ -153,7 +170,9 @@ def test_the_errors_that_teachers_are_told_of_are_those_of_the_package():
     for path in (ROOT / "raf_lite").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.JoinedStr):
-                templates.append("".join(v.value if isinstance(v, ast.Constant) else "{}" for v in node.values))
+                templates.append(
+                    "".join(v.value if isinstance(v, ast.Constant) else "{}" for v in node.values)
+                )
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 templates.append(node.value)
     table = (ROOT / "docs" / "instructors.md").read_text(encoding="utf-8").split("## Common errors")[1]
@@ -179,12 +198,16 @@ def test_the_glossary_points_to_where_its_words_are_used():
                 page = path.read_text(encoding="utf-8")
                 if path.suffix == ".ipynb":
                     page = " ".join("".join(cell["source"]) for cell in json.loads(page)["cells"])
-                assert any(word.removesuffix("s") in page.lower() for word in words), f"{term} is not in {target}"
+                assert any(word.removesuffix("s") in page.lower() for word in words), (
+                    f"{term} is not in {target}"
+                )
         for module in re.findall(r"`raf_lite\.(\w+)", where):
             room = ROOT / "raf_lite" / module
             files = room.rglob("*.py") if room.is_dir() else [room.with_suffix(".py")]
             code = " ".join(file.read_text(encoding="utf-8") for file in files).lower()
-            assert any(word.removesuffix("s").split(" ")[0].split("-")[0] in code for word in words), f"{term} is not in {room}"
+            assert any(word.removesuffix("s").split(" ")[0].split("-")[0] in code for word in words), (
+                f"{term} is not in {room}"
+            )
 
 
 def test_links_of_the_docs_lead_to_files():
@@ -192,44 +215,68 @@ def test_links_of_the_docs_lead_to_files():
         for target in re.findall(r"\]\(([^)#]+)", path.read_text(encoding="utf-8")):
             lesson = re.fullmatch(r"\.\./notebooks/(\w+)\.ipynb", target)
             coming = lesson and not any(name.startswith(lesson[1][:2]) for name in LESSONS)
-            assert re.match("[a-z]+:", target) or (path.parent / target).is_file() or coming, f"{path.name}: {target}"
+            assert re.match("[a-z]+:", target) or (path.parent / target).is_file() or coming, (
+                f"{path.name}: {target}"
+            )
 
 
 def test_readme_names_the_command():
     assert "make site" in (ROOT / "README.md").read_text(encoding="utf-8")
-    assert re.search(r"^site: setup\n\t@\$\(BIN\)/python tools/build_site.py$", (ROOT / "Makefile").read_text(), re.M)
+    assert re.search(
+        r"^site: setup\n\t@\$\(BIN\)/python tools/build_site.py$", (ROOT / "Makefile").read_text(), re.M
+    )
 
 
 # How a file of the repository becomes a page.
 
+
 def test_links_and_pictures_of_a_lesson_become_the_sites_own(monkeypatch):
-    source = ("[a](00_start_here.ipynb) [b](../docs/evidence.md#why) [c](../examples/README.md) [d](https://x.org/y) [e](#here) "
-              "`g[0](x)` [![Open](https://colab.org/badge.svg)](https://colab.org/z) [f](../benchmarks/results/study/report.md)")
+    source = (
+        "[a](00_start_here.ipynb) [b](../docs/evidence.md#why) [c](../examples/README.md)"
+        " [d](https://x.org/y) [e](#here) `g[0](x)`"
+        " [![Open](https://colab.org/badge.svg)](https://colab.org/z)"
+        " [f](../benchmarks/results/study/report.md)"
+    )
     path = "notebooks/01_captures_and_cameras.ipynb"
-    wanted = ("[a](00_start_here.ipynb) [b](../evidence.md#why) {} [d](https://x.org/y) [e](#here) `g[0](x)` "
-              '[Open](https://colab.org/z) <a href="../study_report.html">f</a>')
+    wanted = (
+        "[a](00_start_here.ipynb) [b](../evidence.md#why) {} [d](https://x.org/y) [e](#here) `g[0](x)` "
+        '[Open](https://colab.org/z) <a href="../study_report.html">f</a>'
+    )
     monkeypatch.setattr(build_site, "read_manifest", lambda: {"repository": ""})
     assert build_site.site_markdown(source, path) == wanted.format("c")
     monkeypatch.setattr(build_site, "read_manifest", lambda: {"repository": "https://github.com/o/n"})
-    assert build_site.site_markdown(source, path) == wanted.format("[c](https://github.com/o/n/blob/main/examples/README.md)")
+    assert build_site.site_markdown(source, path) == wanted.format(
+        "[c](https://github.com/o/n/blob/main/examples/README.md)"
+    )
 
 
 def test_widgets_become_a_sentence_and_progress_bars_go(tmp_path, monkeypatch):
     widget = {"application/vnd.jupyter.widget-view+json": {"model_id": "x"}}
-    outputs = [nbformat.v4.new_output("display_data", widget | {"text/plain": "training:   0%|          | 0/9 [00:00<?, ?it/s]"}),
-               nbformat.v4.new_output("display_data", widget | {"text/plain": "No widgets here"}),
-               nbformat.v4.new_output("display_data", {"text/html": "<b>kept</b>"})]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# 99 · Title"),
-                                               nbformat.v4.new_code_cell("1", outputs=outputs)])
+    outputs = [
+        nbformat.v4.new_output(
+            "display_data", widget | {"text/plain": "training:   0%|          | 0/9 [00:00<?, ?it/s]"}
+        ),
+        nbformat.v4.new_output("display_data", widget | {"text/plain": "No widgets here"}),
+        nbformat.v4.new_output("display_data", {"text/html": "<b>kept</b>"}),
+    ]
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_markdown_cell("# 99 · Title"), nbformat.v4.new_code_cell("1", outputs=outputs)]
+    )
     nbformat.write(notebook, tmp_path / "99_x.ipynb")
     monkeypatch.setattr(build_site, "NOTEBOOKS", tmp_path)
     monkeypatch.setattr(build_site, "places", lambda: {"notebooks/99_x.ipynb": "lessons/99_x.ipynb"})
     note, kept = build_site.site_notebook("99_x").cells[2].outputs
-    assert "interactive widget" in note.data["text/html"] and 'href="../player.html"' in note.data["text/html"]
-    assert "application/vnd.jupyter.widget-view+json" not in note.data and kept.data["text/html"] == "<b>kept</b>"
+    assert (
+        "interactive widget" in note.data["text/html"] and 'href="../player.html"' in note.data["text/html"]
+    )
+    assert (
+        "application/vnd.jupyter.widget-view+json" not in note.data
+        and kept.data["text/html"] == "<b>kept</b>"
+    )
 
 
 # In a real browser.
+
 
 @pytest.fixture(scope="module")
 def browser():
@@ -243,9 +290,14 @@ class Visit:
     def __init__(self, browser, path, width=1280, scheme="light"):
         self.page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
         self.complaints, self.outside = [], []
-        self.page.on("console", lambda m: self.complaints.append(m.text) if m.type in ("error", "warning") else None)
+        self.page.on(
+            "console", lambda m: self.complaints.append(m.text) if m.type in ("error", "warning") else None
+        )
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", lambda r: None if r.url.startswith(("file:", "data:", "blob:")) else self.outside.append(r.url))
+        self.page.on(
+            "request",
+            lambda r: None if r.url.startswith(("file:", "data:", "blob:")) else self.outside.append(r.url),
+        )
         self.page.goto(path.as_uri())
 
     def close(self):
@@ -257,14 +309,17 @@ class Visit:
 @pytest.mark.may_skip("needs chromium")
 @pytest.mark.parametrize("name", ["index.html", f"lessons/{LESSONS[0]}.html", "instructors.html"])
 def test_pages_in_a_browser(browser, site, name):
-    """No complaint, no request, nothing wider than a phone, and the keyboard's first stop leads past the menu."""
+    """No complaint, no request, nothing wider than a phone, and the keyboard's first stop leads past the
+    menu."""
     for width, scheme in ((1280, "light"), (390, "dark")):
         visit = Visit(browser, site / name, width, scheme)
         assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
         visit.page.keyboard.press("Tab")
         assert visit.page.evaluate("document.activeElement.textContent").strip() == "Skip to content"
-        inks = visit.page.evaluate("""() => ["color", "backgroundColor"].map((kind) => getComputedStyle(document.body)[kind]
-            .match(/\\d+/g).slice(0, 3).reduce((sum, v) => sum + Number(v), 0))""")
+        inks = visit.page.evaluate(
+            """() => ["color", "backgroundColor"].map((kind) => getComputedStyle(document.body)[kind]
+            .match(/\\d+/g).slice(0, 3).reduce((sum, v) => sum + Number(v), 0))"""
+        )
         assert (inks[0] > inks[1]) == (scheme == "dark")  # light on dark there, dark on light here
         visit.close()
 
@@ -274,7 +329,10 @@ def test_search_works_from_disk(browser, site):
     visit = Visit(browser, site / "search.html")
     visit.page.goto((site / "search.html").as_uri() + "?q=leakage")
     visit.page.wait_for_selector("#search-results li a")
-    assert any("02_expression" in a.get_attribute("href") for a in visit.page.query_selector_all("#search-results li a"))
+    assert any(
+        "02_expression" in a.get_attribute("href")
+        for a in visit.page.query_selector_all("#search-results li a")
+    )
     visit.close()
 
 
@@ -298,7 +356,9 @@ def test_a_figure_is_drawn_without_the_network(browser, tmp_path):
     from plotly.offline import get_plotlyjs
 
     figure = json.loads(go.Figure(go.Scatter(x=[1, 2], y=[3, 4], mode="markers")).to_json())
-    output = build_site.site_output(nbformat.v4.new_output("display_data", {"application/vnd.plotly.v1+json": figure}))
+    output = build_site.site_output(
+        nbformat.v4.new_output("display_data", {"application/vnd.plotly.v1+json": figure})
+    )
     for folder in ("_static", "lessons"):
         (tmp_path / folder).mkdir()
     (tmp_path / "_static" / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")

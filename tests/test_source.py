@@ -1,4 +1,5 @@
-"""Sources of captures: which files a sequence and camera are made from, in every format, and that a change of any is noticed."""
+"""Sources of captures: which files a sequence and camera are made from, in every format, and that a change of
+any is noticed."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from raf_lite.captures import FORMATS, open_capture, read_video, write_video
 from raf_lite.captures.capture import SplitRule
 from raf_lite.training import PRESETS, TrainingSet, training_set
 
-# What lies in each format's small folder and is read for no picture, mask, camera, descriptor or pose: ends of names.
+# What lies in each format's small folder and is read for no picture, mask, camera, descriptor or pose: ends
+# of names.
 UNRELATED = {
     "nersemble": ("truth/FREE.npz", "truth/CROSS-101-FREE.npz", "color_calibration.json"),
     "insta": ("transforms_val.json",),  # a part of test
@@ -33,8 +35,11 @@ def opened(request, tmp_path, monkeypatch):
 
 
 def cameras_of(capture):
-    return [(sequence, serial) for sequence in (*capture.sequences, *capture.cross_sequences)
-            for serial in capture.cameras_of(sequence)]
+    return [
+        (sequence, serial)
+        for sequence in (*capture.sequences, *capture.cross_sequences)
+        for serial in capture.cameras_of(sequence)
+    ]
 
 
 def fingerprint(capture, downscale=1) -> str:
@@ -54,7 +59,9 @@ def test_everything_but_the_unrelated_is_a_file_of_some_camera(opened, tmp_path)
     assert all(len(files) == len(set(files)) for files in listed)
     there = {path.resolve() for path in tmp_path.rglob("*") if path.is_file()}
     unrelated = {path for path in there if path.as_posix().endswith(UNRELATED.get(name, "/nothing"))}
-    assert {file.resolve() for files in listed for file in files} == there - unrelated and len(there) > len(unrelated)
+    assert {file.resolve() for files in listed for file in files} == there - unrelated and len(there) > len(
+        unrelated
+    )
 
 
 def test_any_file_that_changes_changes_the_fingerprint_and_no_other_does(opened, tmp_path):
@@ -66,18 +73,38 @@ def test_any_file_that_changes_changes_the_fingerprint_and_no_other_does(opened,
     for path in sorted(p for p in tmp_path.rglob("*") if p.is_file()):
         later(path)
         new = fingerprint(capture)
-        assert (new in seen) == path.as_posix().endswith((*UNRELATED.get(name, ()), "notes.txt", "notes.encoding.npz")), path
+        assert (new in seen) == path.as_posix().endswith(
+            (*UNRELATED.get(name, ()), "notes.txt", "notes.encoding.npz")
+        ), path
         seen.add(new)
     assert fingerprint(capture) in seen
 
 
-@pytest.mark.parametrize("name, key, own, others", [
-    ("nersemble", ("FREE", FRONT), "images/cam_222200037.mp4", ("cam_222200046.mp4", "CROSS-101-FREE.npz")),
-    ("vhap", ("306_EMO-1-train", "01"), "fg_masks/00002_01.png", ("_00.png", "_02.png", "00005.npz")),
-    ("gha", ("all", "22221"), "cameras/0003/camera_22221.npz", ("_22220.npz", "_22220.jpg", "_22222.jpg")),
-    ("imavatar", ("MVI_1810", "0"), "MVI_1810/mask/2.png", ("MVI_1814/flame_params.json", "MVI_1814/image/1.png")),
-    ("insta", ("train", "0"), "flame/exp/00002.txt", ("images/00005.png", "flame/exp/00005.txt")),
-])
+@pytest.mark.parametrize(
+    "name, key, own, others",
+    [
+        (
+            "nersemble",
+            ("FREE", FRONT),
+            "images/cam_222200037.mp4",
+            ("cam_222200046.mp4", "CROSS-101-FREE.npz"),
+        ),
+        ("vhap", ("306_EMO-1-train", "01"), "fg_masks/00002_01.png", ("_00.png", "_02.png", "00005.npz")),
+        (
+            "gha",
+            ("all", "22221"),
+            "cameras/0003/camera_22221.npz",
+            ("_22220.npz", "_22220.jpg", "_22222.jpg"),
+        ),
+        (
+            "imavatar",
+            ("MVI_1810", "0"),
+            "MVI_1810/mask/2.png",
+            ("MVI_1814/flame_params.json", "MVI_1814/image/1.png"),
+        ),
+        ("insta", ("train", "0"), "flame/exp/00002.txt", ("images/00005.png", "flame/exp/00005.txt")),
+    ],
+)
 def test_other_sequences_and_cameras_do_not_count(tmp_path, monkeypatch, name, key, own, others):
     monkeypatch.setattr(writers, "scene", tiny_scene)
     files = [file.as_posix() for file in open_capture(PARSERS[name][0](tmp_path)).source.files(*key)]
@@ -88,15 +115,23 @@ def test_the_first_videos_camera_is_every_videos(tmp_path, monkeypatch):
     """IMavatar: the intrinsics that the reader keeps are the first file's."""
     monkeypatch.setattr(writers, "scene", tiny_scene)
     folder = writers.write_imavatar(tmp_path)
-    names = [file.parent.name for file in open_capture(folder).source.files("MVI_1814", "0") if file.suffix == ".json"]
+    names = [
+        file.parent.name
+        for file in open_capture(folder).source.files("MVI_1814", "0")
+        if file.suffix == ".json"
+    ]
     assert names == ["MVI_1810", "MVI_1814"]
 
 
 def test_files_that_come_and_go_and_settings_count(tmp_path):
     folder = PARSERS["nersemble"][0](tmp_path)
     capture = open_capture(folder)
-    seen = [fingerprint(capture), fingerprint(capture, 2), fingerprint(open_capture(folder, downscale=2)),
-            fingerprint(open_capture(folder, crop=(0, 0, 12, 12)))]
+    seen = [
+        fingerprint(capture),
+        fingerprint(capture, 2),
+        fingerprint(open_capture(folder, downscale=2)),
+        fingerprint(open_capture(folder, crop=(0, 0, 12, 12))),
+    ]
     mask = folder / "sequences/FREE/alpha_maps" / f"cam_{FRONT}.mp4"
     state = mask.stat()
     mask.write_bytes(mask.read_bytes() + b"\0")
@@ -130,15 +165,19 @@ def test_a_camera_that_did_not_film_has_no_pictures(tmp_path, monkeypatch):
     monkeypatch.setattr(writers, "scene", tiny_scene)
     for name, sequence in (("nersemble", "FREE"), ("vhap", "306_EMO-1-train")):
         files = open_capture(PARSERS[name][0](tmp_path)).source.files(sequence, "99")
-        assert not any(file.suffix in (".mp4", ".png") for file in files) and any(file.suffix == ".npz" for file in files)
+        assert not any(file.suffix in (".mp4", ".png") for file in files) and any(
+            file.suffix == ".npz" for file in files
+        )
 
 
-# ---------------------------------------------------------------------------------------------------- what training then sees
+# ---------------------------------------------------------------------------------- what training then sees
 
 
 def test_new_masks_of_images_reach_the_training_set(tmp_path, monkeypatch):
     monkeypatch.setattr(writers, "scene", tiny_scene)
-    monkeypatch.setattr(training_set, "MEMORY_BYTES", 0)  # as if the pictures needed more than 2 GB: they are kept on disk
+    monkeypatch.setattr(
+        training_set, "MEMORY_BYTES", 0
+    )  # as if the pictures needed more than 2 GB: they are kept on disk
     monkeypatch.setenv("RAF_LITE_CACHE", str(tmp_path / "cache"))
     folder = writers.write_gha(tmp_path)
     config = PRESETS["fast"].with_(descriptor="bfm_exp", size=12)
@@ -167,7 +206,9 @@ def test_new_masks_of_videos_reach_the_training_set(tmp_path, monkeypatch):
     video.unlink()
     write_video(video, masks // 4 * 3, 12, gray=True)
     after = read()
-    assert before.masks[..., 6:, :].min() > 245 and np.abs(after.masks[..., 6:, :].astype(int) - 190).max() < 6
+    assert (
+        before.masks[..., 6:, :].min() > 245 and np.abs(after.masks[..., 6:, :].astype(int) - 190).max() < 6
+    )
     poses = dict(np.load(folder / "annotations/FREE.npz"))
     poses["head_pose"][:, 0, 3] += 1
     write_npz(folder / "annotations/FREE.npz", **poses)
@@ -176,15 +217,26 @@ def test_new_masks_of_videos_reach_the_training_set(tmp_path, monkeypatch):
     np.testing.assert_array_equal(moved.head_poses[:, 0, 3], before.head_poses[:, 0, 3] + 1)
 
 
-# ------------------------------------------------------------------------------------------------------------- what they share
+# ------------------------------------------------------------------------------------------ what they share
 
 
 def test_every_source_is_reduced_alike(opened):
     """Twice as small, twice: pictures of the cameras' size, crop kept."""
     name, capture = opened
-    small = replace(capture, source=replace(capture.source, crop=(0, 0, 8, 8)),
-                    cameras={s: c.cropped(0, 0, 8, 8) for s, c in capture.cameras.items()}).reduced(2).reduced(2)
-    assert small.source.downscale == 4 and small.source.crop == (0, 0, 8, 8) and type(small.source) is type(capture.source)
+    small = (
+        replace(
+            capture,
+            source=replace(capture.source, crop=(0, 0, 8, 8)),
+            cameras={s: c.cropped(0, 0, 8, 8) for s, c in capture.cameras.items()},
+        )
+        .reduced(2)
+        .reduced(2)
+    )
+    assert (
+        small.source.downscale == 4
+        and small.source.crop == (0, 0, 8, 8)
+        and type(small.source) is type(capture.source)
+    )
     sequence, serial = cameras_of(capture)[0]
     frame, camera = small.first_frame(sequence, serial), small.cameras[serial]
     assert frame.shape == (2, 2, 3) == (camera.height, camera.width, 3)
@@ -198,6 +250,8 @@ def test_only_rendered_captures_have_a_truth(opened):
     if name == "nersemble":
         assert capture.truth(sequence)
     else:
-        with pytest.raises(FileNotFoundError, match="of no rendered capture: nobody knows its truth") as error:
+        with pytest.raises(
+            FileNotFoundError, match="of no rendered capture: nobody knows its truth"
+        ) as error:
             capture.truth(sequence)
         assert str(capture.root) in str(error.value)

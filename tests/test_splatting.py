@@ -1,4 +1,5 @@
-"""The numba backend against the float64 reference, the reference against numbers worked out by hand and finite differences."""
+"""The numba backend against the float64 reference, the reference against numbers worked out by hand and
+finite differences."""
 
 from __future__ import annotations
 
@@ -14,27 +15,49 @@ PARAMETERS = ("means", "quats", "scales", "opacities", "colors", "viewmats", "ba
 
 
 def make_scene(
-    seed=0, n=300, width=56, height=48, cameras=2, channels=3, spread=1.0, distance=4.0, sigma=(2.0, 5.0), opacity=(0.1, 0.95),
-    center=(0.5, 0.5), per_camera_colors=False, stretch=(1.0, 1.0, 1.0),
-):  # fmt: skip
-    """Gaussians in a ball of radius `spread`, `distance` before the cameras; sigma in pixels at the ball's centre. float32."""
+    seed=0,
+    n=300,
+    width=56,
+    height=48,
+    cameras=2,
+    channels=3,
+    spread=1.0,
+    distance=4.0,
+    sigma=(2.0, 5.0),
+    opacity=(0.1, 0.95),
+    center=(0.5, 0.5),
+    per_camera_colors=False,
+    stretch=(1.0, 1.0, 1.0),
+):
+    """Gaussians in a ball of radius `spread`, `distance` before the cameras; sigma in pixels at the ball's
+    centre. float32."""
     rng = np.random.default_rng(seed)
     focal = 1.1 * min(width, height) * distance / 4.0
     direction = rng.normal(size=(n, 3))
-    means = spread * direction / np.linalg.norm(direction, axis=1, keepdims=True) * rng.random((n, 1)) ** (1 / 3)
+    means = (
+        spread * direction / np.linalg.norm(direction, axis=1, keepdims=True) * rng.random((n, 1)) ** (1 / 3)
+    )
     scales = np.exp(rng.uniform(*np.log(sigma), size=(n, 3))) * distance / focal * np.array(stretch)
     viewmats = np.tile(np.eye(4), (cameras, 1, 1))
     for c in range(cameras):
         yaw, pitch = 0.4 * c, 0.1 * c
         turn = np.array([[math.cos(yaw), 0, math.sin(yaw)], [0, 1, 0], [-math.sin(yaw), 0, math.cos(yaw)]])
-        nod = np.array([[1, 0, 0], [0, math.cos(pitch), -math.sin(pitch)], [0, math.sin(pitch), math.cos(pitch)]])
+        nod = np.array(
+            [[1, 0, 0], [0, math.cos(pitch), -math.sin(pitch)], [0, math.sin(pitch), math.cos(pitch)]]
+        )
         viewmats[c, :3, :3], viewmats[c, :3, 3] = nod @ turn, (0.05 * c, -0.03, distance)
     K = [[focal, 0, center[0] * width], [0, 1.05 * focal, center[1] * height], [0, 0, 1]]
     colors = rng.random((cameras, n, channels) if per_camera_colors else (n, channels))
     arrays = {
-        "means": means, "quats": rng.normal(size=(n, 4)), "scales": scales, "opacities": rng.uniform(*opacity, size=n),
-        "colors": colors, "viewmats": viewmats, "Ks": np.tile(K, (cameras, 1, 1)), "backgrounds": rng.random((cameras, channels)),
-    }  # fmt: skip
+        "means": means,
+        "quats": rng.normal(size=(n, 4)),
+        "scales": scales,
+        "opacities": rng.uniform(*opacity, size=n),
+        "colors": colors,
+        "viewmats": viewmats,
+        "Ks": np.tile(K, (cameras, 1, 1)),
+        "backgrounds": rng.random((cameras, channels)),
+    }
     scene = {name: torch.tensor(array, dtype=torch.float32) for name, array in arrays.items()}
     return {**scene, "width": width, "height": height}
 
@@ -53,7 +76,8 @@ def near_plane_scene(n=200, **size):
 
 
 def clamped_scene(n=120, **size):
-    """Large Gaussians beside the frustum that reach into the image, where the Jacobian is held at the frustum's margin."""
+    """Large Gaussians beside the frustum that reach into the image, where the Jacobian is held at the
+    frustum's margin."""
     scene = make_scene(seed=6, n=n, cameras=2, sigma=(6.0, 16.0), **size)
     sides = torch.linspace(0, 2 * math.pi, n)
     scene["means"][:, 0], scene["means"][:, 1] = 3.4 * sides.cos(), 3.0 * sides.sin()
@@ -71,25 +95,35 @@ FAMILIES = {
     "one channel": lambda: make_scene(seed=9, channels=1, cameras=1),
     "8 channels per camera": lambda: make_scene(seed=10, n=150, channels=8, per_camera_colors=True),
     "32 channels": lambda: make_scene(seed=11, n=120, channels=32, cameras=1),
-    "4 cameras, off centre": lambda: make_scene(seed=12, n=200, width=75, height=33, cameras=4, center=(0.3, 0.8)),
+    "4 cameras, off centre": lambda: make_scene(
+        seed=12, n=200, width=75, height=33, cameras=4, center=(0.3, 0.8)
+    ),
     "one Gaussian": lambda: make_scene(seed=7, n=1, cameras=1, spread=0.2),
 }
 
 
 def decided_pixels(scene, meta, compensated_opacities):  # -> [C, H, W] bool
-    """Pixels where no decision (skip, clamp, stop, order) is so close that float32 may take it the other way."""
-    y, x = torch.meshgrid(torch.arange(scene["height"]) + 0.5, torch.arange(scene["width"]) + 0.5, indexing="ij")
+    """Pixels where no decision (skip, clamp, stop, order) is so close that float32 may take it the other
+    way."""
+    y, x = torch.meshgrid(
+        torch.arange(scene["height"]) + 0.5, torch.arange(scene["width"]) + 0.5, indexing="ij"
+    )
     decided = []
     for c in range(len(scene["viewmats"])):
         visible = (meta["radii"][c] > 0).all(-1).nonzero()[:, 0]
         ids = visible[torch.argsort(meta["depths"][c, visible])]
         d = meta["means2d"][c, ids][:, None, None, :] - torch.stack([x, y], -1)
         conic, depth = meta["conics"][c, ids][:, None, None, :], meta["depths"][c, ids]
-        sigma = 0.5 * (conic[..., 0] * d[..., 0] ** 2 + conic[..., 2] * d[..., 1] ** 2) + conic[..., 1] * d[..., 0] * d[..., 1]
+        sigma = (
+            0.5 * (conic[..., 0] * d[..., 0] ** 2 + conic[..., 2] * d[..., 1] ** 2)
+            + conic[..., 1] * d[..., 0] * d[..., 1]
+        )
         raw = compensated_opacities[c, ids][:, None, None] * torch.exp(-sigma)
         alpha = torch.where(raw >= 1 / 255, raw.clamp(max=0.999), 0.0)
         after = torch.cumprod(1 - alpha, 0)
-        close = ((raw * 255 - 1).abs() < 3e-4) | ((raw - 0.999).abs() < 3e-5) | ((after / 1e-4 - 1).abs() < 5e-3)
+        close = (
+            ((raw * 255 - 1).abs() < 3e-4) | ((raw - 0.999).abs() < 3e-5) | ((after / 1e-4 - 1).abs() < 5e-3)
+        )
         swapped = (depth[1:] - depth[:-1]) < 3e-6 * depth[1:]
         close[1:] |= swapped[:, None, None] & (alpha[1:] > 0) & (alpha[:-1] > 0)
         decided.append(~close.any(0))
@@ -124,7 +158,9 @@ def test_numba_agrees_with_the_float64_reference(family, render_mode, rasterize_
     decided = decided_pixels(scene, meta, meta["opacities"])[..., None]
     assert decided.double().mean() > 0.75
     if "ED" in render_mode:
-        decided &= alphas > 0.05  # depth / alpha: where hardly anything is hit, only the rounding of alpha is left
+        decided &= (
+            alphas > 0.05
+        )  # depth / alpha: where hardly anything is hit, only the rounding of alpha is left
     generator = torch.Generator().manual_seed(0)
     weight_render = torch.randn(reference.shape, generator=generator) * decided
     weight_alpha = torch.randn(alphas.shape, generator=generator) * decided
@@ -136,7 +172,9 @@ def test_numba_agrees_with_the_float64_reference(family, render_mode, rasterize_
     assert ((actual[1] - expected[1]).abs() * decided).max() <= 1e-5
     for name, gradient in expected[2].items():
         if gradient is None:  # a depth mode uses neither colours nor background
-            assert render_mode in ("D", "ED") and name in ("colors", "backgrounds") and actual[2][name] is None
+            assert (
+                render_mode in ("D", "ED") and name in ("colors", "backgrounds") and actual[2][name] is None
+            )
             continue
         assert torch.isfinite(actual[2][name]).all()
         assert (actual[2][name] - gradient).abs().max() <= 1e-4 * gradient.abs().max(), name
@@ -159,7 +197,9 @@ def test_families_reach_what_their_names_say():
     scene, _, meta = meta_of("frustum clamp")
     edge = (scene["width"] / 2 + 0.15 * scene["width"]) + scene["width"] / 2
     seen = meta["radii"][..., 0] > 0
-    assert (seen & ((meta["means2d"][..., 0] > edge) | (meta["means2d"][..., 0] < scene["width"] - edge))).sum() > 10
+    assert (
+        seen & ((meta["means2d"][..., 0] > edge) | (meta["means2d"][..., 0] < scene["width"] - edge))
+    ).sum() > 10
     scene, _, meta = meta_of("near plane")
     z = scene["means"][:, 2] + 0.6
     assert (z < 0).sum() > 10 and ((z > 0) & (z < 0.2)).sum() > 10 and (meta["radii"] > 0).any(-1).sum() > 50
@@ -180,7 +220,12 @@ SMALL_FAMILIES = {
 @pytest.mark.parametrize("family", SMALL_FAMILIES)
 @pytest.mark.parametrize(("render_mode", "rasterize_mode"), [("RGB", "classic"), ("RGB+ED", "antialiased")])
 def test_reference_gradients_agree_with_finite_differences(family, render_mode, rasterize_mode):
-    scene = {**SMALL_FAMILIES[family](), "render_mode": render_mode, "rasterize_mode": rasterize_mode, "backend": "torch"}
+    scene = {
+        **SMALL_FAMILIES[family](),
+        "render_mode": render_mode,
+        "rasterize_mode": rasterize_mode,
+        "backend": "torch",
+    }
     scene = to(scene, torch.float64)
     render, alphas, meta = rasterize(**scene)
     decided = decided_pixels(scene, meta, meta["opacities"])[..., None] & (alphas > 0.05)
@@ -193,7 +238,10 @@ def test_reference_gradients_agree_with_finite_differences(family, render_mode, 
         return (render * weight_render).sum() + (alphas * weight_alpha).sum()
 
     for name in PARAMETERS:
-        direction = torch.randn(scene[name].shape, generator=generator, dtype=torch.float64) * scene[name].abs().mean()
+        direction = (
+            torch.randn(scene[name].shape, generator=generator, dtype=torch.float64)
+            * scene[name].abs().mean()
+        )
         if name == "viewmats":
             direction[:, 3] = 0
         value = scene[name].clone().requires_grad_(True)
@@ -201,13 +249,16 @@ def test_reference_gradients_agree_with_finite_differences(family, render_mode, 
         analytic = (gradient * direction).sum()
         step = 1e-7
         with torch.no_grad():
-            numeric = (loss({name: scene[name] + step * direction}) - loss({name: scene[name] - step * direction})) / (2 * step)
+            numeric = (
+                loss({name: scene[name] + step * direction}) - loss({name: scene[name] - step * direction})
+            ) / (2 * step)
         size = (gradient.norm() * direction.norm()).clamp(min=1e-9)
         assert (numeric - analytic).abs() <= 1e-5 * max(analytic.abs(), 0.01 * size), name
 
 
 def centered_scene(dtype, opacities, depths, colors):
-    """Round Gaussians of variance 1 + 0.3 pixel^2 on the optical axis, which meets the centre of pixel (4, 4)."""
+    """Round Gaussians of variance 1 + 0.3 pixel^2 on the optical axis, which meets the centre of pixel (4,
+    4)."""
     n = len(depths)
     z = torch.tensor(depths, dtype=dtype)
     return {
@@ -252,8 +303,11 @@ def test_numbers_worked_out_by_hand(backend, dtype):
 
 @pytest.mark.parametrize(("backend", "dtype"), [("torch", torch.float64), ("numba", torch.float32)])
 def test_a_pixel_stops_before_the_gaussian_that_would_finish_it(backend, dtype):
-    # Transmittance 1 -> 0.1 -> 0.001 -> 1e-6, which is not reached: the third and all later ones are left out.
-    scene = centered_scene(dtype, [0.9, 0.99, 0.999, 0.5], [2.0, 2.1, 2.2, 2.3], [[1.0], [10.0], [100.0], [1000.0]])
+    # Transmittance 1 -> 0.1 -> 0.001 -> 1e-6, which is not reached: the third and all later ones are left
+    # out.
+    scene = centered_scene(
+        dtype, [0.9, 0.99, 0.999, 0.5], [2.0, 2.1, 2.2, 2.3], [[1.0], [10.0], [100.0], [1000.0]]
+    )
     render, alphas, _ = rasterize(**scene, backend=backend)
     assert render[0, 4, 4, 0].item() == pytest.approx(0.9 + 10 * 0.099, rel=1e-5)
     assert alphas[0, 4, 4, 0].item() == pytest.approx(0.999, abs=1e-6)

@@ -14,23 +14,40 @@ gsplat = pytest.importorskip("gsplat")
 torch_impl = pytest.importorskip("gsplat.cuda._torch_impl")
 
 
-@pytest.mark.parametrize("family", ["head", "elongated", "frustum clamp", "near plane", "4 cameras, off centre"])
+@pytest.mark.parametrize(
+    "family", ["head", "elongated", "frustum clamp", "near plane", "4 cameras, off centre"]
+)
 @pytest.mark.parametrize("rasterize_mode", ["classic", "antialiased"])
 def test_projection_equals_gsplats(family, rasterize_mode):
     scene = to(FAMILIES[family](), torch.float64)
     covars, _ = torch_impl._quat_scale_to_covar_preci(scene["quats"], scene["scales"], True, False)
     near = scene.get("near_plane", 0.01)
     _, means2d, depths, conics, compensations = torch_impl._fully_fused_projection(
-        scene["means"], covars, scene["viewmats"], scene["Ks"], scene["width"], scene["height"], near_plane=near,
+        scene["means"],
+        covars,
+        scene["viewmats"],
+        scene["Ks"],
+        scene["width"],
+        scene["height"],
+        near_plane=near,
         calc_compensations=True,
-    )  # fmt: skip
-    opacities = scene["opacities"] * (compensations if rasterize_mode == "antialiased" else torch.ones_like(compensations))
+    )
+    opacities = scene["opacities"] * (
+        compensations if rasterize_mode == "antialiased" else torch.ones_like(compensations)
+    )
     for backend, dtype, tolerance in (("torch", torch.float64, 1e-9), ("numba", torch.float32, 2e-4)):
         _, _, meta = rasterize(**to(scene, dtype), rasterize_mode=rasterize_mode, backend=backend)
         seen = (meta["radii"] > 0).all(-1)
         assert seen.sum() > 20
-        for key, expected in (("means2d", means2d), ("depths", depths), ("conics", conics), ("opacities", opacities)):
-            torch.testing.assert_close(meta[key][seen].double(), expected[seen], rtol=tolerance, atol=tolerance, msg=key)
+        for key, expected in (
+            ("means2d", means2d),
+            ("depths", depths),
+            ("conics", conics),
+            ("opacities", opacities),
+        ):
+            torch.testing.assert_close(
+                meta[key][seen].double(), expected[seen], rtol=tolerance, atol=tolerance, msg=key
+            )
 
 
 def test_projection_gradients_equal_gsplats():
@@ -42,7 +59,11 @@ def test_projection_gradients_equal_gsplats():
     def gradients(project):
         leaves = {name: scene[name].clone().requires_grad_(True) for name in names}
         means2d, conics, depths = project(leaves)
-        loss = (means2d * weights[0]).sum() + (conics * weights[1]).sum() + (depths[..., None] * weights[2]).sum()
+        loss = (
+            (means2d * weights[0]).sum()
+            + (conics * weights[1]).sum()
+            + (depths[..., None] * weights[2]).sum()
+        )
         return torch.autograd.grad(loss, list(leaves.values()))
 
     def theirs(leaves):
@@ -85,14 +106,21 @@ def test_tile_lists_of_an_empty_scene():
 
 
 def test_the_cuda_call_fits_gsplats_signature(monkeypatch):
-    """gsplat can't run here, so its arguments are bound as Python would bind them and compared with what was asked for."""
+    """gsplat can't run here, so its arguments are bound as Python would bind them and compared with what was
+    asked for."""
     signature = inspect.signature(gsplat.rasterization)
-    monkeypatch.setattr(gsplat, "rasterization", lambda *args, **kwargs: signature.bind(*args, **kwargs).arguments)
+    monkeypatch.setattr(
+        gsplat, "rasterization", lambda *args, **kwargs: signature.bind(*args, **kwargs).arguments
+    )
     scene = make_scene(n=10)
     options = {
-        "near_plane": 0.5, "far_plane": 50.0, "eps2d": 0.1, "radius_clip": 2.0, "render_mode": "RGB+ED",
+        "near_plane": 0.5,
+        "far_plane": 50.0,
+        "eps2d": 0.1,
+        "radius_clip": 2.0,
+        "render_mode": "RGB+ED",
         "rasterize_mode": "antialiased",
-    }  # fmt: skip
+    }
     bound = gsplat_backend.rasterize(**scene, **options)
     for name, value in {**scene, **options}.items():
         assert bound[name] is value, name
@@ -101,17 +129,34 @@ def test_the_cuda_call_fits_gsplats_signature(monkeypatch):
 
 def test_meta_has_gsplats_keys():
     keys = {
-        "batch_ids", "camera_ids", "gaussian_ids", "radii", "means2d", "depths", "conics", "opacities", "tile_width",
-        "tile_height", "tiles_per_gauss", "isect_ids", "flatten_ids", "isect_offsets", "width", "height", "tile_size",
-        "n_batches", "n_cameras",
-    }  # fmt: skip
+        "batch_ids",
+        "camera_ids",
+        "gaussian_ids",
+        "radii",
+        "means2d",
+        "depths",
+        "conics",
+        "opacities",
+        "tile_width",
+        "tile_height",
+        "tiles_per_gauss",
+        "isect_ids",
+        "flatten_ids",
+        "isect_offsets",
+        "width",
+        "height",
+        "tile_size",
+        "n_batches",
+        "n_cameras",
+    }
     source = inspect.getsource(gsplat.rasterization)
     assert all(f'"{key}":' in source for key in keys)
     assert set(rasterize(**make_scene(n=5))[2]) == keys
 
 
 def test_default_strategy_trains_on_the_cpu_backend():
-    """gsplat's own densification runs on our meta: it grows the set where the image asks for detail, and the loss falls."""
+    """gsplat's own densification runs on our meta: it grows the set where the image asks for detail, and the
+    loss falls."""
     target_scene = make_scene(seed=11, n=150, cameras=2, sigma=(1.0, 2.0), opacity=(0.6, 0.95))
     with torch.no_grad():
         target, _, _ = rasterize(**target_scene)
@@ -127,17 +172,26 @@ def test_default_strategy_trains_on_the_cpu_backend():
     )
     rates = {"means": 5e-3, "quats": 1e-2, "scales": 1e-2, "opacities": 5e-2, "colors": 5e-2}
     optimizers = {name: torch.optim.Adam([parameters[name]], lr=rate) for name, rate in rates.items()}
-    strategy = gsplat.DefaultStrategy(refine_start_iter=10, refine_every=20, reset_every=10_000, grow_grad2d=1e-4)
+    strategy = gsplat.DefaultStrategy(
+        refine_start_iter=10, refine_every=20, reset_every=10_000, grow_grad2d=1e-4
+    )
     strategy.check_sanity(parameters, optimizers)
     state = strategy.initialize_state(scene_scale=1.0)
     torch.manual_seed(0)  # the strategy samples where split Gaussians go
     losses, counts = [], []
     for step in range(90):
         render, _, info = rasterize(
-            parameters["means"], parameters["quats"], parameters["scales"].exp(), parameters["opacities"].sigmoid(),
-            parameters["colors"].sigmoid(), start["viewmats"], start["Ks"], start["width"], start["height"],
+            parameters["means"],
+            parameters["quats"],
+            parameters["scales"].exp(),
+            parameters["opacities"].sigmoid(),
+            parameters["colors"].sigmoid(),
+            start["viewmats"],
+            start["Ks"],
+            start["width"],
+            start["height"],
             backgrounds=target_scene["backgrounds"],
-        )  # fmt: skip
+        )
         strategy.step_pre_backward(parameters, optimizers, state, step, info)
         loss = (render - target).square().mean()
         loss.backward()

@@ -34,7 +34,11 @@ BAD = [
     ("viewmats", lambda s: s["viewmats"][:0], "viewmats must have shape.*at least one camera"),
     ("viewmats", lambda s: nan_at(s["viewmats"], 1, 0, 0, value=float("-inf")), "viewmats must be finite"),
     ("viewmats", lambda s: s["viewmats"].transpose(1, 2), r"viewmats\[0\] must end in the row.*transposed"),
-    ("viewmats", lambda s: nan_at(s["viewmats"], 1, slice(0, 3), slice(0, 3), value=1.0), r"viewmats\[1\] is singular"),
+    (
+        "viewmats",
+        lambda s: nan_at(s["viewmats"], 1, slice(0, 3), slice(0, 3), value=1.0),
+        r"viewmats\[1\] is singular",
+    ),
     ("viewmats", lambda s: nan_at(s["viewmats"], 0, 2, slice(0, 3), value=0.0), r"viewmats\[0\] is singular"),
     ("Ks", lambda s: s["Ks"][:1], "Ks must have shape"),
     ("Ks", lambda s: nan_at(s["Ks"], 1, 1, 1, value=0.0), r"Ks\[1\] must have positive focal lengths"),

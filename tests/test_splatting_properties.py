@@ -28,7 +28,10 @@ quick = settings(max_examples=15, deadline=None)
 def test_the_order_of_the_gaussians_does_not_matter(seed):
     scene = make_scene(seed, **SMALL)
     order = torch.from_numpy(np.random.default_rng(seed).permutation(SMALL["n"]))
-    shuffled = {**scene, **{name: scene[name][order] for name in ("means", "quats", "scales", "opacities", "colors")}}
+    shuffled = {
+        **scene,
+        **{name: scene[name][order] for name in ("means", "quats", "scales", "opacities", "colors")},
+    }
     for a, b in zip(rasterize(**scene)[:2], rasterize(**shuffled)[:2], strict=True):
         assert torch.equal(a, b)
 
@@ -52,7 +55,9 @@ def test_moving_scene_and_camera_together_changes_nothing(seed):
         "quats": scene["quats"] @ product.T,
         "viewmats": scene["viewmats"] @ torch.linalg.inv(motion),
     }
-    for a, b in zip(rasterize(**scene, backend="torch")[:2], rasterize(**moved, backend="torch")[:2], strict=True):
+    for a, b in zip(
+        rasterize(**scene, backend="torch")[:2], rasterize(**moved, backend="torch")[:2], strict=True
+    ):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-9)
 
 
@@ -71,7 +76,10 @@ def test_the_background_enters_linearly(seed):
 def test_finite_input_gives_finite_output_and_alphas_in_range(seed, rasterize_mode, log_scale, log_distance):
     rng = np.random.default_rng(seed)
     scene = make_scene(seed, **SMALL)
-    scene["scales"] = scene["scales"] * torch.from_numpy(10.0 ** rng.uniform(-1, 1, (SMALL["n"], 3)) * 10.0**log_scale).float()
+    scene["scales"] = (
+        scene["scales"]
+        * torch.from_numpy(10.0 ** rng.uniform(-1, 1, (SMALL["n"], 3)) * 10.0**log_scale).float()
+    )
     scene["means"] = scene["means"] * 10.0**log_distance
     scene["opacities"] = torch.from_numpy(rng.uniform(-1, 2, SMALL["n"])).float()
     scene["quats"][::5] = 0
@@ -80,7 +88,11 @@ def test_finite_input_gives_finite_output_and_alphas_in_range(seed, rasterize_mo
     scene = to(scene, torch.float32, PARAMETERS)
     render, alphas, meta = rasterize(**scene, rasterize_mode=rasterize_mode, render_mode="RGB+ED")
     (render.sum() + alphas.sum()).backward()
-    assert torch.isfinite(render).all() and torch.isfinite(meta["conics"]).all() and torch.isfinite(meta["means2d"]).all()
+    assert (
+        torch.isfinite(render).all()
+        and torch.isfinite(meta["conics"]).all()
+        and torch.isfinite(meta["means2d"]).all()
+    )
     assert alphas.min() >= 0 and alphas.max() <= 1
     if abs(log_scale) + abs(log_distance) <= 6:  # beyond, a true gradient may exceed float32
         for name in PARAMETERS:

@@ -1,4 +1,5 @@
-"""A run that was stopped: by Ctrl-C, by SIGTERM, by what watches it; and what may go on from its checkpoint."""
+"""A run that was stopped: by Ctrl-C, by SIGTERM, by what watches it; and what may go on from its
+checkpoint."""
 
 import json
 import os
@@ -34,7 +35,9 @@ def logged(folder):
 
 
 def same(a, b):
-    return all(torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+    return all(
+        torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+    )
 
 
 def stopped(folder, config=SHORT, **options):
@@ -75,30 +78,35 @@ def test_the_cell_that_was_interrupted_is_run_again(tmp_path):
     whole = trainer(tmp_path / "whole").train()
     run = stopped(tmp_path / "cut")
     assert same(whole, run.train()) and logged(tmp_path / "cut") == [50, 100, 120]
-    seconds = [json.loads(line)["seconds"] for line in (tmp_path / "cut" / "log.jsonl").read_text().splitlines()]
+    seconds = [
+        json.loads(line)["seconds"] for line in (tmp_path / "cut" / "log.jsonl").read_text().splitlines()
+    ]
     assert seconds == sorted(seconds)
-    assert same(whole, run.train()) and logged(tmp_path / "cut") == [50, 100, 120]  # a finished one stays as it is
+    assert same(whole, run.train()) and logged(tmp_path / "cut") == [
+        50,
+        100,
+        120,
+    ]  # a finished one stays as it is
 
 
 def test_the_log_has_each_step_once(tmp_path):
     stopped(tmp_path)
-    with open(tmp_path / "log.jsonl", "a") as log:  # what a run wrote that was killed after its last checkpoint
+    with open(
+        tmp_path / "log.jsonl", "a"
+    ) as log:  # what a run wrote that was killed after its last checkpoint
         log.write('{"step": 60, "seconds": 1.0}\n{"step": 1')
     trainer(tmp_path).train(resume=True)
     assert logged(tmp_path) == [50, 100, 120]
 
 
 def test_the_command_line_stops_with_a_line_and_a_checkpoint(tmp_path):
-    code = ("import sys, os, signal\n"
-            "from raf_lite import cli\n"
-            "from raf_lite.training import Trainer\n"
-            "take = Trainer._take_step\n"
-            "def step(self):\n"
-            "    if self.step == 7: os.kill(os.getpid(), getattr(signal, sys.argv[1]))\n"
-            "    return take(self)\n"
-            "Trainer._take_step = step\n"
-            f"sys.exit(cli.main(['train', {str(ROOT / 'data/mini_nersemble/001')!r}, '--preset', 'fast', '--gaussians', '300',"
-            f" '--out', {str(tmp_path)!r}]))")
+    code = (
+        "import sys, os, signal\nfrom raf_lite import cli\nfrom raf_lite.training import Trainer\ntake ="
+        " Trainer._take_step\ndef step(self):\n    if self.step == 7: os.kill(os.getpid(), getattr(signal,"
+        " sys.argv[1]))\n    return take(self)\nTrainer._take_step = step\nsys.exit(cli.main(['train',"
+        f" {str(ROOT / 'data/mini_nersemble/001')!r}, '--preset', 'fast', '--gaussians', '300', '--out',"
+        f" {str(tmp_path)!r}]))"
+    )
     for name, status in (("SIGINT", 130), ("SIGTERM", 143)):
         (tmp_path / "checkpoint.safetensors").unlink(missing_ok=True)
         ended = subprocess.run([sys.executable, "-c", code, name], cwd=ROOT, capture_output=True, text=True)
@@ -129,7 +137,9 @@ def moved_camera(data):
     pose = data.cameras[1].world_to_camera.copy()
     pose[0, 3] += 0.01
     first, second, *rest = data.cameras
-    return replace(data, cameras=[first, Camera(second.serial, pose, second.K, second.width, second.height), *rest])
+    return replace(
+        data, cameras=[first, Camera(second.serial, pose, second.K, second.width, second.height), *rest]
+    )
 
 
 def other_mask(data):
@@ -138,14 +148,26 @@ def other_mask(data):
     return replace(data, masks=masks)
 
 
-@pytest.mark.parametrize("change", [
-    other_mask, moved_camera, lambda data: replace(data, descriptors=data.descriptors + np.float32(1e-3)),
-    lambda data: replace(data, names=[("EXP-2-eyes", t) for _, t in data.names]), lambda data: replace(data, neutral=2)])
+@pytest.mark.parametrize(
+    "change",
+    [
+        other_mask,
+        moved_camera,
+        lambda data: replace(data, descriptors=data.descriptors + np.float32(1e-3)),
+        lambda data: replace(data, names=[("EXP-2-eyes", t) for _, t in data.names]),
+        lambda data: replace(data, neutral=2),
+    ],
+)
 def test_a_checkpoint_of_other_data_is_refused_and_its_avatar_not_taken(tmp_path, checkpoint, change):
     shutil.copy(checkpoint, tmp_path)
-    with pytest.raises(ValueError, match=r"checkpoint.safetensors belongs to a run on other frames, masks, cameras or another"):
+    with pytest.raises(
+        ValueError,
+        match=r"checkpoint.safetensors belongs to a run on other frames, masks, cameras or another",
+    ):
         trainer(tmp_path, data=change(toy_set())).train(resume=True)
-    trainer(tmp_path / "own").avatar.save(tmp_path / "avatar.safetensors")  # says that it is of the first data
+    trainer(tmp_path / "own").avatar.save(
+        tmp_path / "avatar.safetensors"
+    )  # says that it is of the first data
     assert trainer(tmp_path)._is_finished() and not trainer(tmp_path, data=change(toy_set()))._is_finished()
 
 
@@ -153,8 +175,12 @@ def test_a_checkpoint_of_another_bank_is_refused(tmp_path):
     config = SHORT.with_(retrieval="centred")
     stopped(tmp_path, config, bank=toy_bank())
     bank = toy_bank()
-    for other in (ExpressionBank.from_arrays(bank.descriptors, np.roll(bank.donors, 5)),  # a donor corrected: other neighbours
-                  ExpressionBank.from_arrays(bank.descriptors + np.float32(0.1), bank.donors)):
+    for other in (
+        ExpressionBank.from_arrays(
+            bank.descriptors, np.roll(bank.donors, 5)
+        ),  # a donor corrected: other neighbours
+        ExpressionBank.from_arrays(bank.descriptors + np.float32(0.1), bank.donors),
+    ):
         with pytest.raises(ValueError, match="another bank"):
             trainer(tmp_path, config, bank=other).train(resume=True)
     trainer(tmp_path, config, bank=bank).train(resume=True)
@@ -162,12 +188,30 @@ def test_a_checkpoint_of_another_bank_is_refused(tmp_path):
 
 def test_a_checkpoint_of_other_settings_names_them(tmp_path, checkpoint):
     shutil.copy(checkpoint, tmp_path)
-    with pytest.raises(ValueError, match=r"other settings \(seed, lr_means\); use them, another folder, or delete it$"):
+    with pytest.raises(
+        ValueError, match=r"other settings \(seed, lr_means\); use them, another folder, or delete it$"
+    ):
         trainer(tmp_path, SHORT.with_(seed=1, lr_means=0.1)).train(resume=True)
 
 
-@pytest.mark.parametrize("change", ["cut", "header", "no step", "step -1", "step 1.5", "step 10**9", "step true", "nan", "shape",
-                                    "moment", "missing", "extra", "random"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "cut",
+        "header",
+        "no step",
+        "step -1",
+        "step 1.5",
+        "step 10**9",
+        "step true",
+        "nan",
+        "shape",
+        "moment",
+        "missing",
+        "extra",
+        "random",
+    ],
+)
 def test_a_damaged_checkpoint_is_named_and_changes_nothing(tmp_path, checkpoint, change):
     shutil.copy(checkpoint, tmp_path)
     path = tmp_path / "checkpoint.safetensors"

@@ -1,4 +1,5 @@
-"""The study: statistics and tables by hand, a run end to end on small people, and the report rebuilt from the committed lines."""
+"""The study: statistics and tables by hand, a run end to end on small people, and the report rebuilt from the
+committed lines."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ from raf_lite.study.variants import matched_noise, setting_of, strategy_of
 
 COMMITTED = ROOT / "benchmarks" / "results" / "study"
 
-# ---------------------------------------------------------------------------------------------------------------- statistics
+# ------------------------------------------------------------------------------------------------ statistics
 
 
 def test_paired_effect_by_hand():
@@ -63,50 +64,97 @@ def test_holm_by_hand():
     assert holm([0.5, float("nan"), 0.6])[[0, 2]] == pytest.approx([1.0, 1.0])
 
 
-# -------------------------------------------------------------------------------------------------------------------- tables
+# --------------------------------------------------------------------------------------------------- tables
 
 
 def line(subject, variant, value, *, descriptor="blendshapes", p=0.2, **fields):
     """A line as `runs.run` makes it, all of whose errors are `value`."""
     spec = RunSpec(subject, descriptor, variant, p, **fields)
     regions = {r: value for r in ("face", "mouth", "eyes")}
-    groups = {g: {"frames": 3, "mae": dict(regions), "landmarks": dict(regions), "flip": dict(regions), "aed": dict(regions)}
-              for g in ("cross", "self-seen", "self-unseen", "self-strong", "cross-turned")}
-    return {"key": spec.key, "role": people.role_of(subject), "spec": asdict(spec), "outcomes": {"direct": groups},
-            "extras": {"identity_spread": value, "step_ms": 5.0}, "seconds": {"training": 1.0, "grading": 1.0},
-            "machine": {"processor": "a test"}, "preset": {"steps": 1}}
+    groups = {
+        g: {
+            "frames": 3,
+            "mae": dict(regions),
+            "landmarks": dict(regions),
+            "flip": dict(regions),
+            "aed": dict(regions),
+        }
+        for g in ("cross", "self-seen", "self-unseen", "self-strong", "cross-turned")
+    }
+    return {
+        "key": spec.key,
+        "role": people.role_of(subject),
+        "spec": asdict(spec),
+        "outcomes": {"direct": groups},
+        "extras": {"identity_spread": value, "step_ms": 5.0},
+        "seconds": {"training": 1.0, "grading": 1.0},
+        "machine": {"processor": "a test"},
+        "preset": {"steps": 1},
+    }
 
 
 def test_effects_pair_subjects_and_leave_out_those_without_a_partner():
-    table = tables.long_table([line(6001, "none", 10.0), line(6002, "none", 20.0), line(6001, "paper", 9.0),
-                               line(6002, "paper", 16.0), line(6003, "paper", 1.0), line(6001, "paper", 5.0, p=0.5),
-                               line(6001, "paper", 4.0, bank="seen"), line(6001, "paper", 3.0, seed=1)])
-    effect = tables.effects(table, "blendshapes", ("paper", 0.2), group="cross", measure="mae", region="mouth+eyes")
+    table = tables.long_table(
+        [
+            line(6001, "none", 10.0),
+            line(6002, "none", 20.0),
+            line(6001, "paper", 9.0),
+            line(6002, "paper", 16.0),
+            line(6003, "paper", 1.0),
+            line(6001, "paper", 5.0, p=0.5),
+            line(6001, "paper", 4.0, bank="seen"),
+            line(6001, "paper", 3.0, seed=1),
+        ]
+    )
+    effect = tables.effects(
+        table, "blendshapes", ("paper", 0.2), group="cross", measure="mae", region="mouth+eyes"
+    )
     assert (effect.mean, effect.subjects, effect.better) == (pytest.approx(-15), 2, 2)
     other = tables.effects(table, "blendshapes", ("paper", 0.5), group="cross", measure="mae", region="face")
     assert (other.mean, other.subjects) == (pytest.approx(-50), 1)
     # The baseline belongs to every bank, but not to every seed.
-    seen = tables.effects(table, "blendshapes", ("paper", 0.2), group="cross", measure="mae", region="face", bank="seen")
+    seen = tables.effects(
+        table, "blendshapes", ("paper", 0.2), group="cross", measure="mae", region="face", bank="seen"
+    )
     assert seen.mean == pytest.approx(-60)
-    assert tables.effects(table, "blendshapes", ("paper", 0.2), group="cross", measure="mae", region="face", seed=1) is None
+    assert (
+        tables.effects(
+            table, "blendshapes", ("paper", 0.2), group="cross", measure="mae", region="face", seed=1
+        )
+        is None
+    )
 
 
 def test_mouth_and_eyes_are_averaged():
     one = line(6001, "none", 10.0)
     one["outcomes"]["direct"]["cross"]["mae"] = {"face": 1.0, "mouth": 4.0, "eyes": 8.0}
-    values = tables.values_of(tables.long_table([one]), "blendshapes", tables.BASELINE, group="cross", measure="mae",
-                              region="mouth+eyes")
+    values = tables.values_of(
+        tables.long_table([one]),
+        "blendshapes",
+        tables.BASELINE,
+        group="cross",
+        measure="mae",
+        region="mouth+eyes",
+    )
     assert values.tolist() == [6.0]
 
 
-# ------------------------------------------------------------------------------------------------------------ plans, choices
+# ------------------------------------------------------------------------------------------- plans, choices
 
 
 def test_nobody_plays_two_parts():
     donors = {BUILD.donor_seed + i for i in range(BUILD.donors)}
     shipped = {seed for _, seed in BUILD.subjects + BUILD.drivers}
-    groups = [set(people.SUBJECTS["selection"]), set(people.SUBJECTS["confirmation"]), set(people.DRIVERS["selection"]),
-              set(people.DRIVERS["confirmation"]), set(people.PANEL), set(people.SEEN_DONORS), donors, shipped]
+    groups = [
+        set(people.SUBJECTS["selection"]),
+        set(people.SUBJECTS["confirmation"]),
+        set(people.DRIVERS["selection"]),
+        set(people.DRIVERS["confirmation"]),
+        set(people.PANEL),
+        set(people.SEEN_DONORS),
+        donors,
+        shipped,
+    ]
     assert sum(map(len, groups)) == len(set().union(*groups))
     assert len(people.SUBJECTS["selection"]) >= 4 and len(people.SUBJECTS["confirmation"]) >= 10
     assert all(len(d) >= 6 for d in people.DRIVERS.values())
@@ -122,25 +170,35 @@ def test_nothing_is_confirmed_before_the_choice(tmp_path):
 
 
 def selection_lines(scores):
-    """Lines of the whole selection plan; scores: (variant, p) -> (cross, self-seen) factors on errors of 100."""
+    """Lines of the whole selection plan; scores: (variant, p) -> (cross, self-seen) factors on errors of
+    100."""
     out = []
     for spec in plans.selection():
         cross, own = scores.get((spec.variant, spec.p), (1.0, 1.0))
         made = line(spec.subject, spec.variant, 100.0, descriptor=spec.descriptor, p=spec.p)
         for group, factor in (("cross", cross), ("self-seen", own)):
             for measure in ("mae", "landmarks"):
-                made["outcomes"]["direct"][group][measure] = {r: 100 * factor for r in ("face", "mouth", "eyes")}
+                made["outcomes"]["direct"][group][measure] = {
+                    r: 100 * factor for r in ("face", "mouth", "eyes")
+                }
         out.append(made)
     return out
 
 
 def test_the_choice_follows_the_rule(tmp_path):
-    scores = {("centred", 0.2): (0.7, 1.05), ("weighted", 0.1): (0.8, 1.01), ("blended", 0.3): (0.85, 1.0),
-              ("blended", 0.2): (0.95, 1.0)}
+    scores = {
+        ("centred", 0.2): (0.7, 1.05),
+        ("weighted", 0.1): (0.8, 1.01),
+        ("blended", 0.3): (0.85, 1.0),
+        ("blended", 0.2): (0.95, 1.0),
+    }
     for made in selection_lines(scores):
         execute.append_line(tmp_path / "selection.jsonl", made)
     choice = selecting.choose(tmp_path)
-    assert (choice["blendshapes"]["variant"], choice["blendshapes"]["p"]) == ("weighted", 0.1)  # centred costs 5 %
+    assert (choice["blendshapes"]["variant"], choice["blendshapes"]["p"]) == (
+        "weighted",
+        0.1,
+    )  # centred costs 5 %
     assert (choice["landmarks-neutral"]["variant"], choice["landmarks-neutral"]["p"]) == ("blended", 0.2)
     assert json.loads((tmp_path / plans.SELECTION_FILE).read_text()) == choice
     with pytest.raises(ValueError, match="a choice is made once"):
@@ -148,11 +206,24 @@ def test_the_choice_follows_the_rule(tmp_path):
     confirmed = plans.plan("confirmation", tmp_path)
     assert {s.subject for s in confirmed} == set(people.SUBJECTS["confirmation"])
     variants = {(s.variant, s.p) for s in confirmed if s.descriptor == "blendshapes"}
-    assert {("none", 0.2), ("paper", 0.2), ("paper-k16", 0.2), ("centred", 0.2), ("weighted", 0.1), ("weighted-gaussian", 0.1),
-            ("paper-gaussian", 0.2), ("paper-k16-gaussian", 0.2), ("centred-gaussian", 0.2), ("paper-random", 0.2),
-            ("blended", 0.3), ("blended-gaussian", 0.3)} == variants
+    assert {
+        ("none", 0.2),
+        ("paper", 0.2),
+        ("paper-k16", 0.2),
+        ("centred", 0.2),
+        ("weighted", 0.1),
+        ("weighted-gaussian", 0.1),
+        ("paper-gaussian", 0.2),
+        ("paper-k16-gaussian", 0.2),
+        ("centred-gaussian", 0.2),
+        ("paper-random", 0.2),
+        ("blended", 0.3),
+        ("blended-gaussian", 0.3),
+    } == variants
     later = plans.plan("label_free", tmp_path)
-    assert {(s.subject, s.descriptor) for s in later} == {(s, "landmarks-mean") for s in people.SUBJECTS["confirmation"]}
+    assert {(s.subject, s.descriptor) for s in later} == {
+        (s, "landmarks-mean") for s in people.SUBJECTS["confirmation"]
+    }
     for name in plans.PLANS:
         specs = plans.plan(name, tmp_path)
         assert specs and len({s.key for s in specs}) == len(specs)
@@ -184,23 +255,39 @@ def test_variants_and_their_matched_noise():
 
 
 def test_retrieval_is_read_before_its_controls():
-    names = ["paper-random", "paper", "centred-gaussian", "centred-residual", "pairs", "blended-mean_shift", "none"]
+    names = [
+        "paper-random",
+        "paper",
+        "centred-gaussian",
+        "centred-residual",
+        "pairs",
+        "blended-mean_shift",
+        "none",
+    ]
     table = tables.long_table([line(6001, name, 1.0) for name in names])
     assert [name for name, _ in runs_in(table, "blendshapes")] == [
-        "centred-residual", "pairs", "paper", "blended-mean_shift", "centred-gaussian", "paper-random"]
+        "centred-residual",
+        "pairs",
+        "paper",
+        "blended-mean_shift",
+        "centred-gaussian",
+        "paper-random",
+    ]
 
 
 def test_bad_runs_are_refused():
-    for fields, message in (((1, "blendshapes", "none"), "1 is no subject"),
-                            ((6001, "smiles", "none"), "unknown descriptor 'smiles'"),
-                            ((6001, "landmarks", "papr"), "unknown variant 'papr'")):
+    for fields, message in (
+        ((1, "blendshapes", "none"), "1 is no subject"),
+        ((6001, "smiles", "none"), "unknown descriptor 'smiles'"),
+        ((6001, "landmarks", "papr"), "unknown variant 'papr'"),
+    ):
         with pytest.raises(ValueError, match=message):
             RunSpec(*fields)
     with pytest.raises(ValueError, match="unknown bank 'large'"):
         RunSpec(6001, "landmarks", "paper", bank="large")
 
 
-# ------------------------------------------------------------------------------------------------------------------- on disk
+# -------------------------------------------------------------------------------------------------- on disk
 
 
 def test_a_half_written_line_is_run_again(tmp_path):
@@ -226,7 +313,7 @@ def test_status_and_errors_on_the_command_line(tmp_path, capsys):
     assert "holds no runs" in capsys.readouterr().err
 
 
-# ------------------------------------------------------------------------------------------------------------------- grading
+# -------------------------------------------------------------------------------------------------- grading
 
 
 @pytest.fixture
@@ -237,10 +324,16 @@ def answers():
     regions[:, 14:34, 14:34] = people.REGION_BITS["face"]
     regions[:, 26:32, 18:30] |= people.REGION_BITS["mouth"]
     regions[:, 18:22, 16:32] |= people.REGION_BITS["eyes"]
-    return {"image": rng.integers(0, 255, (4, 48, 48, 3), dtype=np.uint8), "regions": regions,
-            "driver": np.array([-1, -1, -1, 7001]),
-            "archetype": np.array([0, -1, 5, 0]), "amplitude": np.array([1.0, 0, 0.7, 1]), "sequence": np.array(["FREE"] * 4),
-            "points": rng.normal(size=(4, 478, 2)).astype(np.float32), "scores": rng.random((4, 52)).astype(np.float32)}
+    return {
+        "image": rng.integers(0, 255, (4, 48, 48, 3), dtype=np.uint8),
+        "regions": regions,
+        "driver": np.array([-1, -1, -1, 7001]),
+        "archetype": np.array([0, -1, 5, 0]),
+        "amplitude": np.array([1.0, 0, 0.7, 1]),
+        "sequence": np.array(["FREE"] * 4),
+        "points": rng.normal(size=(4, 478, 2)).astype(np.float32),
+        "scores": rng.random((4, 52)).astype(np.float32),
+    }
 
 
 RECORDED = {
@@ -255,14 +348,16 @@ RECORDED = {
 
 
 def test_errors_are_measured_as_in_the_recorded_lines(answers):
-    """Numbers of the code that made benchmarks/results/study, of pictures with a gradient laid over them: if they change, those
-    lines can no longer be compared with new ones."""
+    """Numbers of the code that made benchmarks/results/study, of pictures with a gradient laid over them: if
+    they change, those lines can no longer be compared with new ones."""
     y, x = np.mgrid[:48, :48]
     gradient = np.stack([y, x, (y + x) / 2], -1).astype(np.float32) / 48
     shown = answers["image"].astype(np.float32) / 255 * np.float32(0.75) + np.float32(0.25) * gradient
     points = answers["points"] + (np.arange(478) % 7)[:, None].astype(np.float32)
     errors = encoder_errors(points, 1 - answers["scores"], answers["points"], answers["scores"])
-    errors |= picture_errors(shown, answers["image"], grading.region_masks(answers), slow_step=grading.SLOW_STEP)
+    errors |= picture_errors(
+        shown, answers["image"], grading.region_masks(answers), slow_step=grading.SLOW_STEP
+    )
     pooled = grading.pooled(errors, {"all": np.arange(4)})["all"]
     assert list(pooled) == list(RECORDED)  # lines keep their order
     for measure in pooled:
@@ -276,7 +371,10 @@ def test_the_truth_has_no_error_and_regions_are_apart(answers):
     truth, regions = answers["image"].astype(np.float32) / 255, grading.region_masks(answers)
     errors = picture_errors(truth, answers["image"], regions, slow_step=2)
     assert all(np.allclose(errors["mae"][r], 0, atol=1e-4) for r in regions)
-    assert np.allclose(errors["ssim"]["face"][[0, 2]], 1, atol=1e-5) and np.isnan(errors["ssim"]["face"][[1, 3]]).all()
+    assert (
+        np.allclose(errors["ssim"]["face"][[0, 2]], 1, atol=1e-5)
+        and np.isnan(errors["ssim"]["face"][[1, 3]]).all()
+    )
     wrong = truth.copy()
     wrong[:, 26:32, 18:30] += 10 / 255
     mae = picture_errors(wrong, answers["image"], regions, ["mae"])["mae"]
@@ -286,8 +384,13 @@ def test_the_truth_has_no_error_and_regions_are_apart(answers):
 
 def test_what_could_not_be_measured_is_no_number():
     errors = {"landmarks": {"mouth": np.array([5, np.nan])}}
-    pooled = grading.pooled(errors, {"some": np.array([0, 1]), "none": np.array([1]), "empty": np.array([], int)})
-    assert pooled == {"some": {"frames": 2, "landmarks": {"mouth": 5}}, "none": {"frames": 1, "landmarks": {"mouth": None}}}
+    pooled = grading.pooled(
+        errors, {"some": np.array([0, 1]), "none": np.array([1]), "empty": np.array([], int)}
+    )
+    assert pooled == {
+        "some": {"frames": 2, "landmarks": {"mouth": 5}},
+        "none": {"frames": 1, "landmarks": {"mouth": None}},
+    }
 
 
 def test_groups_follow_what_training_had(answers):
@@ -296,10 +399,18 @@ def test_groups_follow_what_training_had(answers):
 
     seen = sorted(seen_archetypes(Training().sequences()))[0]
     unseen = sorted(set(ARCHETYPE_INDEX) - seen_archetypes(Training().sequences()))[0]
-    answers["archetype"] = np.array([ARCHETYPE_INDEX[seen], -1, ARCHETYPE_INDEX[unseen], ARCHETYPE_INDEX[seen]])
+    answers["archetype"] = np.array(
+        [ARCHETYPE_INDEX[seen], -1, ARCHETYPE_INDEX[unseen], ARCHETYPE_INDEX[seen]]
+    )
     members = {name: rows.tolist() for name, rows in grading.group_members(answers, Training()).items()}
-    assert members == {"self": [0, 1, 2], "self-seen": [0], "self-unseen": [2], "self-strong": [0], "cross": [3],
-                       "cross-turned": []}
+    assert members == {
+        "self": [0, 1, 2],
+        "self-seen": [0],
+        "self-unseen": [2],
+        "self-strong": [0],
+        "cross": [3],
+        "cross-turned": [],
+    }
 
 
 def test_less_training_is_a_part_of_it():
@@ -307,13 +418,17 @@ def test_less_training_is_a_part_of_it():
     assert everything == BUILD.train_sequences
     for share in (0.65, 0.35):
         some = Training(scripts=share).sequences()
-        assert set(some) < set(everything) and "EXP-1-head" in some and len(some) == round(share * len(everything))
+        assert (
+            set(some) < set(everything)
+            and "EXP-1-head" in some
+            and len(some) == round(share * len(everything))
+        )
     recording = {"sequence": np.repeat(everything, 8), "found": np.ones(8 * len(everything), bool)}
     rows = Training(frames=0.25).rows(recording)
     assert rows[0] == 0 and len(rows) == len(recording["found"]) / 4
 
 
-# ----------------------------------------------------------------------------------------------------- descriptors and bounds
+# ----------------------------------------------------------------------------------- descriptors and bounds
 
 
 def test_relative_descriptors_of_a_bank_share_no_constant():
@@ -344,7 +459,9 @@ def test_true_pairs_replace_whole_descriptors():
         assert bool(torch.isfinite(out).all())
     with pytest.raises(ValueError, match="pass index, the frame of each descriptor"):
         pairs.augment(own, generator)
-    assert torch.equal(PairAugmentation(partners, p=0.0).augment(own, generator, index=torch.arange(3))[0], own)
+    assert torch.equal(
+        PairAugmentation(partners, p=0.0).augment(own, generator, index=torch.arange(3))[0], own
+    )
 
 
 def test_pose_augmentation_finds_the_effect_of_a_turn():
@@ -377,7 +494,7 @@ def test_descriptors_get_coarser():
     assert np.abs(fine - [[0.4, 0.1]]).max() <= 1 / 255
 
 
-# ---------------------------------------------------------------------------------------------------------- a run, end to end
+# ---------------------------------------------------------------------------------------- a run, end to end
 
 
 def test_recordings_of_other_settings_lie_elsewhere(tmp_path, monkeypatch):
@@ -401,8 +518,17 @@ def small_people(ict_pack, tmp_path, monkeypatch):
     folder = tmp_path / "people"
     folder.mkdir()
     monkeypatch.setattr(people, "study_cache", lambda: folder)
-    monkeypatch.setattr(people, "SETTINGS", people.SETTINGS.__class__(**{
-        **asdict(BUILD), "train_sequences": ("EXP-1-head", "EXP-8-jaw-1"), "cross_sequences": ("EMO-1-shout+laugh",)}))
+    monkeypatch.setattr(
+        people,
+        "SETTINGS",
+        people.SETTINGS.__class__(
+            **{
+                **asdict(BUILD),
+                "train_sequences": ("EXP-1-head", "EXP-8-jaw-1"),
+                "cross_sequences": ("EMO-1-shout+laugh",),
+            }
+        ),
+    )
     monkeypatch.setattr(people, "CROSS_SEQUENCES", ("FREE",))
     monkeypatch.setattr(people, "HOLDOUT_SEQUENCES", ("EMO-1-shout+laugh",))
     monkeypatch.setattr(people, "DRIVERS", {"selection": (7001,), "confirmation": (8001,)})
@@ -428,7 +554,9 @@ def test_a_run_from_rendering_to_its_line(small_people):
     # What drives a cross frame is the driver's own descriptor: that of the answer is nowhere in it.
     cross = (answers["driver"] == 7001) & (answers["sequence"] == "FREE")
     recorded = driver["sequence"] == "FREE"
-    assert np.array_equal(answers["blendshapes"][cross], driver["blendshapes"][recorded][answers["frame"][cross]])
+    assert np.array_equal(
+        answers["blendshapes"][cross], driver["blendshapes"][recorded][answers["frame"][cross]]
+    )
     assert np.abs(answers["blendshapes"][cross] - answers["scores"][cross]).max() > 0.05
     data, neutral, video = runs.training_set(spec)
     assert np.allclose(data.descriptors[0], 0) and np.allclose(data.descriptors, video - neutral, atol=1e-5)
@@ -441,16 +569,31 @@ def test_a_run_from_rendering_to_its_line(small_people):
     assert done["key"] == spec.key and done["training_frames"] == len(video) > 40
     assert json.loads(json.dumps(done)) == done
     errors = done["outcomes"]["direct"]["cross"]
-    assert errors["frames"] == cross.sum() and 0 < errors["mae"]["face"] < 60 and errors["landmarks"]["face"] > 0.2
-    assert done["extras"]["augment_ms"] > 0 and done["extras"]["reach"] > 0 and done["extras"]["expression_spread"] > 0
-    assert set(base["outcomes"]) == {"direct", "nearest training code", "neutral-relative", "4 bits", "2 bits", "noise"}
+    assert (
+        errors["frames"] == cross.sum()
+        and 0 < errors["mae"]["face"] < 60
+        and errors["landmarks"]["face"] > 0.2
+    )
+    assert (
+        done["extras"]["augment_ms"] > 0
+        and done["extras"]["reach"] > 0
+        and done["extras"]["expression_spread"] > 0
+    )
+    assert set(base["outcomes"]) == {
+        "direct",
+        "nearest training code",
+        "neutral-relative",
+        "4 bits",
+        "2 bits",
+        "noise",
+    }
     same, changed = base["outcomes"]["direct"], base["outcomes"]["neutral-relative"]
     assert same["self"]["mae"] == changed["self"]["mae"] and same["cross"]["mae"] != changed["cross"]["mae"]
     floor = runs.noise_floor(5001)["outcomes"]["self"]["landmarks"]["face"]
     assert 0 < floor < errors["landmarks"]["face"]
 
 
-# -------------------------------------------------------------------------------------------------------------------- report
+# --------------------------------------------------------------------------------------------------- report
 
 
 def test_the_report_says_what_the_lines_say(tmp_path):
@@ -460,11 +603,20 @@ def test_the_report_says_what_the_lines_say(tmp_path):
     selecting.choose(tmp_path)
     for subject in people.SUBJECTS["confirmation"]:
         spread = 0.5 * (-1) ** subject
-        for variant, value in (("none", 100), ("centred", 75 + spread), ("centred-gaussian", 90), ("paper-k16", 95 + spread)):
+        for variant, value in (
+            ("none", 100),
+            ("centred", 75 + spread),
+            ("centred-gaussian", 90),
+            ("paper-k16", 95 + spread),
+        ):
             execute.append_line(tmp_path / "confirmation.jsonl", line(subject, variant, value))
     html_path, markdown = write_study_report(tmp_path)
     text, page = markdown.read_text(), html_path.read_text()
-    row = next(x for x in text.splitlines() if x.startswith("| best (centred, p = 0.2), blendshapes: cross, landmarks"))
+    row = next(
+        x
+        for x in text.splitlines()
+        if x.startswith("| best (centred, p = 0.2), blendshapes: cross, landmarks")
+    )
     assert "-25.0 %" in row and row.rstrip("| ").endswith("yes")
     row = next(x for x in text.splitlines() if x.startswith("| paper-k16, blendshapes: cross, landmarks"))
     assert "-5.0 %" in row and row.rstrip("| ").endswith("no")  # asked for -8
@@ -495,12 +647,18 @@ def test_long_names_under_a_curve_do_not_overlap():
         svg = curves({"gain": [(name, float(k)) for k, name in enumerate(names)]}, "Gain", "%").svg
         height = float(re.search(r'viewBox="0 0 900 (\d+)"', svg)[1])
         rows = {}
-        for x, y, text in re.findall(r'<text x="([\d.]+)" y="(\d+)" text-anchor="middle" font-size="12">(.*?)</text>', svg):
+        for x, y, text in re.findall(
+            r'<text x="([\d.]+)" y="(\d+)" text-anchor="middle" font-size="12">(.*?)</text>', svg
+        ):
             rows.setdefault(float(y), []).append((float(x), 7 * len(text)))
             assert float(y) < height
         assert sum(map(len, rows.values())) == len(names)
         for row in rows.values():
             assert all(b - a >= (wa + wb) / 2 for (a, wa), (b, wb) in zip(row, row[1:]))
-    ends = curves({name: [("a", 0.0), ("b", y)] for name, y in (("one", 5.0), ("two", 5.01), ("three", 4.99))}, "Ends", "%").svg
+    ends = curves(
+        {name: [("a", 0.0), ("b", y)] for name, y in (("one", 5.0), ("two", 5.01), ("three", 4.99))},
+        "Ends",
+        "%",
+    ).svg
     heights = sorted(float(y) for y in re.findall(r'y="([\d.]+)" font-size="12" fill=', ends))
     assert len(heights) == 3 and np.diff(heights).min() >= 14

@@ -1,4 +1,5 @@
-"""The zip for the NeRSemble benchmark: what is written passes our check and the benchmark's own reader, faults are named."""
+"""The zip for the NeRSemble benchmark: what is written passes our check and the benchmark's own reader,
+faults are named."""
 
 from __future__ import annotations
 
@@ -16,13 +17,23 @@ import torch
 
 from raf_lite.avatar import GaussianAvatar, Similarity
 from raf_lite.captures import open_capture, read_video
-from raf_lite.captures.submission import CAMERAS, PARTICIPANTS, SEQUENCES, SIZE, check_submission, video_name, write_submission
+from raf_lite.captures.submission import (
+    CAMERAS,
+    PARTICIPANTS,
+    SEQUENCES,
+    SIZE,
+    check_submission,
+    video_name,
+    write_submission,
+)
 from raf_lite.evaluation.submission import submit_avatars
 
 
 def pictures(participant: int, sequence: str, serial: str, count: int):
     """A grey of its own for each video, a little lighter with every frame."""
-    grey = 40 + 30 * PARTICIPANTS.index(participant) + 8 * SEQUENCES.index(sequence) + 2 * CAMERAS.index(serial)
+    grey = (
+        40 + 30 * PARTICIPANTS.index(participant) + 8 * SEQUENCES.index(sequence) + 2 * CAMERAS.index(serial)
+    )
     for t in range(count):
         yield np.full((SIZE, SIZE, 3), grey + 20 * t, np.uint8)
 
@@ -47,7 +58,9 @@ def small():
 def test_a_whole_submission_passes_and_holds_what_was_given(whole, tmp_path):
     assert check_submission(whole) == [] and check_submission(whole, FRAMES) == []
     with zipfile.ZipFile(whole) as archive:
-        assert len(archive.namelist()) == 80 and "404/EMO-1-shout+laugh/cam_222200046.mp4" in archive.namelist()
+        assert (
+            len(archive.namelist()) == 80 and "404/EMO-1-shout+laugh/cam_222200046.mp4" in archive.namelist()
+        )
         archive.extractall(tmp_path)
     key = (477, "SEN-09-frown_events_bad", "220700191")
     read = read_video(tmp_path / video_name(*key))
@@ -85,14 +98,23 @@ def floating(videos, frames):
     videos[393, "FREE", "222200046"][0] = np.zeros((SIZE, SIZE, 3), np.float32)
 
 
-@pytest.mark.parametrize("fault, message", [
-    (missing, "participant 393, sequence FREE, camera 220700191 is missing"),
-    (stranger, "participant 393, sequence EXP-1-head, camera 222200037 is not asked for"),
-    (short, "participant 393, sequence FREE, camera 222200039 has 1 frames where 2 are asked for"),
-    (long, "participant 393, sequence FREE, camera 222200039 has more frames where 2 are asked for"),
-    (little, r"frame 1 of the video of participant 393, sequence FREE, camera 222200046 is uint8 \[256, 256, 3\]"),
-    (floating, "frame 0 of the video of participant 393, sequence FREE, camera 222200046 is float32"),
-])
+@pytest.mark.parametrize(
+    "fault, message",
+    [
+        (missing, "participant 393, sequence FREE, camera 220700191 is missing"),
+        (stranger, "participant 393, sequence EXP-1-head, camera 222200037 is not asked for"),
+        (short, "participant 393, sequence FREE, camera 222200039 has 1 frames where 2 are asked for"),
+        (long, "participant 393, sequence FREE, camera 222200039 has more frames where 2 are asked for"),
+        (
+            little,
+            (
+                r"frame 1 of the video of participant 393, sequence FREE, camera 222200046 is uint8 \[256,"
+                r" 256, 3\]"
+            ),
+        ),
+        (floating, "frame 0 of the video of participant 393, sequence FREE, camera 222200046 is float32"),
+    ],
+)
 def test_faults_are_named_and_leave_the_old_file_alone(small, tmp_path, fault, message):
     path = tmp_path / "mono.zip"
     path.write_bytes(b"before")
@@ -113,7 +135,8 @@ def test_a_faulty_zip_is_told_video_by_video(whole, small, tmp_path):
         for name in old.namelist():
             new.writestr(name, b"no video" if name == other else old.read(name))
     assert [re.sub(";.*", "", p) for p in check_submission(broken)] == [
-        "the video of participant 477, sequence FREE, camera 222200046 cannot be read as a video"]
+        "the video of participant 477, sequence FREE, camera 222200046 cannot be read as a video"
+    ]
     flipped = bytearray(whole.read_bytes())
     flipped[1000] ^= 1
     broken.write_bytes(bytes(flipped))
@@ -125,7 +148,8 @@ def test_a_faulty_zip_is_told_video_by_video(whole, small, tmp_path):
         check_submission(tmp_path / "nothing.zip")
 
 
-# -- an avatar's submission ----------------------------------------------------------------------------------------------------
+# -- an avatar's submission
+# ----------------------------------------------------------------------------------------------------
 
 
 def avatar_of(capture) -> GaussianAvatar:
@@ -133,8 +157,15 @@ def avatar_of(capture) -> GaussianAvatar:
     generator = torch.Generator().manual_seed(0)
     radius = np.ptp(capture.landmarks68("EXP-1-head")[0], axis=0).max()
     points = torch.randn(60, 3, generator=generator) * 0.3
-    return GaussianAvatar(points, torch.full((60, 3), 0.4), 0.15, Similarity(np.zeros(3), float(radius)),
-                          descriptor="blendshapes", descriptor_mean=torch.zeros(52), descriptor_scale=1.0)
+    return GaussianAvatar(
+        points,
+        torch.full((60, 3), 0.4),
+        0.15,
+        Similarity(np.zeros(3), float(radius)),
+        descriptor="blendshapes",
+        descriptor_mean=torch.zeros(52),
+        descriptor_scale=1.0,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +210,14 @@ def test_an_avatar_is_rendered_into_a_submission(short_person, tmp_path):
     stored = capture.descriptors("EMO-1-shout+laugh", "blendshapes")
     front = [descriptor for descriptor, serial in driven if serial == CAMERAS[0]]
     assert len(driven) == 4 * count and len(front) == count
-    for t, row in ((0, 1), (1, 1), (4, 4), (5, 4), (6, 4), (7, 7)):  # frames without a face keep the last expression
+    for t, row in (
+        (0, 1),
+        (1, 1),
+        (4, 4),
+        (5, 4),
+        (6, 4),
+        (7, 7),
+    ):  # frames without a face keep the last expression
         np.testing.assert_array_equal(front[t], stored[row])
     with zipfile.ZipFile(path) as archive:
         (tmp_path / "front.mp4").write_bytes(archive.read(video_name(1, "EMO-1-shout+laugh", CAMERAS[0])))
@@ -197,26 +235,37 @@ def test_captures_that_cannot_be_submitted_are_named(short_person, data_dir, tmp
     with pytest.raises(ValueError, match="participant 1 is there twice"):
         submit_avatars(tmp_path / "a.zip", [(avatar, capture), (avatar, capture)], progress=False)
     with pytest.raises(ValueError, match="camera 222200037 takes pictures of 256x200 .* square"):
-        submit_avatars(tmp_path / "a.zip", [(avatar, open_capture(short_person, crop=(0, 0, 256, 200)))], progress=False)
+        submit_avatars(
+            tmp_path / "a.zip", [(avatar, open_capture(short_person, crop=(0, 0, 256, 200)))], progress=False
+        )
     driver = open_capture(data_dir / "mini_nersemble/101")
     with pytest.raises(ValueError, match="101 has no camera"):
         submit_avatars(tmp_path / "a.zip", [(avatar, driver)], progress=False)
     assert not (tmp_path / "a.zip").exists()
 
 
-# -- the benchmark's own reader ------------------------------------------------------------------------------------------------
+# -- the benchmark's own reader
+# ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def benchmark(monkeypatch, tmp_path):
-    """The module nersemble_benchmark.data.submission_data (PyPI, 0.2.0), with the frame counts of its server told by a file.
+    """The module nersemble_benchmark.data.submission_data (PyPI, 0.2.0), with the frame counts of its server
+    told by a file.
 
-    tools/setup.sh installs it without its dependencies, which bring Open3D. What it imports for its other tasks (point clouds,
-    meshes) and for writing is not needed to read a zip, and stands empty if absent.
+    tools/setup.sh installs it without its dependencies, which bring Open3D. What it imports for its other
+    tasks (point clouds, meshes) and for writing is not needed to read a zip, and stands empty if absent.
     """
-    pytest.importorskip("nersemble_benchmark", reason="nersemble_benchmark 0.2.0 is missing; run tools/setup.sh")
-    for name, within in (("open3d", ()), ("mediapy", ()), ("trimesh", ("Trimesh",)), ("trimesh.exchange", ()),
-                         ("trimesh.exchange.ply", ("load_ply",))):
+    pytest.importorskip(
+        "nersemble_benchmark", reason="nersemble_benchmark 0.2.0 is missing; run tools/setup.sh"
+    )
+    for name, within in (
+        ("open3d", ()),
+        ("mediapy", ()),
+        ("trimesh", ("Trimesh",)),
+        ("trimesh.exchange", ()),
+        ("trimesh.exchange.ply", ("load_ply",)),
+    ):
         try:
             __import__(name)
         except ImportError:
@@ -225,10 +274,16 @@ def benchmark(monkeypatch, tmp_path):
                 setattr(empty, attribute, object)
             monkeypatch.setitem(sys.modules, name, empty)
     module = pytest.importorskip("nersemble_benchmark.data.submission_data")
-    counts = {str(p): {"sequences_metadata": {s: {"n_frames": FRAMES[p, s]} for s in SEQUENCES}} for p in PARTICIPANTS}
+    counts = {
+        str(p): {"sequences_metadata": {s: {"n_frames": FRAMES[p, s]} for s in SEQUENCES}}
+        for p in PARTICIPANTS
+    }
     (tmp_path / "metadata.json").write_text(json.dumps({"participants_metadata": counts}))
-    monkeypatch.setattr("nersemble_benchmark.util.metadata.NERSEMBLE_BENCHMARK_URL_MONO_FLAME_AVATAR", tmp_path.as_uri())
-    # Left to choose, imageio 2.38 lets Pillow look first and PyAV go on from where Pillow stopped: no mp4 in a zip is read then.
+    monkeypatch.setattr(
+        "nersemble_benchmark.util.metadata.NERSEMBLE_BENCHMARK_URL_MONO_FLAME_AVATAR", tmp_path.as_uri()
+    )
+    # Left to choose, imageio 2.38 lets Pillow look first and PyAV go on from where Pillow stopped: no mp4 in
+    # a zip is read then.
     monkeypatch.setattr(module.iio, "improps", functools.partial(module.iio.improps, plugin="pyav"))
     return module
 

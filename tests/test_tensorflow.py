@@ -1,4 +1,5 @@
-"""RAF through tf.data into a Keras model, where TensorFlow is installed: `make test-matrix` has a cell for it."""
+"""RAF through tf.data into a Keras model, where TensorFlow is installed: `make test-matrix` has a cell for
+it."""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ def test_a_keras_model_trains_on_what_tf_data_has_replaced(tf):
     assert losses[1] < losses[0]
     index, replaced, where = (np.concatenate(part) for part in zip(*given, strict=True))
     assert len(index) >= 640 and 0.4 < where.mean() < 0.6
-    # A row that was replaced is the bank's nearest to the row it stands for; any other is the row itself, bit for bit.
+    # A row that was replaced is the bank's nearest to the row it stands for; any other is the row itself, bit
+    # for bit.
     nearest = bank_rows[((own[:, None] - bank_rows[None]) ** 2).sum(-1).argmin(1)]
     assert np.array_equal(replaced[where], nearest[index[where]])
     assert np.array_equal(replaced[~where], own[index[~where]])
@@ -53,9 +55,17 @@ def test_a_keras_model_trains_on_what_tf_data_has_replaced(tf):
 @pytest.mark.parametrize("options", [(), ("--raf",)])
 def test_the_example_gives_the_same_numbers_with_tf_data_and_without(tf, tmp_path, options):
     script = ROOT / "examples" / "numpy_pipeline.py"
-    hidden = "import runpy, sys; sys.modules['tensorflow'] = None; sys.argv = sys.argv[1:]; " \
-             "sys.path.insert(0, sys.argv[1]); del sys.argv[1]; runpy.run_path(sys.argv[0], run_name='__main__')"
-    through = subprocess.run([sys.executable, str(script), "--steps=60", *options], capture_output=True, text=True, check=True)
-    without = subprocess.run([sys.executable, "-c", hidden, str(script), str(script.parent), "--steps=60", *options],
-                             capture_output=True, text=True, check=True)
+    hidden = (
+        "import runpy, sys; sys.modules['tensorflow'] = None; sys.argv = sys.argv[1:]; "
+        "sys.path.insert(0, sys.argv[1]); del sys.argv[1]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    through = subprocess.run(
+        [sys.executable, str(script), "--steps=60", *options], capture_output=True, text=True, check=True
+    )
+    without = subprocess.run(
+        [sys.executable, "-c", hidden, str(script), str(script.parent), "--steps=60", *options],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert through.stdout == without.stdout and through.stdout.count("\n") == 4

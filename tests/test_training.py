@@ -1,4 +1,5 @@
-"""Training: losses against a library, resume to the same bytes, retrieval by the named setting, and loud failures."""
+"""Training: losses against a library, resume to the same bytes, retrieval by the named setting, and loud
+failures."""
 
 import json
 import subprocess
@@ -30,9 +31,15 @@ def toy_set(frames=12, size=32, dim=4):
     descriptors[0] = 0
     colour = np.stack([descriptors[:, 0], np.full(frames, 0.4), np.full(frames, 0.6)], -1)
     images = masks[None, ..., None] * colour[:, None, None, None, :] + (1 - masks[None, ..., None])
-    return TrainingSet(images=(images * 255).astype(np.uint8), masks=np.repeat((masks * 255).astype(np.uint8)[None], frames, 0),
-                       descriptors=descriptors, head_poses=np.repeat(np.eye(4)[None], frames, 0), cameras=cameras,
-                       names=[("EXP-1-head", t) for t in range(frames)], neutral=0)
+    return TrainingSet(
+        images=(images * 255).astype(np.uint8),
+        masks=np.repeat((masks * 255).astype(np.uint8)[None], frames, 0),
+        descriptors=descriptors,
+        head_poses=np.repeat(np.eye(4)[None], frames, 0),
+        cameras=cameras,
+        names=[("EXP-1-head", t) for t in range(frames)],
+        neutral=0,
+    )
 
 
 def toy_bank(dim=4):
@@ -47,8 +54,14 @@ def test_ssim_is_torchmetrics_ssim_and_differentiable():
     g = torch.Generator().manual_seed(0)
     a = torch.rand(2, 40, 36, 3, generator=g)
     b = (a + 0.1 * torch.randn(a.shape, generator=g)).clamp(0, 1)
-    _, expected = structural_similarity_index_measure(b.permute(0, 3, 1, 2), a.permute(0, 3, 1, 2), data_range=1.0,
-                                                      kernel_size=11, sigma=1.5, return_full_image=True)
+    _, expected = structural_similarity_index_measure(
+        b.permute(0, 3, 1, 2),
+        a.permute(0, 3, 1, 2),
+        data_range=1.0,
+        kernel_size=11,
+        sigma=1.5,
+        return_full_image=True,
+    )
     # torchmetrics' map is padded by reflection; ours has the windows that lie wholly inside the picture.
     assert ssim(a, b).item() == pytest.approx(expected[..., 5:-5, 5:-5].mean().item(), abs=1e-5)
     assert ssim(a, a).item() == pytest.approx(1, abs=1e-5)
@@ -78,8 +91,16 @@ def test_the_ssim_of_a_cpu_is_that_of_torch_with_its_gradients(shape):
 
 def test_loss_terms_by_hand():
     zeros, ones = torch.zeros(1, 16, 16, 3), torch.ones(1, 16, 16, 3)
-    terms = reconstruction_loss(ones, ones[..., :1], torch.full((5, 13), 2.0), zeros, torch.zeros(1, 16, 16), ssim_weight=0.2,
-                                mask_weight=0.5, offset_weight=0.1)
+    terms = reconstruction_loss(
+        ones,
+        ones[..., :1],
+        torch.full((5, 13), 2.0),
+        zeros,
+        torch.zeros(1, 16, 16),
+        ssim_weight=0.2,
+        mask_weight=0.5,
+        offset_weight=0.1,
+    )
     assert terms["l1"] == 1 and terms["mask"] == 1 and terms["offset"] == 4
     assert terms["total"].item() == pytest.approx(0.8 + 0.2 * terms["ssim"].item() + 0.5 + 0.4)
 
@@ -99,16 +120,23 @@ def test_a_watcher_sees_the_log_and_changes_nothing(tmp_path):
     seen = []
     config = CONFIG.with_(steps=120)
     watched = Trainer(toy_set(), config, tmp_path / "a", progress=False).train(
-        watch=lambda trainer, line: seen.append((trainer.step, line)))
+        watch=lambda trainer, line: seen.append((trainer.step, line))
+    )
     alone = Trainer(toy_set(), config, tmp_path / "b", progress=False).train()
     assert [step for step, _ in seen] == [50, 100, 120]
-    assert [line for _, line in seen] == [json.loads(line) for line in (tmp_path / "a" / "log.jsonl").read_text().splitlines()]
+    assert [line for _, line in seen] == [
+        json.loads(line) for line in (tmp_path / "a" / "log.jsonl").read_text().splitlines()
+    ]
     assert all(torch.equal(p, q) for p, q in zip(watched.parameters(), alone.parameters()))
 
 
 def test_same_seed_same_bytes(tmp_path):
-    runs = [Trainer(toy_set(), CONFIG.with_(retrieval="paper-k16"), tmp_path / name, bank=toy_bank(), progress=False).train()
-            for name in "ab"]
+    runs = [
+        Trainer(
+            toy_set(), CONFIG.with_(retrieval="paper-k16"), tmp_path / name, bank=toy_bank(), progress=False
+        ).train()
+        for name in "ab"
+    ]
     for a, b in zip(runs[0].state_dict().values(), runs[1].state_dict().values(), strict=True):
         assert torch.equal(a, b)
 
@@ -118,13 +146,18 @@ def test_a_finished_avatar_is_trained_once(tmp_path, capsys):
     first = Trainer(toy_set(), CONFIG, tmp_path, progress=False).train(resume=True)
     stamp = (tmp_path / "avatar.safetensors").stat().st_mtime_ns
     again = Trainer(toy_set(), CONFIG, tmp_path, progress=False).train(resume=True)
-    assert "trained already" in capsys.readouterr().out and (tmp_path / "avatar.safetensors").stat().st_mtime_ns == stamp
+    assert (
+        "trained already" in capsys.readouterr().out
+        and (tmp_path / "avatar.safetensors").stat().st_mtime_ns == stamp
+    )
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
     data = toy_set()
     data.images[3, 1, 5, 5] ^= 1
-    for trainer, resume in ((Trainer(data, CONFIG, tmp_path, progress=False), True),
-                            (Trainer(toy_set(), CONFIG.with_(seed=1), tmp_path, progress=False), True),
-                            (Trainer(toy_set(), CONFIG.with_(seed=1), tmp_path, progress=False), False)):
+    for trainer, resume in (
+        (Trainer(data, CONFIG, tmp_path, progress=False), True),
+        (Trainer(toy_set(), CONFIG.with_(seed=1), tmp_path, progress=False), True),
+        (Trainer(toy_set(), CONFIG.with_(seed=1), tmp_path, progress=False), False),
+    ):
         trainer.train(resume=resume)
         assert "trained already" not in capsys.readouterr().out
         assert (tmp_path / "avatar.safetensors").stat().st_mtime_ns > stamp
@@ -137,12 +170,23 @@ def test_a_trained_avatar_is_the_one_that_its_file_gives(tmp_path, retrieval):
     trainer = Trainer(data, config, tmp_path, bank=toy_bank(), progress=False, device="cpu")
     untrained, trained = trainer.avatar.origin(), trainer.train()
     loaded = GaussianAvatar.load(tmp_path / "avatar.safetensors")
-    finished = Trainer(data, config, tmp_path, bank=toy_bank(), progress=False, device="cpu").train(resume=True)
+    finished = Trainer(data, config, tmp_path, bank=toy_bank(), progress=False, device="cpu").train(
+        resume=True
+    )
     assert trained.provenance["config"] == config.as_dict() and trained.provenance["training_frames"] == 12
-    assert list(untrained) == ["config", "raf_lite", "training_frames", "checksum", "neutral_descriptor", "front"]
+    assert list(untrained) == [
+        "config",
+        "raf_lite",
+        "training_frames",
+        "checksum",
+        "neutral_descriptor",
+        "front",
+    ]
     driver = np.random.default_rng(5).random((6, 4), np.float32)
     camera = frontal_camera(trained, 48)
-    np.testing.assert_allclose(camera.world_to_camera, data.cameras[2].world_to_camera, atol=1e-9)  # this head is never moved
+    np.testing.assert_allclose(
+        camera.world_to_camera, data.cameras[2].world_to_camera, atol=1e-9
+    )  # this head is never moved
     rendered = trained.render(driver, data.head_poses[:6], data.cameras)
     ply = write_ply(trained, trained.neutral_descriptor, tmp_path / "trained.ply").read_bytes()
     basis = [path.read_bytes() for path in write_basis(trained, tmp_path / "basis")]
@@ -151,11 +195,14 @@ def test_a_trained_avatar_is_the_one_that_its_file_gives(tmp_path, retrieval):
         np.testing.assert_array_equal(other.neutral_descriptor, data.descriptors[3])
         assert other.neutral_descriptor.dtype == trained.neutral_descriptor.dtype == np.float32
         same = frontal_camera(other, 48)
-        assert np.array_equal(camera.world_to_camera, same.world_to_camera) and np.array_equal(camera.K, same.K)
+        assert np.array_equal(camera.world_to_camera, same.world_to_camera) and np.array_equal(
+            camera.K, same.K
+        )
         assert (camera.serial, camera.width, camera.height) == (same.serial, same.width, same.height)
         for relative in (None, 0, "mean"):
-            np.testing.assert_array_equal(driving_descriptors(trained, driver, relative),
-                                          driving_descriptors(other, driver, relative))
+            np.testing.assert_array_equal(
+                driving_descriptors(trained, driver, relative), driving_descriptors(other, driver, relative)
+            )
         np.testing.assert_array_equal(rendered, other.render(driver, data.head_poses[:6], data.cameras))
         assert ply == write_ply(other, other.neutral_descriptor, tmp_path / "other.ply").read_bytes()
         assert basis == [path.read_bytes() for path in write_basis(other, tmp_path / "basis")]
@@ -176,19 +223,28 @@ def test_rounded_head_poses_give_a_front_camera(tmp_path):
     data = toy_set()
     data.head_poses[:, 0, 0] += 4e-4
     avatar = Trainer(data, CONFIG, tmp_path, progress=False).avatar
-    np.testing.assert_allclose(frontal_camera(avatar, 32).world_to_camera, data.cameras[0].world_to_camera, atol=1e-2)
+    np.testing.assert_allclose(
+        frontal_camera(avatar, 32).world_to_camera, data.cameras[0].world_to_camera, atol=1e-2
+    )
     avatar.save(tmp_path / "a.safetensors")
     again = GaussianAvatar.load(tmp_path / "a.safetensors")
     np.testing.assert_array_equal(avatar.front.world_to_camera, again.front.world_to_camera)
 
 
 def test_coarse_steps_see_halves_and_change_the_result(tmp_path):
-    images, masks, Ks = torch.rand(2, 6, 8, 3), torch.rand(2, 6, 8), torch.tensor([[[9.0, 0, 4], [0, 9, 3], [0, 0, 1]]] * 2)
+    images, masks, Ks = (
+        torch.rand(2, 6, 8, 3),
+        torch.rand(2, 6, 8),
+        torch.tensor([[[9.0, 0, 4], [0, 9, 3], [0, 0, 1]]] * 2),
+    )
     small, small_masks, small_Ks = _halve(images, masks, Ks)
     torch.testing.assert_close(small[0, 1, 2], images[0, 2:4, 4:6].mean((0, 1)))
     torch.testing.assert_close(small_masks[1, 0, 3], masks[1, 0:2, 6:8].mean())
     torch.testing.assert_close(small_Ks[0], torch.tensor([[4.5, 0, 2], [0, 4.5, 1.5], [0, 0, 1]]))
-    avatars = [Trainer(toy_set(), CONFIG.with_(coarse_steps=c), tmp_path / str(c), progress=False).train() for c in (0, 20)]
+    avatars = [
+        Trainer(toy_set(), CONFIG.with_(coarse_steps=c), tmp_path / str(c), progress=False).train()
+        for c in (0, 20)
+    ]
     assert not torch.equal(avatars[0].means, avatars[1].means)
 
 
@@ -221,7 +277,8 @@ def test_a_killed_run_resumes_to_the_same_result(tmp_path, retrieval, monkeypatc
 
 
 def test_a_resumed_run_does_not_look_into_its_checkpoint(tmp_path):
-    """The next checkpoint replaces that file and the end deletes it; Windows does neither to a file that is mapped."""
+    """The next checkpoint replaces that file and the end deletes it; Windows does neither to a file that is
+    mapped."""
     trainer = Trainer(toy_set(), CONFIG.with_(steps=2), tmp_path, progress=False)
     trainer.train()
     trainer._save_checkpoint()
@@ -250,11 +307,19 @@ class Pushed:
 
 def test_any_object_that_augments_is_used(tmp_path):
     def avatar(name, augmentation, **changes):
-        return Trainer(toy_set(), CONFIG.with_(**changes), tmp_path / name, augmentation=augmentation, bank=toy_bank(),
-                       progress=False).train()
+        return Trainer(
+            toy_set(),
+            CONFIG.with_(**changes),
+            tmp_path / name,
+            augmentation=augmentation,
+            bank=toy_bank(),
+            progress=False,
+        ).train()
 
     def log(name):
-        return [json.loads(line)["total"] for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        return [
+            json.loads(line)["total"] for line in (tmp_path / name / "log.jsonl").read_text().splitlines()
+        ]
 
     pushed = Pushed(2.0)
     moved, still, plain = avatar("moved", pushed), avatar("still", Pushed(0.0)), avatar("plain", None)
@@ -292,7 +357,9 @@ def test_provenance_tells_augmentations_apart(tmp_path, capsys):
     class Nameless:
         augment = Pushed.augment
 
-    assert trainer(Nameless()).avatar.provenance["augmentation"].endswith("Nameless")  # no address, which no other run has
+    assert (
+        trainer(Nameless()).avatar.provenance["augmentation"].endswith("Nameless")
+    )  # no address, which no other run has
     bank = toy_bank()
     raf = RetrievalAugmentation.named(bank, "centred").fit(toy_set().descriptors)
     told = trainer(raf).avatar.provenance
@@ -309,7 +376,9 @@ def test_baseline_and_retrieval_see_the_same_frames_and_cameras(tmp_path, monkey
 
     monkeypatch.setattr(GaussianAvatar, "splat", spy)
     for name, retrieval in (("baseline", None), ("raf", "paper")):
-        Trainer(toy_set(), CONFIG.with_(retrieval=retrieval), tmp_path / name, bank=toy_bank(), progress=False).train()
+        Trainer(
+            toy_set(), CONFIG.with_(retrieval=retrieval), tmp_path / name, bank=toy_bank(), progress=False
+        ).train()
     views = [torch.equal(a[1], b[1]) for a, b in zip(seen["baseline"], seen["raf"], strict=True)]
     replaced = [not torch.equal(a[0], b[0]) for a, b in zip(seen["baseline"], seen["raf"], strict=True)]
     assert all(views)
@@ -319,15 +388,26 @@ def test_baseline_and_retrieval_see_the_same_frames_and_cameras(tmp_path, monkey
 def test_a_nan_is_named_with_step_sequence_frame_and_camera(tmp_path):
     trainer = Trainer(toy_set(), CONFIG, tmp_path, progress=False)
     trainer.descriptors[5] = torch.nan
-    with pytest.raises(FloatingPointError, match=r"step \d+: .* EXP-1-head frame 5, camera\(s\) [012], [012]"):
+    with pytest.raises(
+        FloatingPointError, match=r"step \d+: .* EXP-1-head frame 5, camera\(s\) [012], [012]"
+    ):
         trainer.train()
 
 
 def test_wrong_uses_are_named(tmp_path):
     with pytest.raises(ValueError, match="needs an expression bank"):
         Trainer(toy_set(), CONFIG.with_(retrieval="paper"), tmp_path, progress=False)
-    with pytest.raises(ValueError, match="^retrieval 'paper' and an augmentation were both asked for; give one of them$"):
-        Trainer(toy_set(), CONFIG.with_(retrieval="paper"), tmp_path, bank=toy_bank(), augmentation=Pushed(1.0), progress=False)
+    with pytest.raises(
+        ValueError, match="^retrieval 'paper' and an augmentation were both asked for; give one of them$"
+    ):
+        Trainer(
+            toy_set(),
+            CONFIG.with_(retrieval="paper"),
+            tmp_path,
+            bank=toy_bank(),
+            augmentation=Pushed(1.0),
+            progress=False,
+        )
     with pytest.raises(ValueError, match="^the augmentation is 'paper', which has no augment"):
         Trainer(toy_set(), CONFIG, tmp_path, bank=toy_bank(), augmentation="paper", progress=False)
     with pytest.raises(ValueError, match="^unknown setting 'papr'; choose one of paper, paper-k16, "):
@@ -338,9 +418,18 @@ def test_presets_are_complete():
     assert set(PRESETS) == {"fast", "cpu", "gpu"}
 
 
-@pytest.mark.parametrize("change, wrong", [({"steps": 0}, "steps = 0"), ({"views": -1}, "views = -1"), ({"size": 0}, "size = 0"),
-                                           ({"gaussians": 0}, "gaussians = 0"), ({"checkpoint_every": 0}, "checkpoint_every = 0"),
-                                           ({"lr_final": 0.0}, "lr_final in"), ({"lr_final": float("nan")}, "lr_final in")])
+@pytest.mark.parametrize(
+    "change, wrong",
+    [
+        ({"steps": 0}, "steps = 0"),
+        ({"views": -1}, "views = -1"),
+        ({"size": 0}, "size = 0"),
+        ({"gaussians": 0}, "gaussians = 0"),
+        ({"checkpoint_every": 0}, "checkpoint_every = 0"),
+        ({"lr_final": 0.0}, "lr_final in"),
+        ({"lr_final": float("nan")}, "lr_final in"),
+    ],
+)
 def test_numbers_that_train_nothing_are_refused(change, wrong):
     with pytest.raises(ValueError, match=wrong):
         TrainConfig(**change)
@@ -349,8 +438,10 @@ def test_numbers_that_train_nothing_are_refused(change, wrong):
 
 
 def test_what_the_room_offers_stays_what_it_is_however_its_modules_were_imported():
-    code = ("import raf_lite.training as room, sys; assert 'torch' not in sys.modules; "
-            "from raf_lite.training import losses, structural_similarity, trainer, training_set; "
-            "assert all(getattr(room, name).__name__ == name for name in room.__all__ if name != 'PRESETS'); "
-            "assert set(room.__all__) <= set(dir(room)) and not hasattr(room, 'nothing')")
+    code = (
+        "import raf_lite.training as room, sys; assert 'torch' not in sys.modules; "
+        "from raf_lite.training import losses, structural_similarity, trainer, training_set; "
+        "assert all(getattr(room, name).__name__ == name for name in room.__all__ if name != 'PRESETS'); "
+        "assert set(room.__all__) <= set(dir(room)) and not hasattr(room, 'nothing')"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -1,4 +1,5 @@
-"""Training frames: the same in memory and on disk, resumed after a kill, bounded, over white, from one camera or many."""
+"""Training frames: the same in memory and on disk, resumed after a kill, bounded, over white, from one camera
+or many."""
 
 import os
 import subprocess
@@ -51,26 +52,46 @@ from raf_lite.captures import open_capture
 from raf_lite.training import PRESETS, TrainingSet, training_set
 training_set.MEMORY_BYTES = 0
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-data = TrainingSet.from_capture(open_capture(Path(sys.argv[1])), PRESETS["fast"].with_(size=256), progress=False)
+data = TrainingSet.from_capture(open_capture(Path(sys.argv[1])), PRESETS["fast"].with_(size=256),
+                                 progress=False)
 print(data.images.shape, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 
 
 @posix
 def test_full_size_frames_stream(tmp_path):
-    """NeRSemble's 3208x2200 pixels: 40 frames take 850 MB if they are all held, and a few frames' worth if they are not."""
+    """NeRSemble's 3208x2200 pixels: 40 frames take 850 MB if they are all held, and a few frames' worth if
+    they are not."""
     folder, front = tmp_path / "007", "222200037"
-    camera = Camera(front, np.array([[1.0, 0, 0, 0], [0, -1, 0, 0], [0, 0, -1, 100], [0, 0, 0, 1]]),
-                    np.array([[8000.0, 0, 1100], [0, 8000, 1604], [0, 0, 1]]), 2200, 3208)
+    camera = Camera(
+        front,
+        np.array([[1.0, 0, 0, 0], [0, -1, 0, 0], [0, 0, -1, 100], [0, 0, 0, 1]]),
+        np.array([[8000.0, 0, 1100], [0, 8000, 1604], [0, 0, 1]]),
+        2200,
+        3208,
+    )
     write_calibration(folder, {front: camera})
     picture = np.full((3208, 2200, 3), 255, np.uint8)
     picture[800:2400, 500:1700] = 90
     for kind, frame in (("images", picture), ("alpha_maps", 255 - picture[..., 0])):
-        write_video(folder / f"sequences/EXP-1-head/{kind}/cam_{front}.mp4", (frame for _ in range(40)), 73, gray=frame.ndim == 2)
-    write_npz(folder / "annotations/EXP-1-head.npz", head_pose=np.tile(np.eye(4, dtype=np.float32), (40, 1, 1)),
-              blendshapes=np.random.default_rng(0).uniform(size=(40, 52)).astype(np.float32))
-    run = subprocess.run([sys.executable, "-c", PEAK, str(folder)], capture_output=True, text=True, cwd=ROOT,
-                         env={**os.environ, "RAF_LITE_CACHE": str(tmp_path / "cache")})
+        write_video(
+            folder / f"sequences/EXP-1-head/{kind}/cam_{front}.mp4",
+            (frame for _ in range(40)),
+            73,
+            gray=frame.ndim == 2,
+        )
+    write_npz(
+        folder / "annotations/EXP-1-head.npz",
+        head_pose=np.tile(np.eye(4, dtype=np.float32), (40, 1, 1)),
+        blendshapes=np.random.default_rng(0).uniform(size=(40, 52)).astype(np.float32),
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", PEAK, str(folder)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "RAF_LITE_CACHE": str(tmp_path / "cache")},
+    )
     assert run.returncode == 0, run.stderr
     shape, grown = run.stdout.rsplit(" ", 1)
     assert shape == "(40, 1, 267, 183, 3)" and int(grown) < 400, run.stdout
@@ -108,7 +129,9 @@ def test_the_cache_is_bounded_by_dropping_what_was_not_used_for_longest(capture,
     assert {f.name for f in folder.iterdir()} == {s.fingerprint for s in sets}
     size = sum(f.stat().st_size for f in (folder / sets[1].fingerprint).iterdir())
     monkeypatch.setattr(training_set, "CACHE_BYTES", int(size * 1.1))
-    only = TrainingSet.from_capture(replace(capture, sequences=MOMENTS[1:], neutral=None), CONFIG, progress=False)
+    only = TrainingSet.from_capture(
+        replace(capture, sequences=MOMENTS[1:], neutral=None), CONFIG, progress=False
+    )
     assert [f.name for f in folder.iterdir()] == [only.fingerprint]
     monkeypatch.setattr(training_set, "CACHE_BYTES", 1000)
     with pytest.raises(ValueError, match="need 0.0 GB on disk, and .* may hold"):
@@ -117,20 +140,29 @@ def test_the_cache_is_bounded_by_dropping_what_was_not_used_for_longest(capture,
 
 def test_pictures_that_another_training_reads_on_windows_stay(capture, monkeypatch):
     monkeypatch.setattr(training_set, "MEMORY_BYTES", 0)
-    first, second = (TrainingSet.from_capture(capture, CONFIG.with_(size=size), progress=False) for size in (32, 48))
+    first, second = (
+        TrainingSet.from_capture(capture, CONFIG.with_(size=size), progress=False) for size in (32, 48)
+    )
     folder = training_set.cache_dir("frames")
     held = folder / first.fingerprint
     rename = Path.rename
 
     def as_windows_does(path, target):
         if path == held:
-            raise PermissionError(13, "The process cannot access the file because it is being used by another process")
+            raise PermissionError(
+                13, "The process cannot access the file because it is being used by another process"
+            )
         return rename(path, target)
 
     monkeypatch.setattr(Path, "rename", as_windows_does)
     monkeypatch.setattr(training_set, "CACHE_BYTES", 2 * first.images.size)
-    new = TrainingSet.from_capture(replace(capture, sequences=MOMENTS[1:], neutral=None), CONFIG.with_(size=32), progress=False)
-    assert {f.name for f in folder.iterdir()} == {first.fingerprint, new.fingerprint}  # the second went in its place
+    new = TrainingSet.from_capture(
+        replace(capture, sequences=MOMENTS[1:], neutral=None), CONFIG.with_(size=32), progress=False
+    )
+    assert {f.name for f in folder.iterdir()} == {
+        first.fingerprint,
+        new.fingerprint,
+    }  # the second went in its place
     assert {f.name for f in held.iterdir()} == {"images.npy", "masks.npy", "done.json"}
 
 
@@ -154,7 +186,9 @@ class Backdrop(NersembleSource):
 
 def test_a_backdrop_becomes_white(capture):
     serial = capture.encoder_camera
-    np.testing.assert_array_equal(capture.over_white("EXP-8-jaw-1", serial), capture.frames("EXP-8-jaw-1", serial))
+    np.testing.assert_array_equal(
+        capture.over_white("EXP-8-jaw-1", serial), capture.frames("EXP-8-jaw-1", serial)
+    )
     studio = replace(capture, source=Backdrop(**vars(capture.source)))
     cut = studio.over_white("EXP-8-jaw-1", serial, np.array([0]))[0]
     mask = studio.masks("EXP-8-jaw-1", serial, np.array([0]))[0]
@@ -166,7 +200,9 @@ def test_a_backdrop_becomes_white(capture):
 
 def test_one_camera_and_a_turning_head_are_enough_to_start(capture, tmp_path):
     front = capture.encoder_camera
-    alone = replace(capture, split_rules={"default": SplitRule(train_cameras=(front,))}, sequences=("EXP-1-head",))
+    alone = replace(
+        capture, split_rules={"default": SplitRule(train_cameras=(front,))}, sequences=("EXP-1-head",)
+    )
     data = TrainingSet.from_capture(alone, CONFIG, progress=False)
     assert len(data.cameras) == 1
     rotation = data.head_poses[:, :3, :3]
@@ -177,7 +213,9 @@ def test_one_camera_and_a_turning_head_are_enough_to_start(capture, tmp_path):
     turned = _turning(data)
     trainer = Trainer(turned, CONFIG, tmp_path, device="cpu", progress=False)
     assert np.isfinite(trainer.avatar.means.detach().numpy()).all()
-    assert np.abs(trainer.avatar.similarity.centre - [0, 0.5, 2.0]).max() < 6  # about where the head is, in cm
+    assert (
+        np.abs(trainer.avatar.similarity.centre - [0, 0.5, 2.0]).max() < 6
+    )  # about where the head is, in cm
 
 
 def _turning(data: TrainingSet) -> TrainingSet:
@@ -185,11 +223,19 @@ def _turning(data: TrainingSet) -> TrainingSet:
     capture = open_capture(find_data() / "mini_nersemble" / "001")
     many = TrainingSet.from_capture(replace(capture, sequences=("EXP-1-head",)), CONFIG, progress=False)
     n, first = many.neutral, many.cameras[0]
-    poses = np.stack([np.linalg.inv(first.world_to_camera) @ c.world_to_camera @ many.head_poses[n] for c in many.cameras])
+    poses = np.stack(
+        [np.linalg.inv(first.world_to_camera) @ c.world_to_camera @ many.head_poses[n] for c in many.cameras]
+    )
     camera = Camera(first.serial, first.world_to_camera, first.K, first.width, first.height)
-    return TrainingSet(many.images[n, :, None], many.masks[n, :, None],
-                       np.repeat(many.descriptors[n:n + 1], 4, 0) + np.arange(4)[:, None] * 0.01, poses, [camera],
-                       [("EXP-1-head", t) for t in range(4)], 0)
+    return TrainingSet(
+        many.images[n, :, None],
+        many.masks[n, :, None],
+        np.repeat(many.descriptors[n : n + 1], 4, 0) + np.arange(4)[:, None] * 0.01,
+        poses,
+        [camera],
+        [("EXP-1-head", t) for t in range(4)],
+        0,
+    )
 
 
 def test_without_a_named_neutral_the_middle_expression_stands_in(capture):

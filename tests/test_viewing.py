@@ -1,4 +1,5 @@
-"""What people look at: error maps, captioned panels, films that players play, reports that readers and screen readers read."""
+"""What people look at: error maps, captioned panels, films that players play, reports that readers and screen
+readers read."""
 
 import json
 from html.parser import HTMLParser
@@ -44,7 +45,9 @@ class Flat:
 
     def render(self, descriptors, head_poses, cameras):
         self.driven.append((descriptors, head_poses))
-        return np.full((len(descriptors), len(cameras), cameras[0].height, cameras[0].width, 3), self.grey, np.float32)
+        return np.full(
+            (len(descriptors), len(cameras), cameras[0].height, cameras[0].width, 3), self.grey, np.float32
+        )
 
 
 class Reader(HTMLParser):
@@ -90,10 +93,12 @@ def test_comparison_shows_driver_truth_avatar_and_error(capture, drivers):
     avatars = {"a": Flat(0.2), "b": Flat(0.8)}
     frames = comparison_frames(avatars, capture, drivers["101"], "CROSS-101-FREE", 256, slice(3, 5))
     assert frames.shape == (2, 256 + CAPTION_HEIGHT, 6 * 256, 3)
-    panel = lambda t, k: frames[t, CAPTION_HEIGHT:, k * 256:(k + 1) * 256]  # noqa: E731
+    panel = lambda t, k: frames[t, CAPTION_HEIGHT:, k * 256 : (k + 1) * 256]  # noqa: E731
     front = capture.encoder_camera
     truth = capture.frames("CROSS-101-FREE", front)
-    assert np.array_equal(panel(1, 0), drivers["101"].frames("FREE", front)[4]) and np.array_equal(panel(1, 1), truth[4])
+    assert np.array_equal(panel(1, 0), drivers["101"].frames("FREE", front)[4]) and np.array_equal(
+        panel(1, 1), truth[4]
+    )
     assert (panel(0, 2) == 51).all() and (panel(0, 4) == 204).all()
     wanted = error_map(np.float32(0.2), truth[3] / np.float32(255))
     assert np.abs(panel(0, 3) / 255 - wanted).max() < 0.003
@@ -108,11 +113,18 @@ def test_a_driver_without_head_poses_is_named(capture, drivers):
 
 
 def test_comparison_video_plays_everywhere_and_is_small(capture, drivers, tmp_path):
-    path = comparison_video(tmp_path / "film.mp4", {"a": Flat(0.5)}, capture, drivers, size=128, frames=slice(0, 7))
+    path = comparison_video(
+        tmp_path / "film.mp4", {"a": Flat(0.5)}, capture, drivers, size=128, frames=slice(0, 7)
+    )
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         context = stream.codec_context
-        assert (context.name, context.pix_fmt, context.width, context.height) == ("h264", "yuv420p", 512, 128 + CAPTION_HEIGHT)
+        assert (context.name, context.pix_fmt, context.width, context.height) == (
+            "h264",
+            "yuv420p",
+            512,
+            128 + CAPTION_HEIGHT,
+        )
         assert sum(1 for _ in container.decode(stream)) == 2 * 7  # both drivers
         assert float(stream.average_rate) == capture.fps
     assert path.stat().st_size <= MAX_BYTES
@@ -136,22 +148,47 @@ def test_strip_has_a_caption_and_alternative_a_picture():
 
 
 def report(tmp_path, **settings):
-    index = pd.MultiIndex.from_tuples([("cross", "baseline"), ("cross", "RAF & co"), ("cross", "noise floor")],
-                                      names=["group", "avatar"])
-    table = pd.DataFrame({"views": [9, 9, 9], "psnr": [31.234, 30.5, np.nan], "landmarks": [1.5, 1.2, 0.25]}, index=index)
+    index = pd.MultiIndex.from_tuples(
+        [("cross", "baseline"), ("cross", "RAF & co"), ("cross", "noise floor")], names=["group", "avatar"]
+    )
+    table = pd.DataFrame(
+        {"views": [9, 9, 9], "psnr": [31.234, 30.5, np.nan], "landmarks": [1.5, 1.2, 0.25]}, index=index
+    )
     change = pd.DataFrame({"psnr dB": [-0.734], "landmarks %": [-20.0]}, index=index[1:2])
     strips = [(np.zeros((30, 60, 3), np.uint8), "Two black squares.")]
-    return Reader(write_report(tmp_path / "r.html", table, change, {"size": 128, **settings}, tmp_path / "v.mp4", strips,
-                               notes=["A note."]).read_text())
+    return Reader(
+        write_report(
+            tmp_path / "r.html",
+            table,
+            change,
+            {"size": 128, **settings},
+            tmp_path / "v.mp4",
+            strips,
+            notes=["A note."],
+        ).read_text()
+    )
 
 
 def test_report_holds_the_numbers_once_and_stands_alone(tmp_path):
     page = report(tmp_path, fast=False)
     assert not page.open
-    for text in ("31.23", "30.50", "1.500", "0.250", "–", "RAF & co", "128 x 128", "A note.", "Two black squares.", "-20.0 %"):
+    for text in (
+        "31.23",
+        "30.50",
+        "1.500",
+        "0.250",
+        "–",
+        "RAF & co",
+        "128 x 128",
+        "A note.",
+        "Two black squares.",
+        "-20.0 %",
+    ):
         assert text in page.text, text
     sources = [attrs["src"] for tag, attrs in page.tags if "src" in attrs]
-    assert all(s.startswith("data:") or s == "v.mp4" for s in sources) and not any("href" in attrs for _, attrs in page.tags)
+    assert all(s.startswith("data:") or s == "v.mp4" for s in sources) and not any(
+        "href" in attrs for _, attrs in page.tags
+    )
     assert all(attrs.get("alt") for tag, attrs in page.tags if tag == "img")
     figure = next(attrs for tag, attrs in page.tags if tag == "svg")
     assert figure["role"] == "img" and "cross, RAF & co: -20.0 %" in figure["aria-label"]
@@ -165,16 +202,25 @@ def test_a_fast_report_says_that_its_numbers_mean_nothing(tmp_path):
 
 
 def test_live_training_draws_now_and_then_and_at_the_end(monkeypatch):
-    """A trainer of one grey frame: the first line is drawn, those that come too soon are not, the last one always is."""
+    """A trainer of one grey frame: the first line is drawn, those that come too soon are not, the last one
+    always is."""
     import IPython.display
 
     pages = []
-    monkeypatch.setattr(IPython.display, "display", lambda page, display_id: SimpleNamespace(update=pages.append) if not
-                        pages.append(page) else None)
-    data = SimpleNamespace(descriptors=np.array([[0.0], [3.0], [1.0]], np.float32), neutral=0, front=0,
-                           cameras=[SimpleNamespace(width=8, height=8)],
-                           head_poses=np.tile(np.eye(4), (3, 1, 1)), names=[("A", 0), ("A", 1), ("B", 0)],
-                           images=np.full((3, 1, 8, 8, 3), 128, np.uint8))
+    monkeypatch.setattr(
+        IPython.display,
+        "display",
+        lambda page, display_id: SimpleNamespace(update=pages.append) if not pages.append(page) else None,
+    )
+    data = SimpleNamespace(
+        descriptors=np.array([[0.0], [3.0], [1.0]], np.float32),
+        neutral=0,
+        front=0,
+        cameras=[SimpleNamespace(width=8, height=8)],
+        head_poses=np.tile(np.eye(4), (3, 1, 1)),
+        names=[("A", 0), ("A", 1), ("B", 0)],
+        images=np.full((3, 1, 8, 8, 3), 128, np.uint8),
+    )
     trainer = SimpleNamespace(data=data, avatar=Flat(0.5), config=SimpleNamespace(steps=200))
     live = LiveTraining(every=3600)
     for step, loss in ((50, 0.4), (100, 0.2), (200, 0.1)):
@@ -186,9 +232,14 @@ def test_live_training_draws_now_and_then_and_at_the_end(monkeypatch):
     chart = next(attrs for tag, attrs in last.tags if tag == "svg")
     assert chart["aria-label"] == "Loss at step 200 of 200: 0.1000; at step 50 it was 0.4000."
     assert "Training frame 1 of A" in last.text
-    points = [tuple(map(float, p.split(","))) for p in next(a for tag, a in last.tags if tag == "polyline")["points"].split()]
+    points = [
+        tuple(map(float, p.split(",")))
+        for p in next(a for tag, a in last.tags if tag == "polyline")["points"].split()
+    ]
     assert [x for x, _ in points] == pytest.approx([150, 250, 450])
-    assert points[0][1] == 10 and points[1][1] == pytest.approx((points[0][1] + points[2][1]) / 2, abs=0.1)  # logarithmic
+    assert points[0][1] == 10 and points[1][1] == pytest.approx(
+        (points[0][1] + points[2][1]) / 2, abs=0.1
+    )  # logarithmic
 
 
 def test_a_plotly_figure_is_shown_from_its_numbers_with_words(monkeypatch):

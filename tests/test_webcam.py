@@ -1,4 +1,5 @@
-"""Recording one's own camera: what the kernel does with what arrives, and a real browser with a made-up camera."""
+"""Recording one's own camera: what the kernel does with what arrives, and a real browser with a made-up
+camera."""
 
 import json
 import urllib.parse
@@ -33,7 +34,7 @@ def video(tmp_path_factory):
 def deliver(widget, data, size=None, kind="video/mp4", parts=1):
     step = -(-len(data) // parts)
     for part in range(parts):
-        piece = memoryview(data[part * step:(part + 1) * step])
+        piece = memoryview(data[part * step : (part + 1) * step])
         size = len(data) if size is None else size
         widget._handle_custom_msg({"part": part, "parts": parts, "size": size, "type": kind}, [piece])
 
@@ -42,25 +43,32 @@ def test_parts_become_a_file(recorder, video):
     widget, said = recorder
     deliver(widget, video, parts=5)
     assert widget.path.read_bytes() == video and widget.saved
-    assert said == [f"Saved me.mp4: 64x64 pixels, {len(video) / 1e6:.1f} MB. It stays on the machine on which this notebook "
-                    "computes."]
+    assert said == [
+        f"Saved me.mp4: 64x64 pixels, {len(video) / 1e6:.1f} MB. It stays on the machine on which this"
+        " notebook computes."
+    ]
     deliver(widget, video, parts=2)  # another recording replaces it
     assert widget.path.read_bytes() == video and len(said) == 2
 
 
-@pytest.mark.parametrize("arguments, sentence", [
-    ({"size": MOST_BYTES + 1}, "larger than 64 MB; record fewer seconds"),
-    ({"size": None, "kind": "audio/ogg"}, "recorded 'audio/ogg'"),
-    ({"size": 5}, "was lost on the way"),
-    ({"data": b""}, "is empty"),
-    ({"data": b"<html>no video</html>"}, "no video that can be read"),
-])
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        ({"size": MOST_BYTES + 1}, "larger than 64 MB; record fewer seconds"),
+        ({"size": None, "kind": "audio/ogg"}, "recorded 'audio/ogg'"),
+        ({"size": 5}, "was lost on the way"),
+        ({"data": b""}, "is empty"),
+        ({"data": b"<html>no video</html>"}, "no video that can be read"),
+    ],
+)
 def test_what_is_no_recording_is_refused_and_the_old_one_stays(recorder, video, arguments, sentence):
     widget, said = recorder
     widget.path.write_bytes(b"older")
     deliver(widget, **({"data": video} | arguments))
     assert len(said) == 1 and said[0].startswith("Not saved: ") and sentence in said[0]
-    assert [p.name for p in widget.path.parent.iterdir()] == ["me.mp4"] and widget.path.read_bytes() == b"older"
+    assert [p.name for p in widget.path.parent.iterdir()] == [
+        "me.mp4"
+    ] and widget.path.read_bytes() == b"older"
     assert not widget.saved
 
 
@@ -94,10 +102,12 @@ def test_bad_arguments_and_no_widgets(tmp_path):
         webcam(tmp_path / "me.avi")
     with pytest.raises(ValueError, match="0 seconds cannot be recorded"):
         webcam(tmp_path / "me.webm", 0)
-    assert len(repr(webcam(tmp_path / "me.webm"))) <= 110 and "No widgets here" in repr(webcam(tmp_path / "me.webm"))
+    assert len(repr(webcam(tmp_path / "me.webm"))) <= 110 and "No widgets here" in repr(
+        webcam(tmp_path / "me.webm")
+    )
 
 
-# -------------------------------------------------------------------------------------------------------------------- browser
+# -------------------------------------------------------------------------------------------------- browser
 
 
 @pytest.fixture(scope="module")
@@ -107,15 +117,21 @@ def running():
 
 
 def bare_page(browser, address):
-    """The widget's code on a page of its own at an address that nobody has: the browser is answered by the test."""
+    """The widget's code on a page of its own at an address that nobody has: the browser is answered by the
+    test."""
     page = browser.new_page()
     script = urllib.parse.quote(camera_script("webcam.js"))
-    page.route("**/*", lambda route: route.fulfill(content_type="text/html", body="<!doctype html><main></main>"))
+    page.route(
+        "**/*", lambda route: route.fulfill(content_type="text/html", body="<!doctype html><main></main>")
+    )
     page.goto(address)
-    page.evaluate("""async (script) => {
+    page.evaluate(
+        """async (script) => {
         const widget = await import("data:text/javascript," + script);
         const model = { get: () => 1, on: () => {}, send: () => {} };
-        widget.default.render({ model, el: document.querySelector("main") }); }""", script)
+        widget.default.render({ model, el: document.querySelector("main") }); }""",
+        script,
+    )
     return page
 
 
@@ -125,10 +141,15 @@ def test_pages_that_may_not_or_cannot_record_say_why(running):
         page = bare_page(browser, "http://elsewhere.example/")
         assert "neither https nor this machine's own" in page.get_by_role("status").text_content()
         assert page.get_by_role("button").is_disabled()
-        page = bare_page(browser, "https://elsewhere.example/")  # nobody there to permit it: a browser without a screen denies
+        page = bare_page(
+            browser, "https://elsewhere.example/"
+        )  # nobody there to permit it: a browser without a screen denies
         page.get_by_role("button").press("Enter")
         page.get_by_text("The camera was not allowed.").wait_for()
-        assert page.get_by_role("button").is_enabled() and page.get_by_role("button").text_content() == "Record 1 seconds"
+        assert (
+            page.get_by_role("button").is_enabled()
+            and page.get_by_role("button").text_content() == "Record 1 seconds"
+        )
     with launch(running, "--use-fake-device-for-media-stream=device-count=0", FAKE_CAMERA[1]) as browser:
         page = bare_page(browser, "https://elsewhere.example/")
         page.get_by_role("button").press("Enter")
@@ -141,9 +162,18 @@ def test_jupyterlab_records_a_file_that_the_reader_reads(running, tmp_path):
     folder = tmp_path / "lab"
     folder.mkdir()
     source = "from raf_lite.widgets import webcam\nwebcam('made/me.webm', 3)"
-    cell = {"cell_type": "code", "id": "a", "metadata": {}, "execution_count": None, "outputs": [], "source": source}
+    cell = {
+        "cell_type": "code",
+        "id": "a",
+        "metadata": {},
+        "execution_count": None,
+        "outputs": [],
+        "source": source,
+    }
     metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
-    (folder / "page.ipynb").write_text(json.dumps({"cells": [cell], "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}))
+    (folder / "page.ipynb").write_text(
+        json.dumps({"cells": [cell], "metadata": metadata, "nbformat": 4, "nbformat_minor": 5})
+    )
     with jupyterlab(folder, tmp_path / "settings") as address, launch(running, *FAKE_CAMERA) as browser:
         page = browser.new_page()
         page.set_default_timeout(120_000)
@@ -165,4 +195,6 @@ def test_jupyterlab_records_a_file_that_the_reader_reads(running, tmp_path):
     assert 1 < times[-1] - times[0] < 30  # a busy machine's browser delivers late
     assert (len(film) - 1) / info.fps == pytest.approx(times[-1] - times[0], rel=0.01)
     assert open_capture(path).n_frames("video") == len(film)
-    assert film.std() > 10 and np.abs(np.diff(film[::5].astype(int), axis=0)).max() > 20  # the made-up camera shows motion
+    assert (
+        film.std() > 10 and np.abs(np.diff(film[::5].astype(int), axis=0)).max() > 20
+    )  # the made-up camera shows motion

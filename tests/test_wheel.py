@@ -1,4 +1,5 @@
-"""The wheel as people get it: built here, installed into an empty environment elsewhere, with what the core needs."""
+"""The wheel as people get it: built here, installed into an empty environment elsewhere, with what the core
+needs."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ import pytest
 from conftest import ROOT
 from packaging.requirements import Requirement
 
-LINES = '''
+LINES = """
 import re, sys
 import numpy as np
 rng = np.random.default_rng(0)
@@ -31,17 +32,22 @@ your_loss = lambda shown, frames: float(len(frames))
 readme = open(sys.argv[1], encoding="utf-8").read()
 section = readme[readme.index("## RAF in your own training loop"):]
 exec(re.search(r"```python\\n(.*?)```", section, re.S)[1])
-changed = [(row != train_descriptors[i]).any() for batch, shown in zip(batches, given) for i, row in zip(batch, shown)]
+changed = [(row != train_descriptors[i]).any()
+           for batch, shown in zip(batches, given) for i, row in zip(batch, shown)]
 assert len(changed) == 64 and 4 <= sum(changed) <= 24, sum(changed)
 import raf_lite.splatting, raf_lite.avatar
 print("replaced", sum(changed), "from", raf_lite.__file__)
-'''
+"""
 
 
 def build(kind: str, folder: Path, source: Path = ROOT) -> Path:
-    """A wheel or sdist of a source tree, made offline with the setuptools that is here; the tree stays as it is."""
-    done = subprocess.run([sys.executable, "-m", "build", f"--{kind}", "--no-isolation", "--outdir", str(folder), str(source)],
-                          capture_output=True, text=True)
+    """A wheel or sdist of a source tree, made offline with the setuptools that is here; the tree stays as it
+    is."""
+    done = subprocess.run(
+        [sys.executable, "-m", "build", f"--{kind}", "--no-isolation", "--outdir", str(folder), str(source)],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     (made,) = folder.iterdir()
     return made
@@ -85,11 +91,25 @@ def outside(wheel, tmp_path_factory):
     folder = tmp_path_factory.mktemp("outside")
     venv.create(folder / "venv", with_pip=True)
     python = folder / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    pip = [str(python), "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--disable-pip-version-check", str(wheel)]
+    pip = [
+        str(python),
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-deps",
+        "--no-index",
+        "--disable-pip-version-check",
+        str(wheel),
+    ]
     subprocess.run(pip, check=True)
     ask = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
-    site = Path(subprocess.run([str(python), "-c", ask], capture_output=True, text=True, check=True).stdout.strip())
-    for name in core_needs():  # linked from where the tests run, since installing torch anew needs a network and gigabytes
+    site = Path(
+        subprocess.run([str(python), "-c", ask], capture_output=True, text=True, check=True).stdout.strip()
+    )
+    for name in (
+        core_needs()
+    ):  # linked from where the tests run, since installing torch anew needs a network and gigabytes
         distribution = importlib.metadata.distribution(name)
         for top in {file.parts[0] for file in distribution.files or [] if file.parts[0] != ".."}:
             source = Path(distribution.locate_file(top))
@@ -100,19 +120,34 @@ def outside(wheel, tmp_path_factory):
 
 def run(python, *words, cwd, **environment):
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("RAF_LITE", "PYTHON"))}
-    return subprocess.run([str(python), *words], cwd=cwd, capture_output=True, text=True,
-                          env=kept | {"RAF_LITE_CACHE": str(cwd / "cache")} | environment)
+    return subprocess.run(
+        [str(python), *words],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env=kept | {"RAF_LITE_CACHE": str(cwd / "cache")} | environment,
+    )
 
 
 def test_the_sdist_holds_what_the_wheel_is_built_of_and_no_tests(sdist):
     with tarfile.open(sdist) as archive:
         inside = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
-    assert {"pyproject.toml", "README.md", "LICENSE", "THIRD_PARTY_NOTICES.md", "raf_lite/retrieval/augmentation.py"} <= inside
-    assert not {name for name in inside if name.split("/")[0] in ("tests", "notebooks", "data", "docs", "benchmarks")}
+    assert {
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "THIRD_PARTY_NOTICES.md",
+        "raf_lite/retrieval/augmentation.py",
+    } <= inside
+    assert not {
+        name for name in inside if name.split("/")[0] in ("tests", "notebooks", "data", "docs", "benchmarks")
+    }
 
 
 def test_the_wheel_has_every_file_of_the_package(wheel):
-    kept = subprocess.run(["git", "ls-files", "raf_lite"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    kept = subprocess.run(
+        ["git", "ls-files", "raf_lite"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         metadata = archive.read(next(n for n in names if n.endswith("METADATA"))).decode()
@@ -126,12 +161,15 @@ def test_the_two_lines_of_the_readme_outside_the_repository(outside, tmp_path):
     assert re.match(r"replaced \d+ from ", done.stdout) and str(ROOT / "raf_lite") not in done.stdout
 
 
-@pytest.mark.parametrize("words, package, extra", [
-    (("encode", "film.mp4"), "av", "captures"),
-    (("check", "film.mp4"), "pandas", "captures"),
-    (("demo",), "pandas", "captures"),
-    (("study", "status"), "pandas", "captures"),
-])
+@pytest.mark.parametrize(
+    "words, package, extra",
+    [
+        (("encode", "film.mp4"), "av", "captures"),
+        (("check", "film.mp4"), "pandas", "captures"),
+        (("demo",), "pandas", "captures"),
+        (("study", "status"), "pandas", "captures"),
+    ],
+)
 def test_a_missing_extra_is_one_sentence_that_names_it(outside, tmp_path, words, package, extra):
     (tmp_path / "film.mp4").write_bytes(b"no film")
     done = run(outside, "-m", "raf_lite.cli", *words, cwd=tmp_path)
@@ -144,7 +182,15 @@ def test_the_doctor_says_what_runs_and_what_is_missing(outside, tmp_path):
     done = run(outside, "-m", "raf_lite.cli", "doctor", cwd=tmp_path)
     lines = {line.split()[0]: line for line in done.stdout.splitlines()}
     assert done.returncode == 1 and lines["packages"].split()[1] == "OK", done.stdout
-    assert lines["extras"].split()[1] == "STOP" and "'captures' (" in lines["extras"] and "av is missing" in lines["extras"]
+    assert (
+        lines["extras"].split()[1] == "STOP"
+        and "'captures' (" in lines["extras"]
+        and "av is missing" in lines["extras"]
+    )
     assert 'pip install "raf_lite[captures,lessons,encode]"' in lines["extras"]
-    assert "raf-lite data fetch" in lines["data"] and "make setup" not in done.stdout and "git" not in lines["data"]
+    assert (
+        "raf-lite data fetch" in lines["data"]
+        and "make setup" not in done.stdout
+        and "git" not in lines["data"]
+    )
     assert "Retrieval, bank, splatting and avatar can be used already." in done.stdout.splitlines()[-1]

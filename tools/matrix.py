@@ -1,17 +1,19 @@
 """A chosen part of the tests on every supported Python, with the newest and with the oldest dependencies.
 
-    python tools/matrix.py                          # every cell, each in an environment of its own, .venvs/CELL
+    python tools/matrix.py                          # every cell, each in an environment of its own,
+    .venvs/CELL
     python tools/matrix.py 3.13-newest 3.11-floors  # some
-    python tools/matrix.py --here                   # the same part in the Python that runs this, whatever is installed there
-    python tools/matrix.py colab                    # all lessons, with the versions that Colab has (tools/colab.txt)
+    python tools/matrix.py --here                   # the same part in the Python that runs this, whatever is
+    installed there python tools/matrix.py colab                    # all lessons, with the versions that
+    Colab has (tools/colab.txt)
 
-The part touches every dependency: films, captures, bank, retrieval, splatting, training, export, widgets, the encoder, the
-doctor, the demo with RAF_FAST and two lessons. `uv` resolves: "newest" takes what the package index has today, "floors" exactly
-the lower bounds of pyproject.toml. Set UV_TORCH_BACKEND=cpu where PyTorch's own index can be reached: its CPU builds are a tenth
-as large.
+The part touches every dependency: films, captures, bank, retrieval, splatting, training, export, widgets, the
+encoder, the doctor, the demo with RAF_FAST and two lessons. `uv` resolves: "newest" takes what the package
+index has today, "floors" exactly the lower bounds of pyproject.toml. Set UV_TORCH_BACKEND=cpu where PyTorch's
+own index can be reached: its CPU builds are a tenth as large.
 
-A Python that is not on this machine is passed over with a word, or fails with --must. Prints a table and ends with 1 if a cell
-failed; --record FILE keeps the rows as JSON.
+A Python that is not on this machine is passed over with a word, or fails with --must. Prints a table and ends
+with 1 if a cell failed; --record FILE keeps the rows as JSON.
 """
 
 from __future__ import annotations
@@ -32,9 +34,25 @@ ROOT = Path(__file__).parent.parent
 VENVS = ROOT / ".venvs"
 # What tools/setup.sh, too, installs without the half gigabyte that they ask for: see pyproject.toml.
 WITHOUT_DEPENDENCIES = ("dreifus==0.1.28", "gsplat==1.5.3", "nersemble_benchmark==0.2.0")
-TESTS = ("test_environment", "test_doctor", "test_files", "test_video", "test_colours", "test_any_video", "test_captures",
-         "test_formats", "test_bank", "test_retrieval", "test_splatting", "test_avatar", "test_export",
-         "test_explorer", "test_viewing", "test_cli", "test_demo")
+TESTS = (
+    "test_environment",
+    "test_doctor",
+    "test_files",
+    "test_video",
+    "test_colours",
+    "test_any_video",
+    "test_captures",
+    "test_formats",
+    "test_bank",
+    "test_retrieval",
+    "test_splatting",
+    "test_avatar",
+    "test_export",
+    "test_explorer",
+    "test_viewing",
+    "test_cli",
+    "test_demo",
+)
 LESSONS = ("00_start_here", "03_the_expression_bank")
 SHOWN = ("torch", "numpy", "numba", "faiss-cpu", "av", "mediapipe", "plotly", "ipywidgets", "jupyterlab")
 
@@ -57,10 +75,21 @@ CELLS = {
     "3.12-newest": Cell("3.12"),
     "3.13-newest": Cell("3.13"),
     "3.11-floors": Cell("3.11", floors=True),
-    "tensorflow": Cell("3.13", extras=("captures",), besides=("pytest", "tensorflow-cpu"), tests=("test_tensorflow",),
-                       lessons=()),
-    "colab": Cell("3.13", extras=("lessons", "encode"), besides=("pytest", "nbval==0.11.0"), pins="tools/colab.txt", tests=(),
-                  lessons=("*",)),
+    "tensorflow": Cell(
+        "3.13",
+        extras=("captures",),
+        besides=("pytest", "tensorflow-cpu"),
+        tests=("test_tensorflow",),
+        lessons=(),
+    ),
+    "colab": Cell(
+        "3.13",
+        extras=("lessons", "encode"),
+        besides=("pytest", "nbval==0.11.0"),
+        pins="tools/colab.txt",
+        tests=(),
+        lessons=("*",),
+    ),
 }
 USUAL = tuple(name for name in CELLS if name != "colab")
 
@@ -82,8 +111,16 @@ class Row:
 def find_python(version: str) -> str | None:
     """A Python of this version: on PATH, by Windows' launcher, or kept by pyenv; None where there is none."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    kept = sorted(pyenv.glob(f"{version}.*/bin/python"), key=lambda p: int(p.parts[-3].split(".")[2].rstrip("abrc") or 0))
-    for command in (["py", f"-{version}"], [f"python{version}"], *([str(path)] for path in reversed(kept)), [sys.executable]):
+    kept = sorted(
+        pyenv.glob(f"{version}.*/bin/python"),
+        key=lambda p: int(p.parts[-3].split(".")[2].rstrip("abrc") or 0),
+    )
+    for command in (
+        ["py", f"-{version}"],
+        [f"python{version}"],
+        *([str(path)] for path in reversed(kept)),
+        [sys.executable],
+    ):
         if shutil.which(command[0]):
             ask = "import sys; print(sys.executable, '%d.%d' % sys.version_info[:2], sep='|')"
             done = subprocess.run([*command, "-c", ask], capture_output=True, text=True)
@@ -96,7 +133,9 @@ def uv(*words: str) -> None:
     """Run the uv that is installed beside this Python, or on PATH; CalledProcessError where it fails."""
     beside = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
     if beside is None:
-        raise FileNotFoundError("uv is not installed here, and the matrix resolves with it; run `pip install uv`")
+        raise FileNotFoundError(
+            "uv is not installed here, and the matrix resolves with it; run `pip install uv`"
+        )
     subprocess.run([beside, *words], check=True, cwd=ROOT)
 
 
@@ -107,22 +146,49 @@ def install(name: str, cell: Cell, python: str) -> Path:
     if not inside.is_file():
         uv("venv", "--quiet", "--seed", "--clear", "--python", python, str(folder))
     asked, locked = folder / "asked.txt", folder / "locked.txt"
-    asked.write_text("\n".join((f".[{','.join(cell.extras)}]", *cell.besides)) + "\n", encoding="utf-8", newline="\n")
+    asked.write_text(
+        "\n".join((f".[{','.join(cell.extras)}]", *cell.besides)) + "\n", encoding="utf-8", newline="\n"
+    )
     pins = ["--constraint", cell.pins] if cell.pins else []
-    uv("pip", "compile", "--quiet", "--upgrade", "--no-header", "--no-annotate", "--python", str(inside), *pins,
-       "--resolution", "lowest-direct" if cell.floors else "highest", "--output-file", str(locked), str(asked))
+    uv(
+        "pip",
+        "compile",
+        "--quiet",
+        "--upgrade",
+        "--no-header",
+        "--no-annotate",
+        "--python",
+        str(inside),
+        *pins,
+        "--resolution",
+        "lowest-direct" if cell.floors else "highest",
+        "--output-file",
+        str(locked),
+        str(asked),
+    )
     # The project itself comes editable, and its neighbours without what they ask for.
-    lines = [line for line in locked.read_text(encoding="utf-8").splitlines() if not line.startswith((".", "raf-lite", "file:"))]
-    locked.write_text("\n".join((*lines, *WITHOUT_DEPENDENCIES, "-e .", "pip", "")), encoding="utf-8", newline="\n")
+    lines = [
+        line
+        for line in locked.read_text(encoding="utf-8").splitlines()
+        if not line.startswith((".", "raf-lite", "file:"))
+    ]
+    locked.write_text(
+        "\n".join((*lines, *WITHOUT_DEPENDENCIES, "-e .", "pip", "")), encoding="utf-8", newline="\n"
+    )
     uv("pip", "sync", "--quiet", "--python", str(inside), str(locked))
     return inside
 
 
-def pytest(python: Path | str, words: list[str], report: Path, environment: dict[str, str]) -> tuple[bool, dict[str, int]]:
+def pytest(
+    python: Path | str, words: list[str], report: Path, environment: dict[str, str]
+) -> tuple[bool, dict[str, int]]:
     """Run pytest in an environment; whether all passed, and the counts of its report."""
     report.unlink(missing_ok=True)
-    done = subprocess.run([str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", *words], cwd=ROOT,
-                          env=environment)
+    done = subprocess.run(
+        [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", *words],
+        cwd=ROOT,
+        env=environment,
+    )
     if not report.is_file():
         return False, {}
     suite = ElementTree.parse(report).getroot().find("testsuite")
@@ -134,28 +200,60 @@ def run(name: str, cell: Cell, python: Path | str, row: Row) -> None:
     """Run a cell's part in an environment that is ready, and fill its row."""
     reports = ROOT / "build" / "matrix" / name
     reports.mkdir(parents=True, exist_ok=True)
-    ask = ("import importlib.metadata as m, json, platform\n"
-           "print(json.dumps({d.metadata['Name'].lower(): d.version for d in m.distributions()} | "
-           "{'python': platform.python_version()}))")
-    found = json.loads(subprocess.run([str(python), "-c", ask], capture_output=True, text=True, check=True).stdout)
+    ask = (
+        "import importlib.metadata as m, json, platform\n"
+        "print(json.dumps({d.metadata['Name'].lower(): d.version for d in m.distributions()} | "
+        "{'python': platform.python_version()}))"
+    )
+    found = json.loads(
+        subprocess.run([str(python), "-c", ask], capture_output=True, text=True, check=True).stdout
+    )
     row.python, row.versions = found["python"], {key: found[key] for key in SHOWN if key in found}
     good = True
     scripts = Path(python).parent  # what the tests start by name is the environment's own
-    environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ.get('PATH', '')}", "VIRTUAL_ENV": str(scripts.parent)}
+    environment = {
+        **os.environ,
+        "PATH": f"{scripts}{os.pathsep}{os.environ.get('PATH', '')}",
+        "VIRTUAL_ENV": str(scripts.parent),
+    }
     environment.pop("PYTHONPATH", None)
     if "course" in cell.extras:  # elsewhere it says, rightly, that the course cannot run
-        good = subprocess.run([str(python), "-m", "raf_lite.cli", "doctor"], cwd=ROOT, env=environment).returncode == 0
+        good = (
+            subprocess.run(
+                [str(python), "-m", "raf_lite.cli", "doctor"], cwd=ROOT, env=environment
+            ).returncode
+            == 0
+        )
     if cell.tests:
-        passed, row.tests = pytest(python, [f"tests/{test}.py" for test in cell.tests], reports / "tests.xml", environment)
+        passed, row.tests = pytest(
+            python, [f"tests/{test}.py" for test in cell.tests], reports / "tests.xml", environment
+        )
         good = passed and good
-    lessons = sorted({str(path) for pattern in cell.lessons for path in (ROOT / "notebooks").glob(f"{pattern}.ipynb")})
+    lessons = sorted(
+        {str(path) for pattern in cell.lessons for path in (ROOT / "notebooks").glob(f"{pattern}.ipynb")}
+    )
     passed, counts = True, {}
     if lessons:
-        passed, counts = pytest(python, ["--nbval-lax", "--nbval-current-env", "--nbval-sanitize-with", "tests/sanitize.cfg",
-                                         "--nbval-cell-timeout=300", "--nbval-kernel-startup-timeout=120", *lessons],
-                                reports / "lessons.xml", environment | {"RAF_FAST": "1"})
-    row.tests = {"tests": row.tests.get("tests", 0), "skipped": row.tests.get("skipped", 0), "cells": counts.get("tests", 0),
-                 "failed": sum(c.get(k, 0) for c in (row.tests, counts) for k in ("failures", "errors"))}
+        passed, counts = pytest(
+            python,
+            [
+                "--nbval-lax",
+                "--nbval-current-env",
+                "--nbval-sanitize-with",
+                "tests/sanitize.cfg",
+                "--nbval-cell-timeout=300",
+                "--nbval-kernel-startup-timeout=120",
+                *lessons,
+            ],
+            reports / "lessons.xml",
+            environment | {"RAF_FAST": "1"},
+        )
+    row.tests = {
+        "tests": row.tests.get("tests", 0),
+        "skipped": row.tests.get("skipped", 0),
+        "cells": counts.get("tests", 0),
+        "failed": sum(c.get(k, 0) for c in (row.tests, counts) for k in ("failures", "errors")),
+    }
     row.state = "passed" if good and passed else "failed"
 
 
@@ -182,8 +280,10 @@ def do(name: str) -> Row:
 
 def table(rows: list[Row]) -> str:
     """The rows in Markdown."""
-    lines = ["| cell | state | Python | minutes (+ install) | tests, lessons' cells, skipped, failed | versions |",
-             "|---|---|---|---|---|---|"]
+    lines = [
+        "| cell | state | Python | minutes (+ install) | tests, lessons' cells, skipped, failed | versions |",
+        "|---|---|---|---|---|---|",
+    ]
     for row in rows:
         counts = ", ".join(str(row.tests.get(key, "–")) for key in ("tests", "cells", "skipped", "failed"))
         versions = ", ".join(f"{key} {value}" for key, value in row.versions.items()) or row.why
@@ -195,10 +295,16 @@ def table(rows: list[Row]) -> str:
 def main() -> int:
     """Run cells; 1 if one failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("cells", nargs="*", metavar="CELL", help=f"of {', '.join(CELLS)} (default: all but colab)")
+    parser.add_argument(
+        "cells", nargs="*", metavar="CELL", help=f"of {', '.join(CELLS)} (default: all but colab)"
+    )
     parser.add_argument("--here", action="store_true", help="run the part in this Python and install nothing")
-    parser.add_argument("--must", action="store_true", help="a Python that is not on this machine is a failure")
-    parser.add_argument("--record", type=Path, metavar="JSON", help="put the rows into this file, beside those of other cells")
+    parser.add_argument(
+        "--must", action="store_true", help="a Python that is not on this machine is a failure"
+    )
+    parser.add_argument(
+        "--record", type=Path, metavar="JSON", help="put the rows into this file, beside those of other cells"
+    )
     args = parser.parse_args()
     unknown = [name for name in args.cells if name not in CELLS]
     if unknown:
@@ -214,7 +320,10 @@ def main() -> int:
     print(f"\n{table(rows)}")
     if args.record:
         kept = json.loads(args.record.read_text(encoding="utf-8")) if args.record.is_file() else {}
-        kept |= {row.cell: asdict(row) | {"system": platform.platform(terse=True), "cores": os.cpu_count()} for row in rows}
+        kept |= {
+            row.cell: asdict(row) | {"system": platform.platform(terse=True), "cores": os.cpu_count()}
+            for row in rows
+        }
         args.record.parent.mkdir(parents=True, exist_ok=True)
         args.record.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8", newline="\n")
     bad = [row for row in rows if row.state == "failed" or (args.must and row.state == "not here")]

@@ -3,9 +3,9 @@
 #
 # {{badges}}
 #
-# **By the end you will have shown, on a video that you encoded yourself and against exact answers, that an avatar can be driven
-# by somebody else's film, how much the driver's neutral matters, and that the check of a capture names a wrong camera
-# convention.**
+# **By the end you will have shown, on a video that you encoded yourself and against exact answers, that an
+# avatar can be driven by somebody else's film, how much the driver's neutral matters, and that the check of a
+# capture names a wrong camera convention.**
 #
 # | | |
 # |---|---|
@@ -14,49 +14,66 @@
 # | **Time** | about {{minutes_cpu}} minutes on two CPU cores, {{memory_gb}} GB of memory. {{gpu}} |
 # | **Download** | {{download}} |
 #
-# **Privacy.** `raf_lite` sends nothing: a video that you give here is read by this notebook's kernel, and what the lesson writes lies in
-# `out/09_your_own_capture`. If the kernel runs on another machine (Colab, a server), your video is on that machine. What is not ours:
-# newer versions of MediaPipe, which finds the face, report to `play.googleapis.com` that they are used when they close
-# ([issue 6291](https://github.com/google-ai-edge/mediapipe/issues/6291)). `raf_lite` gives them a proxy that leads nowhere for that moment, so
-# nothing is sent. To be sure, switch the network off while encoding: nothing here needs it once MediaPipe's model is on disk.
+# **Privacy.** `raf_lite` sends nothing: a video that you give here is read by this notebook's kernel, and
+# what the lesson writes lies in `out/09_your_own_capture`. If the kernel runs on another machine (Colab, a
+# server), your video is on that machine. What is not ours: newer versions of MediaPipe, which finds the face,
+# report to `play.googleapis.com` that they are used when they close ([issue
+# 6291](https://github.com/google-ai-edge/mediapipe/issues/6291)). `raf_lite` gives them a proxy that leads
+# nowhere for that moment, so nothing is sent. To be sure, switch the network off while encoding: nothing here
+# needs it once MediaPipe's model is on disk.
 
 # %%
 import numpy as np
 import raf_lite
+
 session = raf_lite.setup(minutes_cpu=2)
 
 # %% [markdown]
 # ## 1 · A video into numbers
 #
-# Without your own video, a rendered person acts for you: a single camera, 12 frames a second, as a phone would do, only cleaner.
+# Without your own video, a rendered person acts for you: a single camera, 12 frames a second, as a phone
+# would do, only cleaner.
 
 # %%
 # NBVAL_CHECK_OUTPUT
 from pathlib import Path
 from raf_lite.descriptors import encode_video, report
 from raf_lite.manifest import find_data
+
 OUT, DATA = Path("out") / "09_your_own_capture", find_data() / "mini_nersemble"
+
+
 def film(who, sequence="FREE"):
     return DATA / who / "sequences" / sequence / "images" / "cam_222200037.mp4"
+
+
 VIDEO = film("101")  # your own: "me.mp4", or what section 6 records
 encoding = encode_video(VIDEO, OUT / "encoding.npz", progress=False)
 print(report(encoding, Path(VIDEO).name))
-print("blendshapes:", encoding.blendshapes.shape, "- landmarks:", encoding.landmarks.shape,
-      "- head poses:", encoding.head_pose.shape)
+print(
+    "blendshapes:",
+    encoding.blendshapes.shape,
+    "- landmarks:",
+    encoding.landmarks.shape,
+    "- head poses:",
+    encoding.head_pose.shape,
+)
 
 # %% [markdown]
-# The result is on disk, one row for each frame. On long videos the work is kept every 500 frames, so a run that was stopped goes
-# on where it was. The same from a terminal: `raf-lite encode me.mp4`.
+# The result is on disk, one row for each frame. On long videos the work is kept every 500 frames, so a run
+# that was stopped goes on where it was. The same from a terminal: `raf-lite encode me.mp4`.
 #
 # ## 2 · When there is no face
 #
-# A hand before the lens, a look over the shoulder: some frames show no face. Here the camera is covered in six frames.
+# A hand before the lens, a look over the shoulder: some frames show no face. Here the camera is covered in
+# six frames.
 #
 # **Predict:** what should the encoder store for such a frame: zeros, the last values, or nothing?
 
 # %%
 # NBVAL_CHECK_OUTPUT
 from raf_lite.captures import open_capture, write_video
+
 driver = open_capture(DATA / "101")
 covered = driver.frames("FREE", driver.encoder_camera).copy()
 covered[10:16] = 128
@@ -66,12 +83,14 @@ print(report(gaps, "covered.mp4"))
 print("all NaN where there is no face:", bool(np.isnan(gaps.blendshapes[gaps.missing]).all()))
 
 # %% [markdown]
-# Nothing: NaN. Zeros would be a *claim* (eyes open, brows still, nothing moves) about a face that nobody saw. What to show
-# meanwhile is decided when driving.
+# Nothing: NaN. Zeros would be a *claim* (eyes open, brows still, nothing moves) about a face that nobody saw.
+# What to show meanwhile is decided when driving.
 #
 # ### Exercise 1 · Hold the last face (easy, 6 minutes)
 #
-# Fill rows of NaN with the last row before them that is whole. Frames before the first face take the first one.
+# Fill rows of NaN with the last row before them that is whole. Frames before the first face take the first
+# one.
+
 
 # %% tags=["exercise"]
 def hold(values):  # [T, D] with rows of NaN -> [T, D] without
@@ -83,19 +102,23 @@ def hold(values):  # [T, D] with rows of NaN -> [T, D] without
     return out
     # END
 
+
 # %%
 # NBVAL_CHECK_OUTPUT
 from raf_lite.avatar import GaussianAvatar, driving_descriptors
+
 shipped = GaussianAvatar.load(find_data() / "checkpoints" / "001-baseline.safetensors", session.device)
 with raf_lite.exercise(1):
     for values in (gaps.blendshapes, gaps.blendshapes[12:]):  # the second one begins without a face
-        assert np.array_equal(hold(values), driving_descriptors(shipped, values)), "the library fills these gaps otherwise"
+        assert np.array_equal(hold(values), driving_descriptors(shipped, values)), (
+            "the library fills these gaps otherwise"
+        )
 
 # %% [markdown]
 # <details><summary>Hint</summary>
 #
-# `np.isfinite(values).all(1)` is true where a row is whole; its `argmax()` is the first such row. Walk through the rows and
-# remember the last whole one.
+# `np.isfinite(values).all(1)` is true where a row is whole; its `argmax()` is the first such row. Walk
+# through the rows and remember the last whole one.
 # </details>
 # <details><summary>Solution</summary>
 #
@@ -104,24 +127,32 @@ with raf_lite.exercise(1):
 #
 # ## 3 · Smooth, but not late
 #
-# A real camera's picture is never the same twice: the sensor adds noise, and the encoder's numbers jitter although the face
-# rests. An average over time calms them. We add a sensor's noise to the driver's film and encode it again. To judge, we need to
-# know what the avatar *should* show: the shipped capture has person 001 making exactly this driver's expressions
-# (`CROSS-101-FREE`), which no real capture could have.
+# A real camera's picture is never the same twice: the sensor adds noise, and the encoder's numbers jitter
+# although the face rests. An average over time calms them. We add a sensor's noise to the driver's film and
+# encode it again. To judge, we need to know what the avatar *should* show: the shipped capture has person 001
+# making exactly this driver's expressions (`CROSS-101-FREE`), which no real capture could have.
 #
-# **Predict:** an average over 0.2 seconds removes nearly all jitter. Will the driven face be nearer to the truth than without?
+# **Predict:** an average over 0.2 seconds removes nearly all jitter. Will the driven face be nearer to the
+# truth than without?
 
 # %%
 from raf_lite.course import SUBJECT, trained_avatar
 from raf_lite.evaluation import frame_errors
+
 capture, avatar = open_capture(DATA / SUBJECT), trained_avatar("baseline", session)
-frames = np.arange(105)[::15 if session.fast else 3]
+frames = np.arange(105)[:: 15 if session.fast else 3]
+
+
 def error(values, who="101"):
-    """Mean of the errors in mouth and eyes, grey levels of 255, against person 001 acting as this driver does."""
+    """Mean of the errors in mouth and eyes, grey levels of 255, against person 001 acting as this driver
+    does."""
     found = frame_errors(avatar, capture, f"CROSS-{who}-FREE", values[frames], frames, size=192)
     return float((found["mouth"] + found["eyes"]).mean() / 2)
 
-noisy = driver.frames("FREE", driver.encoder_camera) + np.random.default_rng(0).normal(0, 25, (105, 256, 256, 3))
+
+noisy = driver.frames("FREE", driver.encoder_camera) + np.random.default_rng(0).normal(
+    0, 25, (105, 256, 256, 3)
+)
 write_video(OUT / "noisy.mp4", noisy.clip(0, 255).astype(np.uint8), driver.fps)
 shaky = encode_video(OUT / "noisy.mp4", progress=False)
 smoothing = {}
@@ -135,14 +166,15 @@ for seconds in (0, 0.04, 0.08, 0.12, 0.2):
 print("averaging over 0.2 s is worse than not averaging:", smoothing[0.2] > smoothing[0])
 
 # %% [markdown]
-# **Explain.** Expressions are quick: a word's mouth shapes last a tenth of a second. A short average helps a little or not at
-# all, a long one chews the words away. That average looks into the future, so it has no lag. Live, there is no future, and each
-# calm costs time.
+# **Explain.** Expressions are quick: a word's mouth shapes last a tenth of a second. A short average helps a
+# little or not at all, a long one chews the words away. That average looks into the future, so it has no lag.
+# Live, there is no future, and each calm costs time.
 #
 # ### Exercise 2 · The price of calm (medium, 10 minutes)
 #
-# The simplest filter that needs no future: $y_t = k\,y_{t-1} + (1-k)\,x_t$, beginning with $y_0 = x_0$. Write it. The cell after
-# it measures its lag.
+# The simplest filter that needs no future: $y_t = k\,y_{t-1} + (1-k)\,x_t$, beginning with $y_0 = x_0$. Write
+# it. The cell after it measures its lag.
+
 
 # %% tags=["exercise"]
 def follow(x, k):  # [T] or [T, D], 0 <= k < 1 -> the same shape
@@ -153,9 +185,11 @@ def follow(x, k):  # [T] or [T, D], 0 <= k < 1 -> the same shape
     return y
     # END
 
+
 # %%
 # NBVAL_CHECK_OUTPUT
 from scipy.signal import lfilter
+
 with raf_lite.exercise(2):
     x = np.random.default_rng(1).normal(size=(50, 3))
     expected = lfilter([0.4], [1, -0.6], x, axis=0, zi=0.6 * x[:1])[0]
@@ -175,13 +209,19 @@ with raf_lite.exercise(2):
 # %%
 # NBVAL_CHECK_OUTPUT
 from raf_lite.descriptors import BLENDSHAPE_NAMES
+
 reference = encode_video(film("101"), OUT / "driver_101.npz", progress=False)
 jaw = reference.blendshapes[:, BLENDSHAPE_NAMES.index("jawOpen")]
+
+
 def lag(late, early, most=8, fine=10):
-    """By how many frames `late` runs behind `early`: the shift at which they agree best, to a tenth of a frame."""
+    """By how many frames `late` runs behind `early`: the shift at which they agree best, to a tenth of a
+    frame."""
     t = np.arange(0, len(early) - 1, 1 / fine)
     a, b = (np.interp(t, np.arange(len(v)), v) for v in (late, early))
-    return max(range(most * fine), key=lambda s: np.corrcoef(a[s:], b[:len(b) - s])[0, 1]) / fine
+    return max(range(most * fine), key=lambda s: np.corrcoef(a[s:], b[: len(b) - s])[0, 1]) / fine
+
+
 lags = [lag(lfilter([1 - k], [1, -k], jaw), jaw) for k in (0, 0.5, 0.8)]
 both_sides = lag(reference.smoothed(0.12).blendshapes[:, BLENDSHAPE_NAMES.index("jawOpen")], jaw)
 print("no lag without memory:", lags[0] == 0, "- more memory, more lag:", lags[0] < lags[1] < lags[2])
@@ -189,23 +229,26 @@ print("an average to both sides is late by", both_sides, "frames")
 
 # %%
 for k, behind in zip((0, 0.5, 0.8), lags):
-    print(f"memory {k:.1f}: {behind:.1f} frames behind, {1000 * behind / reference.fps:.0f} ms at "
-          f"{reference.fps:.0f} frames a second")
+    print(
+        f"memory {k:.1f}: {behind:.1f} frames behind, {1000 * behind / reference.fps:.0f} ms at "
+        f"{reference.fps:.0f} frames a second"
+    )
 
 # %% [markdown]
-# A mouth that runs 45 ms behind its voice can be noticed (ITU-R BT.1359). More frames a second shorten the lag of the same
-# filter: one reason to film at 30 or 60.
+# A mouth that runs 45 ms behind its voice can be noticed (ITU-R BT.1359). More frames a second shorten the
+# lag of the same filter: one reason to film at 30 or 60.
 #
 # ## 4 · Drive
 #
-# Three people's films, encoded here, drive person 001. Each film begins with a resting face, and that frame is the driver's
-# *neutral*.
+# Three people's films, encoded here, drive person 001. Each film begins with a resting face, and that frame
+# is the driver's *neutral*.
 #
 # - `raw`: the driver's numbers as they are. The **baseline**.
 # - `own neutral out`: minus the driver's neutral frame, plus 001's neutral.
 # - `mean out`: the same with means, where nobody knows a neutral frame.
 # - `wrong neutral out`: somebody called the frame with the widest mouth the neutral one.
-# - `another's film`: the next driver's film, its own neutral out. The **negative control**: lively, but wrong.
+# - `another's film`: the next driver's film, its own neutral out. The **negative control**: lively, but
+#   wrong.
 # - `not driven`: 001's neutral in every frame. Not moving at all has to be beaten as well.
 #
 # **Predict:** put the six in order.
@@ -214,23 +257,39 @@ for k, behind in zip((0, 0.5, 0.8), lags):
 films = {"101": reference}
 films |= {who: encode_video(film(who), OUT / f"driver_{who}.npz", progress=False) for who in ("102", "103")}
 after = {"101": "102", "102": "103", "103": "101"}
-ways = {"raw": lambda who: driving_descriptors(avatar, films[who].blendshapes),
-        "own neutral out": lambda who: driving_descriptors(avatar, films[who].blendshapes, 0),
-        "mean out": lambda who: driving_descriptors(avatar, films[who].blendshapes, "mean"),
-        "wrong neutral out": lambda who: driving_descriptors(
-            avatar, films[who].blendshapes, int(np.nanargmax(films[who].blendshapes[:, BLENDSHAPE_NAMES.index("jawOpen")]))),
-        "another's film": lambda who: driving_descriptors(avatar, films[after[who]].blendshapes, 0),
-        "not driven": lambda who: np.tile(avatar.neutral_descriptor, (len(films[who]), 1))}
+ways = {
+    "raw": lambda who: driving_descriptors(avatar, films[who].blendshapes),
+    "own neutral out": lambda who: driving_descriptors(avatar, films[who].blendshapes, 0),
+    "mean out": lambda who: driving_descriptors(avatar, films[who].blendshapes, "mean"),
+    "wrong neutral out": lambda who: driving_descriptors(
+        avatar,
+        films[who].blendshapes,
+        int(np.nanargmax(films[who].blendshapes[:, BLENDSHAPE_NAMES.index("jawOpen")])),
+    ),
+    "another's film": lambda who: driving_descriptors(avatar, films[after[who]].blendshapes, 0),
+    "not driven": lambda who: np.tile(avatar.neutral_descriptor, (len(films[who]), 1)),
+}
 errors = {way: [error(values(who), who) for who in films] for way, values in ways.items()}
 
 # %%
 import plotly.graph_objects as go
 from raf_lite.viewing import show_figure
+
 mean = {way: float(np.mean(each)) for way, each in errors.items()}
-figure = go.Figure(go.Bar(x=list(mean), y=list(mean.values()), text=[f"{v:.1f}" for v in mean.values()], marker_color="#4c72b0"))
-figure.update_layout(title="Error in mouth and eyes, mean of three drivers", yaxis_title="grey levels of 255",
-                     height=340, width=760)
-words = "; ".join(f"{way} {v:.1f} (drivers: {', '.join(f'{e:.1f}' for e in errors[way])})" for way, v in mean.items())
+figure = go.Figure(
+    go.Bar(
+        x=list(mean), y=list(mean.values()), text=[f"{v:.1f}" for v in mean.values()], marker_color="#4c72b0"
+    )
+)
+figure.update_layout(
+    title="Error in mouth and eyes, mean of three drivers",
+    yaxis_title="grey levels of 255",
+    height=340,
+    width=760,
+)
+words = "; ".join(
+    f"{way} {v:.1f} (drivers: {', '.join(f'{e:.1f}' for e in errors[way])})" for way, v in mean.items()
+)
 show_figure(figure, f"Error in mouth and eyes, grey levels: {words}.")
 
 # %%
@@ -242,77 +301,118 @@ print("own neutral out beats not moving:", mean["own neutral out"] < mean["not d
 
 # %%
 from raf_lite.viewing import show_strip
+
 other = films["102"].blendshapes[:, BLENDSHAPE_NAMES.index("jawOpen")]
 at = int((jaw - other).argmax())
-camera, pose = capture.cameras[capture.encoder_camera], capture.head_poses("CROSS-101-FREE")[at:at + 1]
-shown = {way: avatar.render(ways[way]("101")[at:at + 1], pose, [camera])[0, 0]
-         for way in ("raw", "own neutral out", "another's film")}
+camera, pose = capture.cameras[capture.encoder_camera], capture.head_poses("CROSS-101-FREE")[at : at + 1]
+shown = {
+    way: avatar.render(ways[way]("101")[at : at + 1], pose, [camera])[0, 0]
+    for way in ("raw", "own neutral out", "another's film")
+}
 truth = capture.frames("CROSS-101-FREE", capture.encoder_camera)[at]
-show_strip([driver.frames("FREE", driver.encoder_camera)[at], *shown.values(), truth], ["driver 101", *shown, "truth"],
-           f"Frame {at}: driver 101's mouth is open, and 102's is not. The driver, 001 driven in three ways, the exact answer.")
+show_strip(
+    [driver.frames("FREE", driver.encoder_camera)[at], *shown.values(), truth],
+    ["driver 101", *shown, "truth"],
+    f"Frame {at}: driver 101's mouth is open, and 102's is not. The driver, 001 driven in three ways, the exact answer.",
+)
 
 # %% [markdown]
-# **Explain.** In the run that is committed here the driver's raw numbers do *worse than not moving at all* (13.3 against 10.6):
-# the driver's resting face arrives as an expression that 001 never rests in. With the neutral taken out, the same film gives 8.6,
-# and with the mean 8.8. Taking out a wide mouth does most harm. A stranger's film with all its liveliness is no better than a
-# still face (11.3): motion alone earns nothing, it has to be the *right* motion. One person and three drivers, rendered: a
-# direction, no claim; lesson 07 has the study.
+# **Explain.** In the run that is committed here the driver's raw numbers do *worse than not moving at all*
+# (13.3 against 10.6): the driver's resting face arrives as an expression that 001 never rests in. With the
+# neutral taken out, the same film gives 8.6, and with the mean 8.8. Taking out a wide mouth does most harm. A
+# stranger's film with all its liveliness is no better than a still face (11.3): motion alone earns nothing,
+# it has to be the *right* motion. One person and three drivers, rendered: a direction, no claim; lesson 07
+# has the study.
 #
 # ## 5 · Whose head turns?
 #
-# MediaPipe also reports where the head is. An avatar can turn with the driver, or look straight ahead (`hold_head`): a talking
-# head on a page should not sway because somebody filmed walking. How good are these poses? The rig knows.
+# MediaPipe also reports where the head is. An avatar can turn with the driver, or look straight ahead
+# (`hold_head`): a talking head on a page should not sway because somebody filmed walking. How good are these
+# poses? The rig knows.
 
 # %%
-turns = {"true": driver.cameras[driver.encoder_camera].world_to_camera[:3, :3] @ driver.head_poses("FREE")[:, :3, :3],
-         "encoded": reference.head_pose[:, :3, :3]}
+turns = {
+    "true": driver.cameras[driver.encoder_camera].world_to_camera[:3, :3]
+    @ driver.head_poses("FREE")[:, :3, :3],
+    "encoded": reference.head_pose[:, :3, :3],
+}
 since = {name: R @ R[0].T for name, R in turns.items()}  # rotation since the first frame
+
+
 def degrees(R):
     return np.degrees(np.arccos(((np.trace(R, axis1=-2, axis2=-1) - 1) / 2).clip(-1, 1)))
+
+
 wrong = degrees(since["encoded"] @ since["true"].transpose(0, 2, 1))
-print(f"the driver turns up to {degrees(since['true']).max():.1f} degrees; "
-      f"the encoded turn is wrong by {wrong.mean():.1f} on average, {wrong.max():.1f} at most")
+print(
+    f"the driver turns up to {degrees(since['true']).max():.1f} degrees; "
+    f"the encoded turn is wrong by {wrong.mean():.1f} on average, {wrong.max():.1f} at most"
+)
 known = np.concatenate([capture.head_poses(s)[:, :3, :3] for s in capture.split().train_sequences])
 rest = capture.head_poses(capture.neutral[0])[capture.neutral[1], :3, :3]
-print(f"in training, 001 turns away from the neutral pose by up to {degrees(known @ rest.T).max():.1f} degrees")
+print(
+    f"in training, 001 turns away from the neutral pose by up to {degrees(known @ rest.T).max():.1f} degrees"
+)
 
 # %%
 from raf_lite.viewing import drive_video, show_video
-drive_video(avatar, film("101"), reference, OUT / "driven.mp4", size=192, relative=0, hold_head=True, progress=False)
-show_video(OUT / "driven.mp4",
-           "Left, driver 101; right, person 001 driven by that film relative to the neutral frame, looking straight ahead.")
+
+drive_video(
+    avatar, film("101"), reference, OUT / "driven.mp4", size=192, relative=0, hold_head=True, progress=False
+)
+show_video(
+    OUT / "driven.mp4",
+    "Left, driver 101; right, person 001 driven by that film relative to the neutral frame, looking straight ahead.",
+)
 
 # %% [markdown]
-# For turns as small as this driver's, the error of the encoded pose is a good part of the turn, so the head trembles; holding it
-# avoids that. It also avoids what an avatar can't know: 001's other side, when a driver turns much further than 001 did in
-# training. From a terminal: `raf-lite drive AVATAR me.mp4 --relative 0 --hold-head`.
+# For turns as small as this driver's, the error of the encoded pose is a good part of the turn, so the head
+# trembles; holding it avoids that. It also avoids what an avatar can't know: 001's other side, when a driver
+# turns much further than 001 did in training. From a terminal: `raf-lite drive AVATAR me.mp4 --relative 0
+# --hold-head`.
 #
 # ## 6 · A good film
 #
-# What spoils the numbers most? One short film, spoiled in six ways, each encoded again. The error is told as a share of what the
-# expressions themselves change: at 100 % the damage is as large as the message.
+# What spoils the numbers most? One short film, spoiled in six ways, each encoded again. The error is told as
+# a share of what the expressions themselves change: at 100 % the damage is as large as the message.
 #
-# **Predict:** which is worst: dark, small, blurred, tilted, strongly compressed, or a microphone before the chin?
+# **Predict:** which is worst: dark, small, blurred, tilted, strongly compressed, or a microphone before the
+# chin?
 
 # %%
 from PIL import Image, ImageFilter
+
 clean = driver.frames("EMO-1-shout+laugh", driver.encoder_camera)
+
+
 def each(change):
     return np.stack([np.asarray(change(Image.fromarray(frame))) for frame in clean])
+
+
 chin = clean.copy()
 chin[:, 165:] = 128
 dark = (clean * 0.12 + np.random.default_rng(0).normal(0, 4, clean.shape)).clip(0, 255).astype(np.uint8)
 tilted = each(lambda i: i.rotate(30, fillcolor="white"))
-spoiled = {"only stored again": (clean, 18), "dark and noisy": (dark, 18), "chin covered": (chin, 18),
-           "tilted by 30 degrees": (tilted, 18),
-           "face 6 times smaller": (each(lambda i: i.resize((42, 42)).resize((256, 256))), 18),
-           "out of focus": (each(lambda i: i.filter(ImageFilter.GaussianBlur(4))), 18), "compressed strongly": (clean, 45)}
-good, damage = encode_video(film("101", "EMO-1-shout+laugh"), OUT / "good.npz", progress=False).blendshapes, {}
+spoiled = {
+    "only stored again": (clean, 18),
+    "dark and noisy": (dark, 18),
+    "chin covered": (chin, 18),
+    "tilted by 30 degrees": (tilted, 18),
+    "face 6 times smaller": (each(lambda i: i.resize((42, 42)).resize((256, 256))), 18),
+    "out of focus": (each(lambda i: i.filter(ImageFilter.GaussianBlur(4))), 18),
+    "compressed strongly": (clean, 45),
+}
+good, damage = (
+    encode_video(film("101", "EMO-1-shout+laugh"), OUT / "good.npz", progress=False).blendshapes,
+    {},
+)
 for name, (pictures, crf) in spoiled.items():
     write_video(OUT / "spoiled.mp4", pictures, driver.fps, crf=crf)
     again = encode_video(OUT / "spoiled.mp4", progress=False)
     damage[name] = 100 * np.nanmean(np.abs(again.blendshapes - good)) / np.abs(good - good[0]).mean()
-    print(f"{name:22} frames without a face: {len(again.missing)}   error {damage[name]:4.0f} % of the expression")
+    print(
+        f"{name:22} frames without a face: {len(again.missing)}   error {damage[name]:4.0f} % of the expression"
+    )
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -320,21 +420,24 @@ print("storing it once more does least:", min(damage, key=damage.get) == "only s
 print("the worst is off by more than half of the expression:", max(damage.values()) > 50)
 
 # %% [markdown]
-# **Explain.** In the run that is committed here no frame lost its face, and yet a small, blurred or strongly compressed film is
-# wrong by more than the whole expression. So:
+# **Explain.** In the run that is committed here no frame lost its face, and yet a small, blurred or strongly
+# compressed film is wrong by more than the whole expression. So:
 #
 # - light from the front, on the face; lock exposure and focus if the phone can;
 # - the face large in the picture, the whole chin in it, nothing before it;
 # - phone upright; no messenger in between (they compress), no beauty filter;
 # - a second of resting face first; hair and glasses as the avatar shall have them.
 #
-# The first three points are what the table says; how *much* each costs on a real camera, this rendered film cannot say.
+# The first three points are what the table says; how *much* each costs on a real camera, this rendered film
+# cannot say.
 #
-# Record yourself: press the button (it works by keyboard), allow the camera, rest your face for a second, then act. Then set
-# `VIDEO = OUT / "me.webm"` in section 1 and run that cell again, and the one below this one.
+# Record yourself: press the button (it works by keyboard), allow the camera, rest your face for a second,
+# then act. Then set `VIDEO = OUT / "me.webm"` in section 1 and run that cell again, and the one below this
+# one.
 
 # %%
 from raf_lite.widgets import webcam
+
 webcam(OUT / "me.webm", seconds=8)
 
 # %%
@@ -344,26 +447,32 @@ if Path(VIDEO) == film("101"):
 else:
     first = int(encoding.face_found.argmax())
     drive_video(avatar, VIDEO, encoding, OUT / "me_driving.mp4", size=192, relative=first, hold_head=True)
-    show_video(OUT / "me_driving.mp4", "Left, your film; right, person 001 driven by it relative to its first frame with a face.")
+    show_video(
+        OUT / "me_driving.mp4",
+        "Left, your film; right, person 001 driven by it relative to its first frame with a face.",
+    )
 
 # %% [markdown]
-# Or **live**, as in a mirror: start the camera, rest your face, and press the second button. A picture leaves the browser when
-# the avatar's answer to the one before has come back, so a slow machine shows fewer pictures, but never old ones. None is kept.
-# While a cell runs, the avatar waits.
+# Or **live**, as in a mirror: start the camera, rest your face, and press the second button. A picture leaves
+# the browser when the avatar's answer to the one before has come back, so a slow machine shows fewer
+# pictures, but never old ones. None is kept. While a cell runs, the avatar waits.
 
 # %%
 from raf_lite.widgets import mirror
+
 mirror(avatar)
 
 # %% [markdown]
-# **Predict:** how many pictures a second can your machine answer? Measured with the driver's film in place of a camera:
+# **Predict:** how many pictures a second can your machine answer? Measured with the driver's film in place of
+# a camera:
 
 # %%
 # NBVAL_CHECK_OUTPUT
 import time
 from raf_lite.widgets import LiveDriver
+
 live, took, seen = LiveDriver(avatar, 256), [], []
-for t, picture in enumerate(driver.frames("FREE", driver.encoder_camera)[:12 if session.fast else 48]):
+for t, picture in enumerate(driver.frames("FREE", driver.encoder_camera)[: 12 if session.fast else 48]):
     began = time.perf_counter()
     answer, face = live.drive(picture, rest=t == 0)
     took.append(time.perf_counter() - began)
@@ -371,22 +480,26 @@ for t, picture in enumerate(driver.frames("FREE", driver.encoder_camera)[:12 if 
 print("a face in every picture:", all(seen), "- answers of", answer.shape[1], "x", answer.shape[0], "pixels")
 
 # %%
-print(f"the kernel answers {1 / np.median(took):.0f} pictures a second, in {1000 * np.median(took):.0f} ms each")
+print(
+    f"the kernel answers {1 / np.median(took):.0f} pictures a second, in {1000 * np.median(took):.0f} ms each"
+)
 
 # %% [markdown]
-# That is the kernel's half, encoding and drawing. The way to the browser and back costs the rest; the widget says what is left.
+# That is the kernel's half, encoding and drawing. The way to the browser and back costs the rest; the widget
+# says what is left.
 #
 # ## 7 · A capture folder of your own
 #
-# To *train* an avatar of yourself, `raf_lite` needs pictures, masks, a camera, and a head pose for each frame. `open_capture`
-# reads seven layouts. Two of them by hand, from person 001's frontal camera: first the simplest, a folder of images with a folder
-# `masks` and what the encoder found beside it.
+# To *train* an avatar of yourself, `raf_lite` needs pictures, masks, a camera, and a head pose for each
+# frame. `open_capture` reads seven layouts. Two of them by hand, from person 001's frontal camera: first the
+# simplest, a folder of images with a folder `masks` and what the encoder found beside it.
 
 # %%
 # NBVAL_CHECK_OUTPUT
 from raf_lite.captures import check_capture
 import json
 import shutil
+
 serial, number = capture.encoder_camera, 10
 shutil.rmtree(OUT / "phone", ignore_errors=True)
 pictures, masks = capture.frames("FREE", serial)[:number], capture.masks("FREE", serial, slice(number))
@@ -396,44 +509,63 @@ for t in range(number):
     Image.fromarray((255 * masks[t]).astype(np.uint8)).save(OUT / "phone" / "masks" / f"{t:03d}.png")
 encode_video(OUT / "phone", progress=False)
 for row in check_capture(open_capture(OUT / "phone")).rows:
-    print("sequence {}: {} frames, {} camera, {} with masks, descriptors: {}, split: {}, head poses: {}".format(*row))
+    print(
+        "sequence {}: {} frames, {} camera, {} with masks, descriptors: {}, split: {}, head poses: {}".format(
+            *row
+        )
+    )
 
 # %% [markdown]
-# Now INSTA's layout, as a tracker writes it: RGBA pictures, expression parameters, and a `transforms.json` with a matrix for each
-# frame. Written correctly, and once more as NeRF programs do it, with y up and the camera looking along -z. Both files look
-# alike.
+# Now INSTA's layout, as a tracker writes it: RGBA pictures, expression parameters, and a `transforms.json`
+# with a matrix for each frame. Written correctly, and once more as NeRF programs do it, with y up and the
+# camera looking along -z. Both files look alike.
 #
 # **Predict:** a wrong convention, and yet each file is read without an error. What could tell them apart?
 
+
 # %%
 def shots(sequence, serials, frames):
-    """What a tracker knows of each picture: itself, its mask, the head as the camera sees it [4, 4], the expression's descriptor."""
+    """What a tracker knows of each picture: itself, its mask, the head as the camera sees it [4, 4], the
+    expression's descriptor."""
     for serial in serials:
         views = capture.cameras[serial].world_to_camera @ capture.head_poses(sequence)
         filmed, matte = capture.frames(sequence, serial), capture.masks(sequence, serial)
         for t in frames:
             yield filmed[t], matte[t], views[t], capture.descriptors(sequence, "blendshapes")[t]
 
+
 def write_insta(folder, shots, nerf_axes=False):
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "images").mkdir(parents=True)
-    frames, camera = [], capture.cameras[capture.encoder_camera]  # all of this person's cameras have the same lens
+    frames, camera = (
+        [],
+        capture.cameras[capture.encoder_camera],
+    )  # all of this person's cameras have the same lens
     for t, (picture, mask, view, descriptor) in enumerate(shots):
         matrix = np.linalg.inv(view)  # the head stands still, the camera moves
         if nerf_axes:
             matrix[:3, 1:3] *= -1
-        Image.fromarray(np.dstack([picture, (255 * mask).astype(np.uint8)])).save(folder / "images" / f"{t}.png")
+        Image.fromarray(np.dstack([picture, (255 * mask).astype(np.uint8)])).save(
+            folder / "images" / f"{t}.png"
+        )
         np.savetxt(folder / f"{t}.txt", descriptor)
-        frames.append({"file_path": f"images/{t}.png", "exp_path": f"{t}.txt", "transform_matrix": matrix.tolist()})
+        frames.append(
+            {"file_path": f"images/{t}.png", "exp_path": f"{t}.txt", "transform_matrix": matrix.tolist()}
+        )
     top = {"fl_x": camera.K[0, 0], "fl_y": camera.K[1, 1], "cx": camera.K[0, 2], "cy": camera.K[1, 2]}
     top |= {"w": camera.width, "h": camera.height, "frames": frames}
     (folder / "transforms.json").write_text(json.dumps(top))
     return open_capture(folder)
 
+
 # %%
 # NBVAL_CHECK_OUTPUT
-checks = {kind: check_capture(write_insta(OUT / kind, shots("FREE", [serial], range(number)), nerf_axes=kind != "insta"))
-          for kind in ("insta", "insta_nerf_axes")}
+checks = {
+    kind: check_capture(
+        write_insta(OUT / kind, shots("FREE", [serial], range(number)), nerf_axes=kind != "insta")
+    )
+    for kind in ("insta", "insta_nerf_axes")
+}
 for kind, check in checks.items():
     wrong_cameras = [p for p in check.problems if "seems to hold" in p or "outside" in p]
     print(f"{kind}:", *(wrong_cameras or ["cameras and head poses can be right"]), sep="\n  ")
@@ -442,35 +574,51 @@ for kind, check in checks.items():
 # NBVAL_CHECK_OUTPUT
 good_poses = open_capture(OUT / "insta").head_poses("train")
 exact = camera.world_to_camera @ capture.head_poses("FREE")[:number]
-print("the good folder gives back the poses that it was written from:", np.allclose(good_poses, exact, atol=1e-4))
+print(
+    "the good folder gives back the poses that it was written from:",
+    np.allclose(good_poses, exact, atol=1e-4),
+)
 
 # %%
 from raf_lite.captures import contact_sheet
+
 for kind in checks:
     contact_sheet(open_capture(OUT / kind), OUT / f"{kind}.png")
-show_strip([np.asarray(Image.open(OUT / f"{kind}.png")) for kind in checks], list(checks),
-           "First frame of both folders with the head's axes drawn by the file's own matrices: on the head in the good one only.",
-           height=200)
+show_strip(
+    [np.asarray(Image.open(OUT / f"{kind}.png")) for kind in checks],
+    list(checks),
+    "First frame of both folders with the head's axes drawn by the file's own matrices: on the head in the good one only.",
+    height=200,
+)
 
 # %% [markdown]
-# Several cameras are judged without any pose: their axes must meet at a head. From a terminal: `raf-lite check FOLDER`, then
-# `raf-lite train FOLDER --out out/me`. Masks come from any matting program. A phone's true focal length is not known here: the
-# reader takes the camera that MediaPipe assumes, so pictures and poses fit together, and only depths are wrong.
+# Several cameras are judged without any pose: their axes must meet at a head. From a terminal: `raf-lite
+# check FOLDER`, then `raf-lite train FOLDER --out out/me`. Masks come from any matting program. A phone's
+# true focal length is not known here: the reader takes the camera that MediaPipe assumes, so pictures and
+# poses fit together, and only depths are wrong.
 #
 # ## 8 · Train on it
 #
 # Reading a folder is not yet enough to learn from it.
 #
-# **Predict:** ten frames of one camera, with masks, descriptors and head poses all there. Why will training refuse them?
+# **Predict:** ten frames of one camera, with masks, descriptors and head poses all there. Why will training
+# refuse them?
 
 # %%
 # NBVAL_CHECK_OUTPUT
 from raf_lite.training import PRESETS, Trainer, TrainingSet
+
 small = PRESETS["cpu"].with_(size=96, steps=800, coarse_steps=0, gaussians=3000)
-config = (PRESETS["fast"] if session.fast else small).with_(descriptor="flame_exp")  # the name that INSTA's descriptors have
+config = (PRESETS["fast"] if session.fast else small).with_(
+    descriptor="flame_exp"
+)  # the name that INSTA's descriptors have
+
+
 def train(folder):
     training_set = TrainingSet.from_capture(open_capture(folder), config, progress=False)
     return Trainer(training_set, config, OUT / "me", device=session.device, progress=False).train()
+
+
 try:
     train(OUT / "insta")
 except ValueError as error:
@@ -481,65 +629,88 @@ print("refused:", refusal.split(";")[-1].strip())
 print(refusal)
 
 # %% [markdown]
-# One camera sees a head's shape only while the head turns, or while the camera goes round it. So we let a phone walk round
-# person 001: every third frame of three sequences, from all training cameras, in one folder, as if one camera had moved. Then the
-# same two lines train an avatar of it. About 20 seconds:
+# One camera sees a head's shape only while the head turns, or while the camera goes round it. So we let a
+# phone walk round person 001: every third frame of three sequences, from all training cameras, in one folder,
+# as if one camera had moved. Then the same two lines train an avatar of it. About 20 seconds:
 
 # %%
-walk = [shot for name in ("EMO-1-shout+laugh", "EMO-4-disgust+happy", "EXP-8-jaw-1")
-        for shot in shots(name, capture.split().train_cameras, range(0, 26, 3))]
+walk = [
+    shot
+    for name in ("EMO-1-shout+laugh", "EMO-4-disgust+happy", "EXP-8-jaw-1")
+    for shot in shots(name, capture.split().train_cameras, range(0, 26, 3))
+]
 write_insta(OUT / "walk", walk)
 me = train(OUT / "walk")
 
 # %%
 unseen, view = np.array([20, 40, 60, 80]), capture.cameras[serial].scaled(0.5)
 truth = capture.over_white("FREE", serial, unseen)[:, ::2, ::2] / 255
-drawn = me.render(capture.descriptors("FREE", "blendshapes")[unseen], capture.head_poses("FREE")[unseen], [view])[:, 0]
+drawn = me.render(
+    capture.descriptors("FREE", "blendshapes")[unseen], capture.head_poses("FREE")[unseen], [view]
+)[:, 0]
 off = 255 * np.abs(drawn - truth).mean((1, 2, 3))
-show_strip([np.concatenate(pair) for pair in zip(truth, drawn)], [f"frame {t}" for t in unseen],
-           "Frames of FREE, which the folder does not hold: above the film, below the avatar trained on the folder. Off by "
-           + ", ".join(f"{value:.1f}" for value in off) + " grey levels.", height=256)
+show_strip(
+    [np.concatenate(pair) for pair in zip(truth, drawn)],
+    [f"frame {t}" for t in unseen],
+    "Frames of FREE, which the folder does not hold: above the film, below the avatar trained on the folder. Off by "
+    + ", ".join(f"{value:.1f}" for value in off)
+    + " grey levels.",
+    height=256,
+)
 
 # %%
 # NBVAL_CHECK_OUTPUT
-print("trained on", len(walk), "pictures; off by less than 12 grey levels on frames that it never saw:", bool(off.max() < 12))
+print(
+    "trained on",
+    len(walk),
+    "pictures; off by less than 12 grey levels on frames that it never saw:",
+    bool(off.max() < 12),
+)
 
 # %% [markdown]
-# A small, blurred avatar, from a folder in somebody else's layout; in the committed run the laugh of frame 40 is beyond it. With a
-# real phone, what takes time is not these lines but what comes before them: tracking the head and cutting it out.
+# A small, blurred avatar, from a folder in somebody else's layout; in the committed run the laugh of frame 40
+# is beyond it. With a real phone, what takes time is not these lines but what comes before them: tracking the
+# head and cutting it out.
 #
 # ## Check yourself
 #
 # <details><summary>1. The encoder found a face in every frame. Is the film good?</summary>
 #
-# Not necessarily. In section 6 faces were found, while the numbers were off by as much as the expression itself. Look at the
-# driven film, or compare with a frame whose expression you know.
+# Not necessarily. In section 6 faces were found, while the numbers were off by as much as the expression
+# itself. Look at the driven film, or compare with a frame whose expression you know.
 # </details>
 # <details><summary>2. Why does a film begin with a resting face?</summary>
 #
-# Because that one frame says what your face's numbers are when you express nothing. Subtracting it takes your constant out;
-# calling a wide mouth neutral subtracts a wide mouth from everything.
+# Because that one frame says what your face's numbers are when you express nothing. Subtracting it takes your
+# constant out; calling a wide mouth neutral subtracts a wide mouth from everything.
 # </details>
 # <details><summary>3. Your driven avatar looks calm but late. What happened?</summary>
 #
-# Somebody smoothed with a filter that has only the past. Offline, use an average to both sides (`smooth` of `encode_video`), and
-# a short one; live, use less memory or more frames a second.
+# Somebody smoothed with a filter that has only the past. Offline, use an average to both sides (`smooth` of
+# `encode_video`), and a short one; live, use less memory or more frames a second.
 # </details>
 # <details><summary>4. A wrong camera convention raises no error when it is read. Why?</summary>
 #
-# Any rigid matrix is a possible camera. Only what it *implies* is absurd: a head behind the camera, or outside the picture. So
-# the check projects.
+# Any rigid matrix is a possible camera. Only what it *implies* is absurd: a head behind the camera, or
+# outside the picture. So the check projects.
 # </details>
 #
 # ## Recap
 #
-# - Any video becomes descriptors and head poses; frames without a face stay NaN until you decide what to show.
+# - Any video becomes descriptors and head poses; frames without a face stay NaN until you decide what to
+#   show.
 # - Smoothing costs expression or time. Use little.
 # - Drive relative to the driver's neutral, and beat both a stranger's film and not moving at all.
 # - Found is not right: light, size and focus decide. Check a capture before you train on it.
 
 # %%
-card = {"seed": 0, "device": session.device, "fast": session.fast, "encoder": encoding.encoder, "video": Path(VIDEO).name}
+card = {
+    "seed": 0,
+    "device": session.device,
+    "fast": session.fast,
+    "encoder": encoding.encoder,
+    "video": Path(VIDEO).name,
+}
 card |= {f"error, {way}": f"{value:.2f}" for way, value in mean.items()}
 card |= {f"error with noise, average over {s} s": f"{v:.2f}" for s, v in smoothing.items()}
 for key, value in card.items():

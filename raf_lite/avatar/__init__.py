@@ -1,9 +1,22 @@
-"""The avatar: canonical Gaussians, a deformation field conditioned on a descriptor, a rigid head pose, checkpoints, driving."""
+"""The avatar: canonical Gaussians, a deformation field conditioned on a descriptor, a rigid head pose,
+checkpoints, driving."""
 
 from raf_lite.avatar.driving import Drivable, driving_descriptors, frontal_camera, resting_descriptor, turned
 from raf_lite.avatar.fields import FIELDS, FieldMLP, LearnedBasis
 from raf_lite.avatar.gaussian_avatar import GaussianAvatar
 from raf_lite.avatar.hull import Similarity, surface_points, visual_hull
 
-__all__ = ["FIELDS", "Drivable", "FieldMLP", "GaussianAvatar", "LearnedBasis", "Similarity", "driving_descriptors",
-           "frontal_camera", "resting_descriptor", "surface_points", "turned", "visual_hull"]
+__all__ = [
+    "FIELDS",
+    "Drivable",
+    "FieldMLP",
+    "GaussianAvatar",
+    "LearnedBasis",
+    "Similarity",
+    "driving_descriptors",
+    "frontal_camera",
+    "resting_descriptor",
+    "surface_points",
+    "turned",
+    "visual_hull",
+]

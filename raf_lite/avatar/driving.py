@@ -1,4 +1,5 @@
-"""How an avatar is driven: the camera before its face, head poses that turn it, descriptors relative to a neutral or a mean."""
+"""How an avatar is driven: the camera before its face, head poses that turn it, descriptors relative to a
+neutral or a mean."""
 
 from __future__ import annotations
 
@@ -37,10 +38,11 @@ class Drivable(Protocol):
 
 
 def frontal_camera(avatar: GaussianAvatar, size: int) -> Camera:
-    """A camera with `size` pixels on its longer side, in the avatar's head space, that sees its face from the front.
+    """A camera with `size` pixels on its longer side, in the avatar's head space, that sees its face from the
+    front.
 
-    It is the training camera that the descriptors come from, as it stood to the neutral head. An avatar that does not know it
-    is seen along the z axis, y being up: so are the head spaces of FLAME, BFM and ICT.
+    It is the training camera that the descriptors come from, as it stood to the neutral head. An avatar that
+    does not know it is seen along the z axis, y being up: so are the head spaces of FLAME, BFM and ICT.
 
     Conventions: docs/conventions.md#axes-and-cameras.
 
@@ -55,15 +57,17 @@ def frontal_camera(avatar: GaussianAvatar, size: int) -> Camera:
         view = OPENGL_AXES.copy()  # y down and z forward, as OpenCV's cameras have it
         view[2, 3] = _DISTANCE
         focal = size / 2 * np.sqrt(_DISTANCE**2 - 1)
-        front = Camera("front", view, np.array([[focal, 0, size / 2], [0, focal, size / 2], [0, 0, 1]]), size, size)
+        front = Camera(
+            "front", view, np.array([[focal, 0, size / 2], [0, focal, size / 2], [0, 0, 1]]), size, size
+        )
     view, similarity = front.world_to_camera.copy(), avatar.similarity
     view[:3, 3] = similarity.radius * view[:3, 3] - view[:3, :3] @ similarity.centre
     return replace(front.scaled(size / max(front.width, front.height)), world_to_camera=view)
 
 
 def turned(avatar: GaussianAvatar, camera: Camera, rotations: np.ndarray) -> np.ndarray:
-    """Head poses [T, 4, 4] that turn the avatar about its middle as a driver turns: rotations [T, 3, 3] away from facing the
-    camera, in OpenCV's axes.
+    """Head poses [T, 4, 4] that turn the avatar about its middle as a driver turns: rotations [T, 3, 3] away
+    from facing the camera, in OpenCV's axes.
 
     Conventions: docs/conventions.md#axes-and-cameras, docs/conventions.md#head-pose.
 
@@ -71,7 +75,11 @@ def turned(avatar: GaussianAvatar, camera: Camera, rotations: np.ndarray) -> np.
     >>> avatar = GaussianAvatar.load(find_data() / "checkpoints" / "001-centred.safetensors")
     >>> quarter = np.array([[[0.0, 0, 1], [0, 1, 0], [-1, 0, 0]]])
     >>> poses = turned(avatar, frontal_camera(avatar, 64), quarter)
-    >>> bool(np.allclose(poses[0, :3, :3] @ avatar.similarity.centre + poses[0, :3, 3], avatar.similarity.centre))
+    >>> bool(
+    ...     np.allclose(
+    ...         poses[0, :3, :3] @ avatar.similarity.centre + poses[0, :3, 3], avatar.similarity.centre
+    ...     )
+    ... )
     True
     """
     c, view = avatar.similarity.centre, camera.world_to_camera[:3, :3]
@@ -82,7 +90,8 @@ def turned(avatar: GaussianAvatar, camera: Camera, rotations: np.ndarray) -> np.
 
 
 def resting_descriptor(avatar: GaussianAvatar) -> np.ndarray:
-    """What shows the avatar at rest, float32 [D]: its neutral descriptor; the mean of its training frames where it knows none.
+    """What shows the avatar at rest, float32 [D]: its neutral descriptor; the mean of its training frames
+    where it knows none.
 
     Conventions: docs/conventions.md#descriptors.
 
@@ -91,18 +100,26 @@ def resting_descriptor(avatar: GaussianAvatar) -> np.ndarray:
     >>> resting_descriptor(avatar).shape
     (52,)
     """
-    return avatar.descriptor_mean.cpu().numpy() if avatar.neutral_descriptor is None else avatar.neutral_descriptor
+    return (
+        avatar.descriptor_mean.cpu().numpy()
+        if avatar.neutral_descriptor is None
+        else avatar.neutral_descriptor
+    )
 
 
-def driving_descriptors(avatar: GaussianAvatar, descriptors: np.ndarray, relative: str | int | None = None) -> np.ndarray:
-    """What the avatar is given for a driver's descriptors [T, D], NaN where no face was found: float32 [T, D].
+def driving_descriptors(
+    avatar: GaussianAvatar, descriptors: np.ndarray, relative: str | int | None = None
+) -> np.ndarray:
+    """What the avatar is given for a driver's descriptors [T, D], NaN where no face was found: float32 [T,
+    D].
 
-    relative: None for the descriptors as they are, as in training. "mean": minus the driver's mean, plus the mean of the avatar's
-    training frames; asks for no label. A number: minus those of the driver's neutral frame of this number, plus those of
-    the avatar's own neutral frame. Frames without a face keep the last one's.
+    relative: None for the descriptors as they are, as in training. "mean": minus the driver's mean, plus the
+    mean of the avatar's training frames; asks for no label. A number: minus those of the driver's neutral
+    frame of this number, plus those of the avatar's own neutral frame. Frames without a face keep the last
+    one's.
 
-    Raises ValueError for another dimension, no face at all, no face in the neutral frame, and an avatar that does not know its
-    neutral.
+    Raises ValueError for another dimension, no face at all, no face in the neutral frame, and an avatar that
+    does not know its neutral.
 
     Conventions: docs/conventions.md#descriptors.
 
@@ -127,6 +144,9 @@ def driving_descriptors(avatar: GaussianAvatar, descriptors: np.ndarray, relativ
         if relative not in found:
             raise ValueError(f"no face was found in the driver's neutral frame {relative}; name another one")
         if avatar.neutral_descriptor is None:
-            raise ValueError("this avatar does not know its neutral descriptor; train it again, or drive it relative to the mean")
+            raise ValueError(
+                "this avatar does not know its neutral descriptor; train it again, or drive it relative to"
+                " the mean"
+            )
         return out - descriptors[relative] + avatar.neutral_descriptor
     return out

@@ -1,8 +1,9 @@
 """Deformation fields: what an expression descriptor does to the canonical Gaussians.
 
-Two families behind one call, `field(descriptors [B, D], means [N, 3]) -> offsets [B, N, 13]`. The 13 numbers of a Gaussian are
-3 of its mean (head units), 4 of its quaternion, 3 of its log scales and 3 of its colour logits. Both start at exactly zero, so
-that training begins at the canonical head whatever the descriptor says.
+Two families behind one call, `field(descriptors [B, D], means [N, 3]) -> offsets [B, N, 13]`. The 13 numbers
+of a Gaussian are 3 of its mean (head units), 4 of its quaternion, 3 of its log scales and 3 of its colour
+logits. Both start at exactly zero, so that training begins at the canonical head whatever the descriptor
+says.
 """
 
 from __future__ import annotations
@@ -13,14 +14,17 @@ import torch
 from torch import Tensor, nn
 
 OFFSETS = 13
-# How far one unit of a field's output moves each kind of number. Means in head radii: a unit is about a centimetre.
+# How far one unit of a field's output moves each kind of number. Means in head radii: a unit is about a
+# centimetre.
 CHANNEL_GAINS = (0.07,) * 3 + (0.2,) * 4 + (0.2,) * 3 + (0.5,) * 3
 
 
 class LearnedBasis(nn.Module):
-    """A small MLP turns the descriptor into K coefficients of learned per-Gaussian offsets (the idea of RGBAvatar).
+    """A small MLP turns the descriptor into K coefficients of learned per-Gaussian offsets (the idea of
+    RGBAvatar).
 
-    At run time an expression is a linear blend of K offsets: fast on a CPU, and it can be played in a browser.
+    At run time an expression is a linear blend of K offsets: fast on a CPU, and it can be played in a
+    browser.
 
     >>> field = LearnedBasis(descriptor_dim=52, gaussians=100)
     >>> field(torch.zeros(2, 52), torch.zeros(100, 3)).shape
@@ -32,9 +36,16 @@ class LearnedBasis(nn.Module):
     def __init__(self, descriptor_dim: int, gaussians: int, bases: int = 24, hidden: int = 128) -> None:
         super().__init__()
         self.settings = {"bases": bases, "hidden": hidden}
-        self.coefficients = nn.Sequential(nn.Linear(descriptor_dim, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(),
-                                          nn.Linear(hidden, bases))
-        self.basis = nn.Parameter(torch.zeros(bases, gaussians * OFFSETS))  # zero: no deformation at the start
+        self.coefficients = nn.Sequential(
+            nn.Linear(descriptor_dim, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, bases),
+        )
+        self.basis = nn.Parameter(
+            torch.zeros(bases, gaussians * OFFSETS)
+        )  # zero: no deformation at the start
         self.register_buffer("gains", torch.tensor(CHANNEL_GAINS), persistent=False)
 
     def forward(self, descriptors: Tensor, means: Tensor) -> Tensor:  # [B, D], [N, 3] -> [B, N, 13]
@@ -43,7 +54,8 @@ class LearnedBasis(nn.Module):
 
 
 class FieldMLP(nn.Module):
-    """An MLP of canonical position and descriptor: the family of fields that RAF was proposed for (Gaussian Head Avatar).
+    """An MLP of canonical position and descriptor: the family of fields that RAF was proposed for (Gaussian
+    Head Avatar).
 
     >>> field = FieldMLP(descriptor_dim=52, gaussians=100)
     >>> field(torch.zeros(2, 52), torch.zeros(100, 3)).shape
@@ -59,7 +71,9 @@ class FieldMLP(nn.Module):
         self.register_buffer("bands", 2.0 ** torch.arange(frequencies), persistent=False)
         self.position = nn.Linear(3 * (2 * frequencies + 1), hidden)
         self.expression = nn.Linear(descriptor_dim, hidden, bias=False)
-        self.body = nn.Sequential(nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU())
+        self.body = nn.Sequential(
+            nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()
+        )
         self.head = nn.Linear(hidden, OFFSETS)
         nn.init.zeros_(self.head.weight)  # zero: no deformation at the start
         nn.init.zeros_(self.head.bias)
@@ -70,7 +84,8 @@ class FieldMLP(nn.Module):
         x = means.detach()
         angles = (x[:, None, :] * self.bands[:, None] * math.pi).flatten(1)
         encoded = self.position(torch.cat([x, angles.sin(), angles.cos()], -1))
-        # The first layer is linear in (position, descriptor), so both parts are computed once and only added per pair.
+        # The first layer is linear in (position, descriptor), so both parts are computed once and only added
+        # per pair.
         return self.head(self.body(encoded[None] + self.expression(descriptors)[:, None])) * self.gains
 
 

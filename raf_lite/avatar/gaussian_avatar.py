@@ -1,4 +1,5 @@
-"""`GaussianAvatar`: canonical 3-D Gaussians, a deformation field, a rigid head pose, and what it knows of itself. No template."""
+"""`GaussianAvatar`: canonical 3-D Gaussians, a deformation field, a rigid head pose, and what it knows of
+itself. No template."""
 
 from __future__ import annotations
 
@@ -28,8 +29,8 @@ _MEND = "save or copy the avatar again"
 
 
 def _check_field(name: str, settings: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
-    """ValueError where a field of these settings has other tensors than those that are there: asked before any memory is taken,
-    since a line of text can ask for any amount."""
+    """ValueError where a field of these settings has other tensors than those that are there: asked before
+    any memory is taken, since a line of text can ask for any amount."""
     with torch.device("meta"):
         field = FIELDS[name](len(state["descriptor_mean"]), len(state["means"]), **settings)
     asked = {f"field.{key}": tensor.shape for key, tensor in field.state_dict().items()}
@@ -40,8 +41,8 @@ def _check_field(name: str, settings: Mapping[str, Any], state: Mapping[str, Ten
 def _front_camera(viewmat: np.ndarray, K: np.ndarray, width: int, height: int) -> Camera:
     """The camera before the face, from its view matrix [4, 4] from normalised head space.
 
-    Head poses may be rounded more than Camera allows: then it gets the nearest rotation. Raises ValueError as Camera does.
-    """
+    Head poses may be rounded more than Camera allows: then it gets the nearest rotation. Raises ValueError as
+    Camera does."""
     viewmat = np.array(viewmat, np.float64)
     if rigid_problem(viewmat, 1e-4) and not rigid_problem(viewmat, 1e-2):
         viewmat[:3, :3] = Rotation.from_matrix(viewmat[:3, :3]).as_matrix()
@@ -49,16 +50,19 @@ def _front_camera(viewmat: np.ndarray, K: np.ndarray, width: int, height: int) -
 
 
 class GaussianAvatar(nn.Module):
-    """A head of N Gaussians in normalised head space (centre 0, radius 1), driven by a descriptor [D] and a head pose [4, 4].
+    """A head of N Gaussians in normalised head space (centre 0, radius 1), driven by a descriptor [D] and a
+    head pose [4, 4].
 
-    means: [N, 3] initial positions, normalised. colors: [N, 3] initial colours in [0, 1]. spacing: initial standard deviation
-    of a Gaussian, in radii. similarity: how the capture's head space was normalised. descriptor: name of the descriptor that
-    drives it. descriptor_mean [D], descriptor_scale: fixed standardisation of the descriptor, one scale for all dimensions so
-    that dead ones stay dead. field: a name in `FIELDS`.
+    means: [N, 3] initial positions, normalised. colors: [N, 3] initial colours in [0, 1]. spacing: initial
+    standard deviation of a Gaussian, in radii. similarity: how the capture's head space was normalised.
+    descriptor: name of the descriptor that drives it. descriptor_mean [D], descriptor_scale: fixed
+    standardisation of the descriptor, one scale for all dimensions so that dead ones stay dead. field: a name
+    in `FIELDS`.
 
-    What it knows of itself, and keeps in its file: neutral_descriptor, float32 [D], that of its own neutral face. front: the
-    camera that sees this face from the front, its world the normalised head space; None where these are not known.
-    provenance: what it was made from and how, as JSON (a trained one: config, raf_lite, training_frames, checksum).
+    What it knows of itself, and keeps in its file: neutral_descriptor, float32 [D], that of its own neutral
+    face. front: the camera that sees this face from the front, its world the normalised head space; None
+    where these are not known. provenance: what it was made from and how, as JSON (a trained one: config,
+    raf_lite, training_frames, checksum).
 
     Raises ValueError for a neutral descriptor of another shape or with NaN.
 
@@ -75,10 +79,22 @@ class GaussianAvatar(nn.Module):
     descriptor_mean: Tensor
     descriptor_scale: Tensor
 
-    def __init__(self, means: Tensor, colors: Tensor, spacing: float, similarity: Similarity, *, descriptor: str,
-                 descriptor_mean: Tensor, descriptor_scale: float, field: str = "basis", field_settings: dict | None = None,
-                 neutral_descriptor: np.ndarray | None = None, front: Camera | None = None,
-                 provenance: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        means: Tensor,
+        colors: Tensor,
+        spacing: float,
+        similarity: Similarity,
+        *,
+        descriptor: str,
+        descriptor_mean: Tensor,
+        descriptor_scale: float,
+        field: str = "basis",
+        field_settings: dict | None = None,
+        neutral_descriptor: np.ndarray | None = None,
+        front: Camera | None = None,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__()
         n = len(means)
         self.descriptor, self.field_name, self.similarity = descriptor, field, similarity
@@ -87,8 +103,10 @@ class GaussianAvatar(nn.Module):
             self.neutral_descriptor = np.array(neutral_descriptor, np.float32)
             dim = len(descriptor_mean)
             if self.neutral_descriptor.shape != (dim,) or not np.isfinite(self.neutral_descriptor).all():
-                raise ValueError(f"the neutral descriptor is {list(self.neutral_descriptor.shape)} or has values that are not "
-                                 f"finite; give [{dim}] numbers of '{descriptor}', as descriptor_mean has")
+                raise ValueError(
+                    f"the neutral descriptor is {list(self.neutral_descriptor.shape)} or has values that are"
+                    f" not finite; give [{dim}] numbers of '{descriptor}', as descriptor_mean has"
+                )
         self.front: Camera | None = front
         self.provenance: Mapping[str, Any] = dict(provenance or {})
         self.means = nn.Parameter(means.clone())
@@ -101,11 +119,26 @@ class GaussianAvatar(nn.Module):
         self.register_buffer("descriptor_scale", torch.tensor(float(descriptor_scale)))
 
     @classmethod
-    def from_capture(cls, images: np.ndarray, masks: np.ndarray, cameras: list[Camera], head_pose: np.ndarray, *,
-                     gaussians: int, rng: np.random.Generator, descriptor: str, descriptor_mean: np.ndarray,
-                     descriptor_scale: float, neutral_descriptor: np.ndarray, front: int, provenance: Mapping[str, Any],
-                     field: str = "basis", field_settings: dict | None = None) -> GaussianAvatar:
-        """Start an avatar from one neutral moment: images [C, H, W, 3] and masks [C, H, W] in [0, 1], seen by C cameras.
+    def from_capture(
+        cls,
+        images: np.ndarray,
+        masks: np.ndarray,
+        cameras: list[Camera],
+        head_pose: np.ndarray,
+        *,
+        gaussians: int,
+        rng: np.random.Generator,
+        descriptor: str,
+        descriptor_mean: np.ndarray,
+        descriptor_scale: float,
+        neutral_descriptor: np.ndarray,
+        front: int,
+        provenance: Mapping[str, Any],
+        field: str = "basis",
+        field_settings: dict | None = None,
+    ) -> GaussianAvatar:
+        """Start an avatar from one neutral moment: images [C, H, W, 3] and masks [C, H, W] in [0, 1], seen by
+        C cameras.
 
         neutral_descriptor: [D] at this moment. front: which of the cameras sees the face from the front.
         """
@@ -117,62 +150,110 @@ class GaussianAvatar(nn.Module):
         # Gaussians about as wide as the gaps between them, were they spread evenly over a sphere's surface.
         spacing = 0.6 * float(np.sqrt(4 * np.pi * 0.6**2 / gaussians))
         camera = cameras[front]
-        return cls(means, torch.as_tensor(colours, dtype=torch.float32), spacing, similarity, descriptor=descriptor,
-                   descriptor_mean=torch.as_tensor(descriptor_mean), descriptor_scale=descriptor_scale, field=field,
-                   field_settings=field_settings, neutral_descriptor=neutral_descriptor,
-                   front=_front_camera(similarity.viewmat(camera.world_to_camera, head_pose), camera.K, camera.width,
-                                       camera.height),
-                   provenance=provenance)
+        return cls(
+            means,
+            torch.as_tensor(colours, dtype=torch.float32),
+            spacing,
+            similarity,
+            descriptor=descriptor,
+            descriptor_mean=torch.as_tensor(descriptor_mean),
+            descriptor_scale=descriptor_scale,
+            field=field,
+            field_settings=field_settings,
+            neutral_descriptor=neutral_descriptor,
+            front=_front_camera(
+                similarity.viewmat(camera.world_to_camera, head_pose), camera.K, camera.width, camera.height
+            ),
+            provenance=provenance,
+        )
 
     def gaussians(self, descriptors: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Deformed Gaussians for descriptors [B, D].
 
-        Returns a dict of means [B, N, 3], quats [B, N, 4] (wxyz, not normalised), scales [B, N, 3], opacities [N] and
-        colors [B, N, 3], all in normalised head space, and the raw offsets [B, N, 13] for a penalty.
+        Returns a dict of means [B, N, 3], quats [B, N, 4] (wxyz, not normalised), scales [B, N, 3], opacities
+        [N] and colors [B, N, 3], all in normalised head space, and the raw offsets [B, N, 13] for a penalty.
         """
         x = (descriptors - self.descriptor_mean) / self.descriptor_scale
         offsets = self.field(x, self.means)
         d_means, d_quats, d_scales, d_colors = offsets.split((3, 4, 3, 3), -1)
-        return {"means": self.means + d_means, "quats": self.quats + d_quats, "scales": torch.exp(self.log_scales + d_scales),
-                "opacities": torch.sigmoid(self.opacity_logits), "colors": torch.sigmoid(self.color_logits + d_colors)}, offsets
+        return {
+            "means": self.means + d_means,
+            "quats": self.quats + d_quats,
+            "scales": torch.exp(self.log_scales + d_scales),
+            "opacities": torch.sigmoid(self.opacity_logits),
+            "colors": torch.sigmoid(self.color_logits + d_colors),
+        }, offsets
 
-    def splat(self, descriptor: Tensor, viewmats: Tensor, Ks: Tensor, width: int, height: int,  # [D], [C, 4, 4], [C, 3, 3]
-              background: float = 1.0, backend: Backend = "auto") -> tuple[Tensor, Tensor, Tensor]:
-        """Differentiable render of one expression from C views: image [C, H, W, 3], alpha [C, H, W, 1], offsets [N, 13].
+    def splat(
+        self,
+        descriptor: Tensor,
+        viewmats: Tensor,
+        Ks: Tensor,
+        width: int,
+        height: int,  # [D], [C, 4, 4], [C, 3, 3]
+        background: float = 1.0,
+        backend: Backend = "auto",
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Differentiable render of one expression from C views: image [C, H, W, 3], alpha [C, H, W, 1],
+        offsets [N, 13].
 
         viewmats come from `view`, which folds in the head pose and the normalisation.
         """
         g, offsets = self.gaussians(descriptor[None])
         backgrounds = torch.full((len(viewmats), 3), background, device=viewmats.device)
-        image, alpha, _ = rasterize(g["means"][0], g["quats"][0], g["scales"][0], g["opacities"], g["colors"][0], viewmats, Ks,
-                                    width, height, backgrounds=backgrounds, backend=backend, rasterize_mode="antialiased")
+        image, alpha, _ = rasterize(
+            g["means"][0],
+            g["quats"][0],
+            g["scales"][0],
+            g["opacities"],
+            g["colors"][0],
+            viewmats,
+            Ks,
+            width,
+            height,
+            backgrounds=backgrounds,
+            backend=backend,
+            rasterize_mode="antialiased",
+        )
         return image, alpha, offsets[0]
 
     def view(self, camera: Camera, head_pose: np.ndarray) -> np.ndarray:
         """View matrix [4, 4] from normalised head space to `camera`, for a head at `head_pose` [4, 4]."""
         return self.similarity.viewmat(camera.world_to_camera, head_pose)
 
-    def check_descriptors(self, descriptors: np.ndarray, what: str = "descriptors", *, gaps: bool = False) -> np.ndarray:
-        """`descriptors` as float32 [T, D]; ValueError that names `what`, unless they are finite and of this avatar's D.
+    def check_descriptors(
+        self, descriptors: np.ndarray, what: str = "descriptors", *, gaps: bool = False
+    ) -> np.ndarray:
+        """`descriptors` as float32 [T, D]; ValueError that names `what`, unless they are finite and of this
+        avatar's D.
 
         gaps: rows of NaN, for frames without a face, are let pass.
         """
-        return descriptor_array(descriptors, what, dim=len(self.descriptor_mean), whose=f"this avatar's '{self.descriptor}'",
-                                gaps=gaps)
+        return descriptor_array(
+            descriptors,
+            what,
+            dim=len(self.descriptor_mean),
+            whose=f"this avatar's '{self.descriptor}'",
+            gaps=gaps,
+        )
 
     @torch.no_grad()
-    def render(self, descriptors: np.ndarray, head_poses: np.ndarray, cameras: list[Camera],
-               background: float = 1.0) -> np.ndarray:
+    def render(
+        self, descriptors: np.ndarray, head_poses: np.ndarray, cameras: list[Camera], background: float = 1.0
+    ) -> np.ndarray:
         """Pictures for T moments from C cameras of one size: float32 [T, C, H, W, 3] in [0, 1].
 
-        descriptors: [T, D]. head_poses: [T, 4, 4] head to world. Raises ValueError on a wrong dimension or NaN.
+        descriptors: [T, D]. head_poses: [T, 4, 4] head to world. Raises ValueError on a wrong dimension or
+        NaN.
 
         Conventions: docs/conventions.md#pictures-colours-and-masks.
 
         >>> from raf_lite.manifest import find_data
         >>> avatar = GaussianAvatar.load(find_data() / "checkpoints" / "001-centred.safetensors")
         >>> from raf_lite.avatar import frontal_camera, resting_descriptor
-        >>> avatar.render(resting_descriptor(avatar)[None], np.eye(4)[None], [frontal_camera(avatar, 64)]).shape
+        >>> avatar.render(
+        ...     resting_descriptor(avatar)[None], np.eye(4)[None], [frontal_camera(avatar, 64)]
+        ... ).shape
         (1, 1, 64, 64, 3)
         """
         descriptors = self.check_descriptors(descriptors)
@@ -182,65 +263,118 @@ class GaussianAvatar(nn.Module):
         frames = []
         for descriptor, pose in zip(torch.as_tensor(descriptors, device=device), head_poses, strict=True):
             views = np.stack([self.view(c, pose) for c in cameras])
-            image, _, _ = self.splat(descriptor, torch.as_tensor(views, dtype=torch.float32, device=device), Ks, width, height,
-                                     background)
+            image, _, _ = self.splat(
+                descriptor,
+                torch.as_tensor(views, dtype=torch.float32, device=device),
+                Ks,
+                width,
+                height,
+                background,
+            )
             frames.append(image.clamp(0, 1).cpu().numpy())
         return np.stack(frames)
 
     def origin(self) -> dict[str, Any]:
-        """What it knows of itself as JSON: the entries of `provenance`, "neutral_descriptor" [D] and "front" (viewmat [4, 4] from
-        normalised head space, K [3, 3], width, height). What it does not know is left out."""
+        """What it knows of itself as JSON: the entries of `provenance`, "neutral_descriptor" [D] and "front"
+        (viewmat [4, 4] from normalised head space, K [3, 3], width, height). What it does not know is left
+        out."""
         out = dict(self.provenance)
         if self.neutral_descriptor is not None:
             out["neutral_descriptor"] = self.neutral_descriptor.tolist()
         if self.front is not None:
-            out["front"] = {"viewmat": self.front.world_to_camera.tolist(), "K": self.front.K.tolist(),
-                            "width": self.front.width, "height": self.front.height}
+            out["front"] = {
+                "viewmat": self.front.world_to_camera.tolist(),
+                "K": self.front.K.tolist(),
+                "width": self.front.width,
+                "height": self.front.height,
+            }
         return out
 
     def save(self, path: str | os.PathLike, *, half: bool = False) -> None:
-        """Write one safetensors file: tensors, and JSON in its header (settings, similarity, and `origin` under "notes").
+        """Write one safetensors file: tensors, and JSON in its header (settings, similarity, and `origin`
+        under "notes").
 
         half: learned numbers in half precision, for a file of half the size; `load` makes them float32 again.
         """
-        header = {"format": FORMAT, "kind": "raf_lite.GaussianAvatar", "descriptor": self.descriptor, "field": self.field_name,
-                  "field_settings": self.field.settings, "centre": self.similarity.centre.tolist(),
-                  "radius": self.similarity.radius, "notes": self.origin()}
+        header = {
+            "format": FORMAT,
+            "kind": "raf_lite.GaussianAvatar",
+            "descriptor": self.descriptor,
+            "field": self.field_name,
+            "field_settings": self.field.settings,
+            "centre": self.similarity.centre.tolist(),
+            "radius": self.similarity.radius,
+            "notes": self.origin(),
+        }
         learned = {name for name, _ in self.named_parameters()} if half else set()
         state = {k: v.half() if k in learned else v for k, v in self.state_dict().items()}
         write_tensors(path, state, {"raf_lite": json.dumps(header)})
 
     @classmethod
     def load(cls, path: str | os.PathLike, device: str | torch.device = "cpu") -> GaussianAvatar:
-        """Read what `save` wrote. Raises FileNotFoundError, or ValueError for another file, a damaged one or another version."""
+        """Read what `save` wrote. Raises FileNotFoundError, or ValueError for another file, a damaged one or
+        another version."""
         path = Path(path)
         if not path.is_file():
-            raise FileNotFoundError(f"there is no avatar at {path}; train one with `raf-lite train` or correct the path")
+            raise FileNotFoundError(
+                f"there is no avatar at {path}; train one with `raf-lite train` or correct the path"
+            )
         try:
             with safe_open(path, "pt") as f:
-                header = parse_json((f.metadata() or {}).get("raf_lite", "{}"), dict, f"the header of {path}", _MEND)
+                header = parse_json(
+                    (f.metadata() or {}).get("raf_lite", "{}"), dict, f"the header of {path}", _MEND
+                )
                 state = {name: f.get_tensor(name).float() for name in f.keys()}
         except (SafetensorError, OSError, ValueError, TypeError, RuntimeError, MemoryError) as error:
             raise ValueError(f"{path} is damaged or no safetensors file ({error}); {_MEND}") from error
         if header.get("kind") != "raf_lite.GaussianAvatar":
-            raise ValueError(f"{path} is a safetensors file, but no raf_lite avatar; name one that GaussianAvatar.save wrote")
+            raise ValueError(
+                f"{path} is a safetensors file, but no raf_lite avatar; name one that GaussianAvatar.save"
+                " wrote"
+            )
         if header.get("format") != FORMAT:
-            raise ValueError(f"{path} has avatar format {header.get('format')}, and this raf_lite reads format {FORMAT}; "
-                             "train it again or install the matching version")
+            raise ValueError(
+                f"{path} has avatar format {header.get('format')}, and this raf_lite reads format {FORMAT}; "
+                "train it again or install the matching version"
+            )
         try:
-            similarity = Similarity(np.array(header["centre"], np.float64).reshape(3), float(header["radius"]))
+            similarity = Similarity(
+                np.array(header["centre"], np.float64).reshape(3), float(header["radius"])
+            )
             provenance = dict(header["notes"])
             neutral, front = provenance.pop("neutral_descriptor", None), provenance.pop("front", None)
             _check_field(header["field"], header["field_settings"], state)
-            avatar = cls(state["means"], torch.sigmoid(state["color_logits"]), 1.0, similarity, descriptor=header["descriptor"],
-                         descriptor_mean=state["descriptor_mean"], descriptor_scale=float(state["descriptor_scale"]),
-                         field=header["field"], field_settings=header["field_settings"], neutral_descriptor=neutral,
-                         front=None if front is None else _front_camera(**front), provenance=provenance)
+            avatar = cls(
+                state["means"],
+                torch.sigmoid(state["color_logits"]),
+                1.0,
+                similarity,
+                descriptor=header["descriptor"],
+                descriptor_mean=state["descriptor_mean"],
+                descriptor_scale=float(state["descriptor_scale"]),
+                field=header["field"],
+                field_settings=header["field_settings"],
+                neutral_descriptor=neutral,
+                front=None if front is None else _front_camera(**front),
+                provenance=provenance,
+            )
             avatar.load_state_dict(state)
-        except (AttributeError, IndexError, KeyError, MemoryError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+        except (
+            AttributeError,
+            IndexError,
+            KeyError,
+            MemoryError,
+            OverflowError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ) as error:
             raise ValueError(f"{path} holds no whole avatar ({type(error).__name__}); {_MEND}") from error
-        if not 0 < similarity.radius < np.inf or not np.isfinite(similarity.centre).all() or not all(
-                torch.isfinite(tensor).all() for tensor in avatar.state_dict().values()):
+        if (
+            not 0 < similarity.radius < np.inf
+            or not np.isfinite(similarity.centre).all()
+            or not all(torch.isfinite(tensor).all() for tensor in avatar.state_dict().values())
+        ):
             raise ValueError(f"{path} holds values that are not finite; {_MEND}")
         if not avatar.descriptor_scale > 0 or not isinstance(avatar.descriptor, str):
             raise ValueError(f"{path} does not say what drives the avatar; {_MEND}")

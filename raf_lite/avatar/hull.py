@@ -1,4 +1,5 @@
-"""Where the Gaussians start: the visual hull of one neutral frame, from the capture's own masks. No template, no mesh."""
+"""Where the Gaussians start: the visual hull of one neutral frame, from the capture's own masks. No template,
+no mesh."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from raf_lite.captures.cameras import nearest_to_axes, project
 
 @dataclass(frozen=True)
 class Similarity:
-    """The move and scale that bring a capture's head to centre 0 and radius 1: x_normal = (x - centre) / radius.
+    """The move and scale that bring a capture's head to centre 0 and radius 1: x_normal = (x - centre) /
+    radius.
 
     Conventions: docs/conventions.md#units.
 
@@ -34,14 +36,17 @@ class Similarity:
         return out
 
 
-def visual_hull(masks: np.ndarray, cameras: list[Camera], head_pose: np.ndarray, resolution: int = 96) -> np.ndarray:
+def visual_hull(
+    masks: np.ndarray, cameras: list[Camera], head_pose: np.ndarray, resolution: int = 96
+) -> np.ndarray:
     """Grid points inside every mask's silhouette, [M, 3] in head space.
 
-    masks: [C, H, W] in [0, 1]. cameras: C of them. head_pose: [4, 4] head to world. resolution: grid cells along the longest
-    side. The grid's extent follows from the silhouettes: the region all cameras look at, cut down to what the masks allow.
+    masks: [C, H, W] in [0, 1]. cameras: C of them. head_pose: [4, 4] head to world. resolution: grid cells
+    along the longest side. The grid's extent follows from the silhouettes: the region all cameras look at,
+    cut down to what the masks allow.
 
-    Raises ValueError when no point is inside all masks (cameras and masks do not belong together), and for one camera or parallel
-    ones.
+    Raises ValueError when no point is inside all masks (cameras and masks do not belong together), and for
+    one camera or parallel ones.
 
     Conventions: docs/conventions.md#axes-and-cameras, docs/conventions.md#pictures-colours-and-masks.
 
@@ -60,36 +65,55 @@ def visual_hull(masks: np.ndarray, cameras: list[Camera], head_pose: np.ndarray,
     views = [c.world_to_camera @ head_pose for c in cameras]
     middle = nearest_to_axes(centres, [v[2, :3] for v in views])  # about the middle of the head
     if middle is None:
-        raise ValueError(f"camera(s) {', '.join(c.serial for c in cameras)} look in one direction, which leaves open where the "
-                         "head is; give cameras that see it from several sides")
+        raise ValueError(
+            f"camera(s) {', '.join(c.serial for c in cameras)} look in one direction, which leaves open where"
+            " the head is; give cameras that see it from several sides"
+        )
     distance = np.linalg.norm(centres - middle, axis=1).mean()
     extent = max(distance * camera.width / camera.K[0, 0] for camera in cameras)
     low, high = middle - extent, middle + extent
     for _ in range(2):  # a coarse pass finds the head's box, a fine one fills it
         step = (high - low).max() / resolution
-        grid = np.stack(np.meshgrid(*[np.arange(a, b + step, step) for a, b in zip(low, high, strict=True)], indexing="ij"), -1)
+        grid = np.stack(
+            np.meshgrid(
+                *[np.arange(a, b + step, step) for a, b in zip(low, high, strict=True)], indexing="ij"
+            ),
+            -1,
+        )
         points = grid.reshape(-1, 3)
-        for view, camera, mask in zip(views, cameras, masks, strict=True):  # each silhouette thins out what is left
+        for view, camera, mask in zip(
+            views, cameras, masks, strict=True
+        ):  # each silhouette thins out what is left
             u, depth = project(points, view, camera.K)
             points, u = points[depth > 0], u[depth > 0]
             height, width = mask.shape
-            # A body that leaves the picture goes on a little behind its edge: such points are judged by the nearest pixel.
+            # A body that leaves the picture goes on a little behind its edge: such points are judged by the
+            # nearest pixel.
             near = (np.abs(u - [width / 2, height / 2]) < [0.6 * width, 0.6 * height]).all(1)
             column, row = np.clip(np.floor(u), 0, [width - 1, height - 1]).astype(int).T
             points = points[near & (mask[row, column] > 0.5)]
         if not len(points):
-            raise ValueError("no point of space lies inside every mask of the neutral frame; check that masks and camera "
-                             "matrices belong to the same capture and convention (raf-lite check)")
+            raise ValueError(
+                "no point of space lies inside every mask of the neutral frame; check that masks and camera "
+                "matrices belong to the same capture and convention (raf-lite check)"
+            )
         low, high = points.min(0) - step, points.max(0) + step
     return points
 
 
-def surface_points(points: np.ndarray, images: np.ndarray, cameras: list[Camera], head_pose: np.ndarray, count: int,
-                   rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def surface_points(
+    points: np.ndarray,
+    images: np.ndarray,
+    cameras: list[Camera],
+    head_pose: np.ndarray,
+    count: int,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
     """Choose `count` hull points that some camera sees, with the colour it sees there.
 
-    points: [M, 3] from `visual_hull`. images: float [C, H, W, 3]. Returns [count, 3] head space and [count, 3] colours.
-    Points are drawn with replacement where the hull's surface has fewer, then jittered within a grid cell.
+    points: [M, 3] from `visual_hull`. images: float [C, H, W, 3]. Returns [count, 3] head space and [count,
+    3] colours. Points are drawn with replacement where the hull's surface has fewer, then jittered within a
+    grid cell.
 
     Conventions: docs/conventions.md#axes-and-cameras, docs/conventions.md#pictures-colours-and-masks.
 
@@ -101,7 +125,9 @@ def surface_points(points: np.ndarray, images: np.ndarray, cameras: list[Camera]
     >>> masks = np.stack([capture.masks(sequence, camera.serial, [frame])[0] for camera in cameras])
     >>> images = np.stack([capture.images(sequence, camera.serial, [frame])[0] for camera in cameras])
     >>> pose, rng = capture.head_poses(sequence)[frame], np.random.default_rng(0)
-    >>> points, colours = surface_points(visual_hull(masks, cameras, pose, resolution=32), images, cameras, pose, 500, rng)
+    >>> points, colours = surface_points(
+    ...     visual_hull(masks, cameras, pose, resolution=32), images, cameras, pose, 500, rng
+    ... )
     >>> points.shape, colours.shape
     ((500, 3), (500, 3))
     """

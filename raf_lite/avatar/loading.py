@@ -11,9 +11,12 @@ import torch
 from raf_lite.avatar.gaussian_avatar import GaussianAvatar
 
 
-def load_avatars(paths: Sequence[str | os.PathLike], device: str | torch.device | None = None) -> dict[str, GaussianAvatar]:
-    """Avatars by name, in the order of `paths`: a file's name without its ending, or its folder's where it is avatar.safetensors,
-    as training writes it. device: where they are drawn (default: the GPU, where torch finds one).
+def load_avatars(
+    paths: Sequence[str | os.PathLike], device: str | torch.device | None = None
+) -> dict[str, GaussianAvatar]:
+    """Avatars by name, in the order of `paths`: a file's name without its ending, or its folder's where it is
+    avatar.safetensors, as training writes it. device: where they are drawn (default: the GPU, where torch
+    finds one).
 
     Raises ValueError where no path is given, where two get the same name, and as `GaussianAvatar.load`.
     """

@@ -1,7 +1,7 @@
 """The expression bank: descriptors of many donors behind a FAISS index, with provenance and thumbnails.
 
-A *descriptor* is what the avatar's encoder makes of one frame; a *donor* is one person's recording. The bank is unlabeled:
-it knows who a frame is of (an anonymous id), never which expression it shows.
+A *descriptor* is what the avatar's encoder makes of one frame; a *donor* is one person's recording. The bank
+is unlabeled: it knows who a frame is of (an anonymous id), never which expression it shows.
 """
 
 from raf_lite.bank.bank import ExpressionBank, SearchResult

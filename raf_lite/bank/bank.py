@@ -42,20 +42,28 @@ class ExpressionBank:
     encoder_pose : float32 [N, 4, 4] as the encoder saw it, or None
     encoder : str, what made the descriptors ("unknown" is compatible with all)
     descriptor : str, the name of the descriptor column
-    index : faiss.Index over `descriptors`; its search-time settings (`index.nprobe` of "IVF...", `index.efSearch` of "HNSW...")
-        may be changed, its rows may not
+    index : faiss.Index over `descriptors`; its search-time settings (`index.nprobe` of "IVF...",
+        `index.efSearch` of "HNSW...") may be changed, its rows may not
 
     Conventions: docs/conventions.md#descriptors.
 
     >>> from raf_lite.manifest import find_data
     >>> ExpressionBank.load(find_data() / "bank")
-    ExpressionBank(18480 rows of 'blendshapes' [52] from 220 donors, encoder 'mediapipe-face_landmarker-float16-1', index 'Flat')
-    """
+    ExpressionBank(18480 rows of 'blendshapes' [52] from 220 donors, encoder
+    'mediapipe-face_landmarker-float16-1', index 'Flat')"""
 
     def __init__(
-        self, descriptors: ArrayLike, donors: ArrayLike, *, encoder: str, descriptor: str,
-        factory: str = "Flat", index: faiss.Index | None = None, neutral: ArrayLike | None = None,
-        encoder_pose: ArrayLike | None = None, thumbnails: Mapping[int, bytes] | None = None
+        self,
+        descriptors: ArrayLike,
+        donors: ArrayLike,
+        *,
+        encoder: str,
+        descriptor: str,
+        factory: str = "Flat",
+        index: faiss.Index | None = None,
+        neutral: ArrayLike | None = None,
+        encoder_pose: ArrayLike | None = None,
+        thumbnails: Mapping[int, bytes] | None = None,
     ) -> None:
         self.descriptors = descriptor_array(descriptors, "the bank's descriptors").copy()
         rows = len(self.descriptors)
@@ -84,25 +92,39 @@ class ExpressionBank:
     ) -> ExpressionBank:
         """A bank of these descriptors (copied).
 
-        descriptors: finite numbers, one row per frame. donors: an integer or string per row. encoder, descriptor: names kept
-        with the bank. index: a FAISS factory string with the L2 metric; "Flat" is exact, "IVF1024,Flat" or "HNSW32" trade
-        exactness for speed in banks of millions. neutral, encoder_pose: see the class. thumbnails: `{row: WebP bytes}`.
+        descriptors: finite numbers, one row per frame. donors: an integer or string per row. encoder,
+        descriptor: names kept with the bank. index: a FAISS factory string with the L2 metric; "Flat" is
+        exact, "IVF1024,Flat" or "HNSW32" trade exactness for speed in banks of millions. neutral,
+        encoder_pose: see the class. thumbnails: `{row: WebP bytes}`.
 
-        Raises ValueError for NaN (naming the row), an empty bank, arrays of differing lengths, or an unusable index string.
+        Raises ValueError for NaN (naming the row), an empty bank, arrays of differing lengths, or an unusable
+        index string.
 
         >>> rng = np.random.default_rng(0)
-        >>> ExpressionBank.from_arrays(rng.normal(size=(300, 52)), np.repeat(np.arange(10), 30), encoder="mine")
+        >>> ExpressionBank.from_arrays(
+        ...     rng.normal(size=(300, 52)), np.repeat(np.arange(10), 30), encoder="mine"
+        ... )
         ExpressionBank(300 rows of 'descriptors' [52] from 10 donors, encoder 'mine', index 'Flat')
         """
-        return cls(descriptors, donors, encoder=encoder, descriptor=descriptor, factory=index, neutral=neutral,
-                   encoder_pose=encoder_pose, thumbnails=thumbnails)
+        return cls(
+            descriptors,
+            donors,
+            encoder=encoder,
+            descriptor=descriptor,
+            factory=index,
+            neutral=neutral,
+            encoder_pose=encoder_pose,
+            thumbnails=thumbnails,
+        )
 
     def __len__(self) -> int:
         return len(self.descriptors)
 
     def __repr__(self) -> str:
-        return (f"ExpressionBank({len(self)} rows of '{self.descriptor}' [{self.dim}] from {len(np.unique(self.donors))} donors, "
-                f"encoder '{self.encoder}', index '{self.factory}')")
+        return (
+            f"ExpressionBank({len(self)} rows of '{self.descriptor}' [{self.dim}] from"
+            f" {len(np.unique(self.donors))} donors, encoder '{self.encoder}', index '{self.factory}')"
+        )
 
     @property
     def dim(self) -> int:
@@ -120,24 +142,33 @@ class ExpressionBank:
         return None if data is None else storage.decode_thumbnail(data)
 
     def check_descriptors(
-        self, descriptors: ArrayLike, *, encoder: str | None = None, what: str = "descriptors",
+        self, descriptors: ArrayLike, *, encoder: str | None = None, what: str = "descriptors"
     ) -> np.ndarray:
-        """Return `descriptors` as float32 `[N, D]`; ValueError unless they are finite, of this bank's D and of its encoder."""
+        """Return `descriptors` as float32 `[N, D]`; ValueError unless they are finite, of this bank's D and
+        of its encoder."""
         array = descriptor_array(descriptors, what, dim=self.dim, whose=f"the bank's '{self.descriptor}'")
         if encoder is not None and encoder != self.encoder and "unknown" not in (encoder, self.encoder):
-            raise ValueError(f"{what} come from encoder '{encoder}' and the bank from '{self.encoder}', so distances between "
-                             "them mean nothing; encode both with the same")
+            raise ValueError(
+                f"{what} come from encoder '{encoder}' and the bank from '{self.encoder}', so distances"
+                " between them mean nothing; encode both with the same"
+            )
         return array
 
     def add(
-        self, descriptors: ArrayLike, donors: ArrayLike, *, encoder: str | None = None,
-        neutral: ArrayLike | None = None, encoder_pose: ArrayLike | None = None,
-        thumbnails: Mapping[int, bytes] | None = None
+        self,
+        descriptors: ArrayLike,
+        donors: ArrayLike,
+        *,
+        encoder: str | None = None,
+        neutral: ArrayLike | None = None,
+        encoder_pose: ArrayLike | None = None,
+        thumbnails: Mapping[int, bytes] | None = None,
     ) -> None:
         """Append rows. Arguments as in `from_arrays`; `thumbnails` counts rows from the first added one.
 
-        An index that was trained (IVF, PQ) keeps the training of the first rows, as FAISS does. Raises ValueError as
-        `from_arrays` does, also when only one side has encoder poses; the bank is then unchanged.
+        An index that was trained (IVF, PQ) keeps the training of the first rows, as FAISS does. Raises
+        ValueError as `from_arrays` does, also when only one side has encoder poses; the bank is then
+        unchanged.
 
         >>> bank = ExpressionBank.from_arrays([[0.0, 1.0], [4.0, 4.0]], donors=["ann", "bo"])
         >>> bank.add([[2.0, 2.0]], donors=["cy"])
@@ -149,8 +180,10 @@ class ExpressionBank:
         encoder_pose, thumbnails = pose_array(encoder_pose, len(new)), thumbnail_dict(thumbnails, len(new))
         self._check_kind(donors)
         if (encoder_pose is None) != (self.encoder_pose is None):
-            raise ValueError("either the bank or the added rows lack encoder poses; "
-                             "give encoder_pose [N, 4, 4] for all rows or for none")
+            raise ValueError(
+                "either the bank or the added rows lack encoder poses; "
+                "give encoder_pose [N, 4, 4] for all rows or for none"
+            )
         first = len(self)
         self.index.add(new)
         self.descriptors = np.concatenate([self.descriptors, new])
@@ -166,17 +199,22 @@ class ExpressionBank:
     def _check_kind(self, donors: np.ndarray) -> None:
         # NumPy would compare 3 with "3", find them different, and exclude nobody.
         if donors.size and (donors.dtype.kind == "U") != (self.donors.dtype.kind == "U"):
-            raise ValueError(f"donor {donors.ravel()[0]!r} is not of the type of the bank's donors ({self.donors[0]!r}); "
-                             "name donors as the bank does")
+            raise ValueError(
+                f"donor {donors.ravel()[0]!r} is not of the type of the bank's donors ({self.donors[0]!r}); "
+                "name donors as the bank does"
+            )
 
     def allowed_rows(self, exclude_donors: Iterable = ()) -> np.ndarray:
-        """int64 rows of all donors but these, ascending. ValueError where none is left; donors the bank lacks are no error."""
+        """int64 rows of all donors but these, ascending. ValueError where none is left; donors the bank lacks
+        are no error."""
         single = isinstance(exclude_donors, (str, int, np.integer))
         excluded = np.asarray([exclude_donors] if single else list(exclude_donors))
         self._check_kind(excluded)
         rows = np.flatnonzero(~np.isin(self.donors, excluded))
         if len(rows) == 0:
-            raise ValueError(f"the bank holds only the excluded donors {excluded.tolist()}; add other donors to it")
+            raise ValueError(
+                f"the bank holds only the excluded donors {excluded.tolist()}; add other donors to it"
+            )
         return rows
 
     def search(
@@ -189,28 +227,35 @@ class ExpressionBank:
     ) -> SearchResult:
         """The k nearest rows of each query, nearest first.
 
-        >>> bank = ExpressionBank.from_arrays([[0.0, 1.0], [4.0, 4.0], [3.0, 0.0]], donors=["ann", "bo", "ann"])
+        >>> bank = ExpressionBank.from_arrays(
+        ...     [[0.0, 1.0], [4.0, 4.0], [3.0, 0.0]], donors=["ann", "bo", "ann"]
+        ... )
         >>> bank.search([[3.0, 3.0]], k=2).rows
         array([[1, 2]])
         >>> distances, rows = bank.search([[3.0, 3.0]], k=1, exclude_donors=["bo"])
         >>> distances
         array([[3.]], dtype=float32)
 
-        exclude_donors: donors none of whose rows may be returned, whatever the index. encoder: what made the queries, where
-        known. Exact with "Flat". With an approximate index the rows are approximate and their distances exact; queries for
-        which it finds fewer than k allowed rows are searched exactly.
+        exclude_donors: donors none of whose rows may be returned, whatever the index. encoder: what made the
+        queries, where known. Exact with "Flat". With an approximate index the rows are approximate and their
+        distances exact; queries for which it finds fewer than k allowed rows are searched exactly.
 
         Raises ValueError for NaN, a wrong dimension or encoder, and k larger than the rows that are left.
         """
         queries = self.check_descriptors(queries, encoder=encoder, what="queries")
         allowed = self.allowed_rows(exclude_donors)
         if not 1 <= k <= len(allowed):
-            raise ValueError(f"k = {k}, but the bank has {len(allowed)} rows to choose from; use k from 1 to {len(allowed)}")
+            raise ValueError(
+                f"k = {k}, but the bank has {len(allowed)} rows to choose from; use k from 1 to"
+                f" {len(allowed)}"
+            )
         params = None
         if len(allowed) < len(self):
             mask = np.ones(len(self), dtype=bool)
             mask[allowed] = False
-            params = _search_parameters(self.index, faiss.IDSelectorNot(faiss.IDSelectorBatch(np.flatnonzero(mask))))
+            params = _search_parameters(
+                self.index, faiss.IDSelectorNot(faiss.IDSelectorBatch(np.flatnonzero(mask)))
+            )
         distances = np.empty((len(queries), k), dtype=np.float32)
         rows = np.empty((len(queries), k), dtype=np.int64)
         for start in range(0, len(queries), _BLOCK):
@@ -219,19 +264,22 @@ class ExpressionBank:
         return SearchResult(distances, rows)
 
     def _search_block(
-        self, queries: np.ndarray, k: int, allowed: np.ndarray, params: faiss.SearchParameters | None,
+        self, queries: np.ndarray, k: int, allowed: np.ndarray, params: faiss.SearchParameters | None
     ) -> tuple[np.ndarray, np.ndarray]:
         try:
             _, rows = self.index.search(queries, k, params=params)
         except RuntimeError as error:
-            raise ValueError(f"the index '{self.factory}' cannot leave donors out of a search ({_reason(error)}); use another, "
-                             "such as 'Flat', 'IVF...,Flat' or 'HNSW...'") from error
+            raise ValueError(
+                f"the index '{self.factory}' cannot leave donors out of a search ({_reason(error)}); use"
+                " another, such as 'Flat', 'IVF...,Flat' or 'HNSW...'"
+            ) from error
         short = (rows < 0).any(axis=1)
         if short.any():
             mean = self.descriptors.mean(axis=0)  # taken off for the same reason as in _build_index
             _, found = faiss.knn(queries[short] - mean, self.descriptors[allowed] - mean, k)
             rows[short] = allowed[found]
-        # FAISS gives squared distances, of compressed vectors in some indexes and by |x|^2 + |y|^2 - 2xy in others.
+        # FAISS gives squared distances, of compressed vectors in some indexes and by |x|^2 + |y|^2 - 2xy in
+        # others.
         distances = np.linalg.norm(queries[:, None] - self.descriptors[rows], axis=2)
         order = np.lexsort((rows, distances), axis=1)
         return np.take_along_axis(distances, order, axis=1), np.take_along_axis(rows, order, axis=1)
@@ -242,54 +290,76 @@ class ExpressionBank:
         return names, means
 
     def centred(self, scale: np.ndarray | float = 1.0) -> ExpressionBank:
-        """A bank of the same rows, each minus its own donor's mean: what is left is mostly expression, not identity.
+        """A bank of the same rows, each minus its own donor's mean: what is left is mostly expression, not
+        identity.
 
-        Two people's frames are then near each other when both depart from their own average in the same way; no label is needed.
-        scale: [D] or a number, by which the offsets are divided.
+        Two people's frames are then near each other when both depart from their own average in the same way;
+        no label is needed. scale: [D] or a number, by which the offsets are divided.
         """
         _, means, member = donor_means(self.descriptors, self.donors)
         offsets = self.descriptors - means[member]
-        return ExpressionBank.from_arrays(offsets / scale, self.donors, encoder=f"{self.encoder} minus donor mean",
-                                          descriptor=self.descriptor, index=self.factory)
+        return ExpressionBank.from_arrays(
+            offsets / scale,
+            self.donors,
+            encoder=f"{self.encoder} minus donor mean",
+            descriptor=self.descriptor,
+            index=self.factory,
+        )
 
     def stats(self) -> dict:
         """Size, coverage and identity leakage; see `raf_lite.bank.statistics.bank_statistics`."""
-        return bank_statistics(self.descriptors, self.donors, self.neutral, self.search, len(self._thumbnails))
+        return bank_statistics(
+            self.descriptors, self.donors, self.neutral, self.search, len(self._thumbnails)
+        )
 
     def save(self, folder: str | os.PathLike) -> Path:
-        """Write the bank with its index to `folder` (format: `raf_lite.bank.storage`), replacing a bank of the same column.
+        """Write the bank with its index to `folder` (format: `raf_lite.bank.storage`), replacing a bank of
+        the same column.
 
-        Raises ValueError where the folder holds a bank with other columns or with ground truth, which would be lost, and
-        TimeoutError where another process has been writing there for too long.
+        Raises ValueError where the folder holds a bank with other columns or with ground truth, which would
+        be lost, and TimeoutError where another process has been writing there for too long.
         """
-        contents = storage.bank_contents(folder, columns={self.descriptor: self.descriptors}, donors=self.donors,
-                                         encoder=self.encoder, neutral=self.neutral, encoder_pose=self.encoder_pose,
-                                         thumbnails=self._thumbnails, index=(self.descriptor, self.factory, self.index))
+        contents = storage.bank_contents(
+            folder,
+            columns={self.descriptor: self.descriptors},
+            donors=self.donors,
+            encoder=self.encoder,
+            neutral=self.neutral,
+            encoder_pose=self.encoder_pose,
+            thumbnails=self._thumbnails,
+            index=(self.descriptor, self.factory, self.index),
+        )
         with locked(folder):
             if Path(folder, storage.MANIFEST).exists():
                 old = storage.read_manifest(folder)
                 if list(old["descriptors"]) != [self.descriptor] or storage.has_part(old, "truth.npz"):
-                    raise ValueError(f"{folder} holds a bank with columns {', '.join(old['descriptors'])} that this one would "
-                                     "replace; save to a folder of its own")
+                    raise ValueError(
+                        f"{folder} holds a bank with columns {', '.join(old['descriptors'])} that this one"
+                        " would replace; save to a folder of its own"
+                    )
             storage.commit(folder, *contents)
         return Path(folder)
 
     @classmethod
     def load(cls, folder: str | os.PathLike, descriptor: str | None = None) -> ExpressionBank:
-        """Read a bank folder. descriptor: the column to search on, such as "blendshapes" (default: the first that was written).
+        """Read a bank folder. descriptor: the column to search on, such as "blendshapes" (default: the first
+        that was written).
 
-        Raises FileNotFoundError for a missing file and ValueError for a damaged one (its sha256 is checked), another format
-        version or an unknown column. The ground truth is not opened.
+        Raises FileNotFoundError for a missing file and ValueError for a damaged one (its sha256 is checked),
+        another format version or an unknown column. The ground truth is not opened.
         """
         stored = storage.read_bank(folder, descriptor)
         try:
             return cls(**stored)
         except (ValueError, TypeError) as error:
-            raise ValueError(f"the bank {folder} holds what no bank can ({error}); restore it or write it again") from error
+            raise ValueError(
+                f"the bank {folder} holds what no bank can ({error}); restore it or write it again"
+            ) from error
 
 
 class CentredIndex(faiss.IndexPreTransform):
-    """FAISS's index behind the transform that takes the mean off, with the inner one's search settings within reach."""
+    """FAISS's index behind the transform that takes the mean off, with the inner one's search settings within
+    reach."""
 
     @property
     def nprobe(self) -> int:
@@ -337,18 +407,22 @@ def _build_index(descriptors: np.ndarray, factory: str) -> faiss.Index:
     dim = descriptors.shape[1]
     try:
         index = faiss.index_factory(dim, factory)
-        # Distances don't change when the mean is taken off first, and FAISS's float32 products then lose far fewer digits.
+        # Distances don't change when the mean is taken off first, and FAISS's float32 products then lose far
+        # fewer digits.
         index = faiss.IndexPreTransform(faiss.CenteringTransform(dim), index)
         index.train(descriptors)
         index.add(descriptors)
     except RuntimeError as error:
-        raise ValueError(f"FAISS cannot build the index '{factory}' over {len(descriptors)} descriptors of {dim} dimensions "
-                         f"({_reason(error)}); choose another factory string, such as 'Flat'") from error
+        raise ValueError(
+            f"FAISS cannot build the index '{factory}' over {len(descriptors)} descriptors of {dim}"
+            f" dimensions ({_reason(error)}); choose another factory string, such as 'Flat'"
+        ) from error
     return index
 
 
 def _search_parameters(index: faiss.Index, selector: faiss.IDSelector) -> faiss.SearchParameters:
-    """FAISS wants the selector in the parameter class of each kind of index; the index's own settings are kept."""
+    """FAISS wants the selector in the parameter class of each kind of index; the index's own settings are
+    kept."""
     # FAISS adds these classes' keywords when it is imported, so its type stubs do not know them.
     index = faiss.downcast_index(index)
     if isinstance(index, faiss.IndexPreTransform):

@@ -1,9 +1,10 @@
 """A FAISS index from disk, believed as far as it was looked at.
 
-FAISS takes the numbers in an index file as they are: wrong ones cost any amount of memory, or send a later search to other
-addresses, and a sha256 that stands beside the file was written by whoever wrote the file. So another process, which may fail,
-reads it first, with limits on memory and time, and looks whether every list, link and table stays inside. Indexes of kinds that
-`_check` does not know are built from the descriptors instead.
+FAISS takes the numbers in an index file as they are: wrong ones cost any amount of memory, or send a later
+search to other addresses, and a sha256 that stands beside the file was written by whoever wrote the file. So
+another process, which may fail, reads it first, with limits on memory and time, and looks whether every list,
+link and table stays inside. Indexes of kinds that `_check` does not know are built from the descriptors
+instead.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ _UNKNOWN = 3  # the exit status for a kind that is not known here
 def read_index(path: Path, shape: tuple[int, int]) -> faiss.Index | None:
     """The index of descriptors [N, D] in a file, or None where it cannot be judged and has to be built.
 
-    Raises ValueError, naming the file, for one that is damaged, of other rows, or that would lead FAISS astray.
+    Raises ValueError, naming the file, for one that is damaged, of other rows, or that would lead FAISS
+    astray.
     """
     if not sys.executable:
         return None
@@ -34,19 +36,31 @@ def read_index(path: Path, shape: tuple[int, int]) -> faiss.Index | None:
     # -P: this folder has names of the standard library.
     command = [sys.executable, "-P", __file__, str(path), *map(str, shape)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=seconds, check=False,
-                              env={**os.environ, "OMP_NUM_THREADS": "1"})
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=seconds,
+            check=False,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
     except subprocess.TimeoutExpired as error:
-        raise ValueError(f"{path} takes FAISS more than {seconds:.0f} s to read; write the bank again") from error
+        raise ValueError(
+            f"{path} takes FAISS more than {seconds:.0f} s to read; write the bank again"
+        ) from error
     if done.returncode == _UNKNOWN:
         return None
     if done.returncode:
-        raise ValueError(f"{path} {done.stdout.strip() or 'is no index that FAISS reads'}; write the bank again")
+        raise ValueError(
+            f"{path} {done.stdout.strip() or 'is no index that FAISS reads'}; write the bank again"
+        )
     return faiss.read_index(str(path))
 
 
 def buildable(factory: str, rows: int) -> bool:
-    """Whether a factory string from a file asks for no more than such a bank may need. FAISS judges names, but not numbers."""
+    """Whether a factory string from a file asks for no more than such a bank may need. FAISS judges names,
+    but not numbers."""
     if not re.fullmatch(r"[\w,()\[\]=-]{1,100}", factory, re.ASCII):
         return False
     most = {"IVF": rows, "HNSW": 256, "x": 16}
@@ -64,11 +78,15 @@ def _demand(holds: object, what: str) -> None:
 
 
 def _check(index: Any, rows: int, dim: int) -> None:
-    """Raise _Astray unless all that a search follows stays inside the index; NotImplementedError for a kind not known here."""
+    """Raise _Astray unless all that a search follows stays inside the index; NotImplementedError for a kind
+    not known here."""
     index = faiss.downcast_index(index)
     kind = type(index).__name__
     _demand(index.ntotal == rows and index.d == dim, "indexes other rows than the descriptors' file holds")
-    _demand(index.is_trained and index.metric_type == faiss.METRIC_L2, "is not trained, or measures something else")
+    _demand(
+        index.is_trained and index.metric_type == faiss.METRIC_L2,
+        "is not trained, or measures something else",
+    )
     if kind == "IndexPreTransform":
         for k in range(index.chain.size()):
             dim = _check_transform(faiss.downcast_VectorTransform(index.chain.at(k)), dim)
@@ -93,12 +111,18 @@ def _check(index: Any, rows: int, dim: int) -> None:
 
 def _check_transform(transform: Any, dim: int) -> int:
     """The dimension behind a transform of vectors of `dim`."""
-    _demand(transform.d_in == dim and 0 < transform.d_out <= 1 << 16 and transform.is_trained, "transforms other vectors")
+    _demand(
+        transform.d_in == dim and 0 < transform.d_out <= 1 << 16 and transform.is_trained,
+        "transforms other vectors",
+    )
     if isinstance(transform, faiss.CenteringTransform):
         _demand(transform.mean.size() == dim == transform.d_out, "takes off another mean")
     elif isinstance(transform, faiss.LinearTransform):
         _demand(transform.A.size() == dim * transform.d_out, "holds another matrix than it says")
-        _demand(not transform.have_bias or transform.b.size() == transform.d_out, "holds another matrix than it says")
+        _demand(
+            not transform.have_bias or transform.b.size() == transform.d_out,
+            "holds another matrix than it says",
+        )
     else:
         raise NotImplementedError(type(transform).__name__)
     return transform.d_out
@@ -110,23 +134,41 @@ def _check_codes(index: Any, kind: str, dim: int) -> None:
         _demand(index.code_size == 4 * dim, "stores vectors of another size")
     elif kind == "IndexPQ":
         pq = index.pq
-        _demand(getattr(index, "search_type", 0) == 0 and pq.d == dim and 0 < pq.nbits <= 16 and 0 < pq.M <= dim
-                and pq.M * pq.dsub == dim and pq.ksub == 1 << pq.nbits and pq.centroids.size() == dim * pq.ksub
-                and pq.code_size == (pq.M * pq.nbits + 7) // 8 == index.code_size, "stores vectors in another way than it says")
+        _demand(
+            getattr(index, "search_type", 0) == 0
+            and pq.d == dim
+            and 0 < pq.nbits <= 16
+            and 0 < pq.M <= dim
+            and pq.M * pq.dsub == dim
+            and pq.ksub == 1 << pq.nbits
+            and pq.centroids.size() == dim * pq.ksub
+            and pq.code_size == (pq.M * pq.nbits + 7) // 8 == index.code_size,
+            "stores vectors in another way than it says",
+        )
     elif kind == "IndexScalarQuantizer":
         sq = index.sq
-        sizes = {faiss.ScalarQuantizer.QT_8bit: (8, 2 * dim), faiss.ScalarQuantizer.QT_6bit: (6, 2 * dim),
-                 faiss.ScalarQuantizer.QT_4bit: (4, 2 * dim), faiss.ScalarQuantizer.QT_fp16: (16, 0)}
+        sizes = {
+            faiss.ScalarQuantizer.QT_8bit: (8, 2 * dim),
+            faiss.ScalarQuantizer.QT_6bit: (6, 2 * dim),
+            faiss.ScalarQuantizer.QT_4bit: (4, 2 * dim),
+            faiss.ScalarQuantizer.QT_fp16: (16, 0),
+        }
         if sq.qtype not in sizes:
             raise NotImplementedError(f"scalar quantizer {sq.qtype}")
         bits, trained = sizes[sq.qtype]
-        _demand(sq.d == dim and sq.code_size == (bits * dim + 7) // 8 == index.code_size and sq.trained.size() == trained,
-                "stores vectors in another way than it says")
+        _demand(
+            sq.d == dim
+            and sq.code_size == (bits * dim + 7) // 8 == index.code_size
+            and sq.trained.size() == trained,
+            "stores vectors in another way than it says",
+        )
 
 
 def _check_lists(index: Any, rows: int) -> None:
     lists = index.invlists
-    _demand(lists.nlist == index.nlist and lists.code_size == index.code_size, "holds other lists than it says")
+    _demand(
+        lists.nlist == index.nlist and lists.code_size == index.code_size, "holds other lists than it says"
+    )
     _demand(0 < index.nprobe, "looks into no list")
     seen = np.zeros(rows, bool)
     total = 0
@@ -141,28 +183,48 @@ def _check_lists(index: Any, rows: int) -> None:
 
 
 def _check_links(graph: faiss.HNSW, rows: int) -> None:
-    levels, offsets, neighbors, cumulated = (faiss.vector_to_array(getattr(graph, name)).astype(np.int64) for name in (
-        "levels", "offsets", "neighbors", "cum_nneighbor_per_level"))
+    levels, offsets, neighbors, cumulated = (
+        faiss.vector_to_array(getattr(graph, name)).astype(np.int64)
+        for name in ("levels", "offsets", "neighbors", "cum_nneighbor_per_level")
+    )
     wrong = "links rows that there are not"
-    _demand(len(levels) == rows and len(offsets) == rows + 1 and offsets[0] == 0 and offsets[-1] == len(neighbors), wrong)
+    _demand(
+        len(levels) == rows
+        and len(offsets) == rows + 1
+        and offsets[0] == 0
+        and offsets[-1] == len(neighbors),
+        wrong,
+    )
     _demand(len(cumulated) > 1 and cumulated[0] == 0 and (np.diff(cumulated) > 0).all(), wrong)
-    _demand(levels.min() >= 1 and levels.max() < len(cumulated) and (np.diff(offsets) == cumulated[levels]).all(), wrong)
+    _demand(
+        levels.min() >= 1 and levels.max() < len(cumulated) and (np.diff(offsets) == cumulated[levels]).all(),
+        wrong,
+    )
     _demand(neighbors.size == 0 or (neighbors.min() >= -1 and neighbors.max() < rows), wrong)
-    _demand(0 <= graph.entry_point < rows and levels[graph.entry_point] - 1 == graph.max_level == levels.max() - 1, wrong)
+    _demand(
+        0 <= graph.entry_point < rows
+        and levels[graph.entry_point] - 1 == graph.max_level == levels.max() - 1,
+        wrong,
+    )
     _demand(0 < graph.efSearch <= 1 << 20 and 0 < graph.efConstruction <= 1 << 20, wrong)
     for level in range(1, int(levels.max())):  # a link of a level leads to a row that has this level
         for row in np.flatnonzero(levels > level):
-            linked = neighbors[offsets[row] + cumulated[level]:offsets[row] + cumulated[level + 1]]
+            linked = neighbors[offsets[row] + cumulated[level] : offsets[row] + cumulated[level + 1]]
             _demand((levels[linked[linked >= 0]] > level).all(), wrong)
 
 
 def judge(path: str, rows: int, dim: int) -> None:
-    """What the other process does: limit itself, read, look. Raises RuntimeError or MemoryError too, or ends."""
+    """What the other process does: limit itself, read, look. Raises RuntimeError or MemoryError too, or
+    ends."""
     statm = Path("/proc/self/statm")
     if statm.exists():  # elsewhere the time alone is limited
         import resource
 
-        most = int(statm.read_text().split()[0]) * resource.getpagesize() + READ_BYTES + 4 * os.path.getsize(path)
+        most = (
+            int(statm.read_text().split()[0]) * resource.getpagesize()
+            + READ_BYTES
+            + 4 * os.path.getsize(path)
+        )
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
     index = faiss.read_index(path)
     _check(index, rows, dim)

@@ -9,12 +9,15 @@ import numpy as np
 # Queries [Q, D], k, donors left out -> distances [Q, k] and rows [Q, k]: `ExpressionBank.search`.
 Search = Callable[[np.ndarray, int, Sequence], tuple[np.ndarray, np.ndarray]]
 
-_SAMPLE = 4096  # rows whose neighbours are looked up: enough for quantiles to a percent, also in a bank of millions
+_SAMPLE = (
+    4096  # rows whose neighbours are looked up: enough for quantiles to a percent, also in a bank of millions
+)
 _QUANTILES = (5, 25, 50, 75, 95)
 
 
 def donor_means(descriptors: np.ndarray, donors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(donors [M] in ascending order, float64 means of their rows [M, D], which of the M each row is of [N])."""
+    """(donors [M] in ascending order, float64 means of their rows [M, D], which of the M each row is of
+    [N])."""
     names, member = np.unique(donors, return_inverse=True)
     sums = np.zeros((len(names), descriptors.shape[1]))
     np.add.at(sums, member, descriptors)
@@ -28,18 +31,21 @@ def bank_statistics(
     search: Search,
     thumbnails: int = 0,
 ) -> dict:
-    """Statistics of a bank, as plain numbers (None where the bank is too small for one). search: over these rows.
+    """Statistics of a bank, as plain numbers (None where the bank is too small for one). search: over these
+    rows.
 
     `donors`, `rows`, `dim`, `rows_per_donor` (min, median, max), `neutral_rows`, `thumbnails`: sizes.
 
     `coverage`: how far a row's nearest other row is (`nearest`) and its nearest row of another donor
-    (`nearest_other_donor`), as quantiles {"5": ..., "95": ...} of the Euclidean distance. The second is the distance that
-    retrieval bridges for a subject outside the bank; a bank covers its expressions well when it is small.
+    (`nearest_other_donor`), as quantiles {"5": ..., "95": ...} of the Euclidean distance. The second is the
+    distance that retrieval bridges for a subject outside the bank; a bank covers its expressions well when it
+    is small.
 
-    `leakage`: how much identity is in the descriptors. `variance_share` is the share of the variance explained by donor
-    means, sum n_d |m_d - m|^2 / sum |x - m|^2 (eta squared), with (M - 1) / (N - 1), what M donors explain of N rows by
-    chance, as `variance_share_chance`. `nearest_same_donor` is how often the nearest other row is of the same donor, with
-    the rate of a random other row as `nearest_same_donor_chance`.
+    `leakage`: how much identity is in the descriptors. `variance_share` is the share of the variance
+    explained by donor means, sum n_d |m_d - m|^2 / sum |x - m|^2 (eta squared), with (M - 1) / (N - 1), what
+    M donors explain of N rows by chance, as `variance_share_chance`. `nearest_same_donor` is how often the
+    nearest other row is of the same donor, with the rate of a random other row as
+    `nearest_same_donor_chance`.
 
     `sampled_rows` evenly spaced rows (4096 at most) serve as queries for coverage and nearest_same_donor.
     """
@@ -63,7 +69,11 @@ def bank_statistics(
         "donors": len(sizes),
         "rows": rows,
         "dim": descriptors.shape[1],
-        "rows_per_donor": {"min": int(sizes.min()), "median": float(np.median(sizes)), "max": int(sizes.max())},
+        "rows_per_donor": {
+            "min": int(sizes.min()),
+            "median": float(np.median(sizes)),
+            "max": int(sizes.max()),
+        },
         "neutral_rows": int(neutral.sum()),
         "thumbnails": thumbnails,
         "sampled_rows": len(queries),
@@ -72,7 +82,9 @@ def bank_statistics(
             "variance_share": _variance_share(descriptors, donors, sizes),
             "variance_share_chance": (len(sizes) - 1) / (rows - 1) if rows > 1 else None,
             "nearest_same_donor": same,
-            "nearest_same_donor_chance": float((sizes * (sizes - 1.0)).sum() / (rows * (rows - 1.0))) if rows > 1 else None,
+            "nearest_same_donor_chance": (
+                float((sizes * (sizes - 1.0)).sum() / (rows * (rows - 1.0))) if rows > 1 else None
+            ),
         },
     }
 

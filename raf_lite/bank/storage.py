@@ -1,19 +1,22 @@
 """A bank on disk: a folder of npz files under one manifest that holds the sha256 of each.
 
-    bank.json              format, version, encoder, the descriptor columns, name and sha256 of every file below
-    descriptors-HASH.npz   one float array [N, D] per descriptor column; donors [N]; neutral bool [N];
+    bank.json              format, version, encoder, the descriptor columns, name and sha256 of every file
+    below descriptors-HASH.npz   one float array [N, D] per descriptor column; donors [N]; neutral bool [N];
                            encoder_pose float32 [N, 4, 4]
     thumbnails-HASH.npz    WebP files end to end: bytes uint8 [B], offsets int64 [M+1], rows int64 [M]
-    index-HASH.faiss       the FAISS index of one column (without it, the index is built when the bank is loaded)
-    truth-HASH.npz         what the frames really show, where a renderer knows it; opened by `load_truth` only, to grade retrieval
+    index-HASH.faiss       the FAISS index of one column (without it, the index is built when the bank is
+    loaded) truth-HASH.npz         what the frames really show, where a renderer knows it; opened by
+    `load_truth` only, to grade retrieval
 
-Nothing is pickled. HASH is the beginning of the file's sha256, so new content never takes the name of old content: a bank is
-replaced by the rename of its manifest alone, and whoever is killed before or after leaves the old bank or the new one. Files that
-no manifest names any more are deleted after the rename. Version 1, which the shipped data have, differs in that the names have no
-HASH; it is read, and becomes this one when the bank is next written.
+Nothing is pickled. HASH is the beginning of the file's sha256, so new content never takes the name of old
+content: a bank is replaced by the rename of its manifest alone, and whoever is killed before or after leaves
+the old bank or the new one. Files that no manifest names any more are deleted after the rename. Version 1,
+which the shipped data have, differs in that the names have no HASH; it is read, and becomes this one when the
+bank is next written.
 
-Writers take turns (`raf_lite._files.locked`): one that reads the bank to write it again does both inside. Readers need no lock:
-where the files that a manifest names are gone, the bank was replaced meanwhile, and they read again.
+Writers take turns (`raf_lite._files.locked`): one that reads the bank to write it again does both inside.
+Readers need no lock: where the files that a manifest names are gone, the bank was replaced meanwhile, and
+they read again.
 """
 
 from __future__ import annotations
@@ -50,7 +53,13 @@ VERSION = 2
 MANIFEST = "bank.json"
 _READABLE = (1, VERSION)
 _PARTS = ("descriptors.npz", "thumbnails.npz", "truth.npz", "index.faiss")
-_NOT_A_COLUMN = ("donors", "neutral", "encoder_pose", "file", "allow_pickle")  # the last two are arguments of np.savez
+_NOT_A_COLUMN = (
+    "donors",
+    "neutral",
+    "encoder_pose",
+    "file",
+    "allow_pickle",
+)  # the last two are arguments of np.savez
 _MEND = "restore it or write the bank again"
 MOST_THUMBNAIL_PIXELS = 1 << 24
 _READINGS = 5  # of a bank that is replaced each time while it is read
@@ -73,21 +82,34 @@ def write_bank(
 ) -> Path:
     """Write a bank folder and return it. The same arrays give the same bytes.
 
-    columns: descriptors by name, the first being the one that `ExpressionBank.load` takes unasked. float16 is stored as such,
-    anything else as float32. donors: an integer or string per row. encoder: what made the descriptors. neutral: the row is
-    its donor's neutral frame. encoder_pose: heads as the encoder saw them. thumbnails: `{row: WebP bytes}` for any rows.
-    truth: arrays by name, kept in a file that loading never opens. index: (column, FAISS factory string, its index); one that
-    FAISS could not read again is left out, and built when the bank is loaded.
+    columns: descriptors by name, the first being the one that `ExpressionBank.load` takes unasked. float16 is
+    stored as such, anything else as float32. donors: an integer or string per row. encoder: what made the
+    descriptors. neutral: the row is its donor's neutral frame. encoder_pose: heads as the encoder saw them.
+    thumbnails: `{row: WebP bytes}` for any rows. truth: arrays by name, kept in a file that loading never
+    opens. index: (column, FAISS factory string, its index); one that FAISS could not read again is left out,
+    and built when the bank is loaded.
 
-    Raises ValueError for arrays that don't fit together, TimeoutError where another process has been writing there for too long,
-    and OSError when the disk does not take them; what stood in the folder before is then untouched.
+    Raises ValueError for arrays that don't fit together, TimeoutError where another process has been writing
+    there for too long, and OSError when the disk does not take them; what stood in the folder before is then
+    untouched.
 
-    >>> folder = write_bank("mine", columns={"expression": np.eye(3, 8)}, donors=["ann", "bo", "cy"], encoder="mine")
+    >>> folder = write_bank(
+    ...     "mine", columns={"expression": np.eye(3, 8)}, donors=["ann", "bo", "cy"], encoder="mine"
+    ... )
     >>> sorted(path.name for path in folder.glob("[!.]*"))
     ['bank.json', 'descriptors-....npz']
     """
-    contents = bank_contents(folder, columns=columns, donors=donors, encoder=encoder, neutral=neutral,
-                             encoder_pose=encoder_pose, thumbnails=thumbnails, truth=truth, index=index)
+    contents = bank_contents(
+        folder,
+        columns=columns,
+        donors=donors,
+        encoder=encoder,
+        neutral=neutral,
+        encoder_pose=encoder_pose,
+        thumbnails=thumbnails,
+        truth=truth,
+        index=index,
+    )
     with locked(folder):
         commit(folder, *contents)
     return Path(folder)
@@ -105,22 +127,31 @@ def bank_contents(
     truth: Mapping[str, np.ndarray] | None = None,
     index: tuple[str, str, faiss.Index] | None = None,
 ) -> tuple[dict, dict[str, Writer]]:
-    """(manifest without its files, what writes each part), for `commit`. Arguments and errors as in `write_bank`."""
+    """(manifest without its files, what writes each part), for `commit`. Arguments and errors as in
+    `write_bank`."""
     arrays = _column_arrays(folder, columns)
     dims = {name: array.shape[1] for name, array in arrays.items()}
     rows = len(next(iter(arrays.values())))
     arrays |= {"donors": donor_array(donors, rows), "neutral": neutral_array(neutral, rows)}
     if (seen := pose_array(encoder_pose, rows)) is not None:
         arrays["encoder_pose"] = seen
-    manifest = {"format": FORMAT, "version": VERSION, "encoder": encoder, "rows": rows,
-                "donors": len(np.unique(arrays["donors"])), "descriptors": dims}
+    manifest = {
+        "format": FORMAT,
+        "version": VERSION,
+        "encoder": encoder,
+        "rows": rows,
+        "donors": len(np.unique(arrays["donors"])),
+        "descriptors": dims,
+    }
     parts = {"descriptors.npz": _npz_writer(arrays)}
     if thumbnails := thumbnail_dict(thumbnails, rows):
-        parts["thumbnails.npz"] = _npz_writer({
-            "bytes": np.frombuffer(b"".join(thumbnails.values()), dtype=np.uint8),
-            "offsets": np.cumsum([0, *map(len, thumbnails.values())], dtype=np.int64),
-            "rows": np.fromiter(thumbnails, dtype=np.int64),
-        })
+        parts["thumbnails.npz"] = _npz_writer(
+            {
+                "bytes": np.frombuffer(b"".join(thumbnails.values()), dtype=np.uint8),
+                "offsets": np.cumsum([0, *map(len, thumbnails.values())], dtype=np.int64),
+                "rows": np.fromiter(thumbnails, dtype=np.int64),
+            }
+        )
     if truth:
         parts["truth.npz"] = _npz_writer(_truth_arrays(truth))
     if index:
@@ -134,17 +165,24 @@ def bank_contents(
 
 def _column_arrays(folder: str | os.PathLike, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     if not columns:
-        raise ValueError(f"a bank needs at least one descriptor column to be written to {folder}; pass columns={{name: [N, D]}}")
+        raise ValueError(
+            f"a bank needs at least one descriptor column to be written to {folder}; pass columns={{name: [N,"
+            " D]}"
+        )
     arrays, rows = {}, 0
     for name, column in columns.items():
         if not name or "/" in name or name in _NOT_A_COLUMN:
-            raise ValueError(f"'{name}' cannot name a descriptor column; use a word other than {', '.join(_NOT_A_COLUMN)}")
+            raise ValueError(
+                f"'{name}' cannot name a descriptor column; use a word other than {', '.join(_NOT_A_COLUMN)}"
+            )
         column = as_numpy(column)
         checked = descriptor_array(column, f"column '{name}'")
         rows = rows or len(checked)
         if len(checked) != rows or rows == 0:
-            raise ValueError(f"column '{name}' has {len(checked)} rows where {max(rows, 1)} "
-                             "are needed; give all columns as many")
+            raise ValueError(
+                f"column '{name}' has {len(checked)} rows where {max(rows, 1)} "
+                "are needed; give all columns as many"
+            )
         arrays[name] = column if column.dtype == np.float16 else checked
     return arrays
 
@@ -153,7 +191,9 @@ def _truth_arrays(truth: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     arrays = {name: np.asarray(array) for name, array in truth.items()}
     for name, array in arrays.items():
         if array.dtype == object:
-            raise ValueError(f"truth field '{name}' is an object array; store numbers or fixed-width strings instead")
+            raise ValueError(
+                f"truth field '{name}' is an object array; store numbers or fixed-width strings instead"
+            )
     return arrays
 
 
@@ -175,7 +215,9 @@ def commit(folder: str | os.PathLike, manifest: dict, parts: Mapping[str, Writer
     folder = Path(folder)
     was_bank = (folder / MANIFEST).is_file()
     try:
-        manifest = manifest | {"files": dict(_write_part(folder, part, write) for part, write in parts.items())}
+        manifest = manifest | {
+            "files": dict(_write_part(folder, part, write) for part, write in parts.items())
+        }
         sync_folder(folder)  # a name in the manifest must not outlast a power failure that the file does not
         write_json(folder / MANIFEST, manifest)
     finally:
@@ -194,10 +236,11 @@ def _write_part(folder: Path, part: str, write: Writer) -> tuple[str, str]:
 
 
 def sweep(folder: Path, *, was_bank: bool) -> None:
-    """Delete the parts in a folder that its manifest does not name, and what killed writers left; to be called inside `locked`.
+    """Delete the parts in a folder that its manifest does not name, and what killed writers left; to be
+    called inside `locked`.
 
-    was_bank: parts without a hash in the name go too, which in a folder that was no bank before the last write are not ours.
-    """
+    was_bank: parts without a hash in the name go too, which in a folder that was no bank before the last
+    write are not ours."""
     try:
         named = read_manifest(folder)["files"] if (folder / MANIFEST).is_file() else {}
     except ValueError:  # a manifest that we cannot read may name anything
@@ -221,18 +264,23 @@ def has_part(manifest: dict, part: str) -> bool:
 
 
 def read_manifest(folder: str | os.PathLike) -> dict:
-    """The bank's `bank.json`. FileNotFoundError where there is none, ValueError where it is not this format and version."""
+    """The bank's `bank.json`. FileNotFoundError where there is none, ValueError where it is not this format
+    and version."""
     path = Path(folder, MANIFEST)
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; name a folder written by ExpressionBank.save or raf_lite.bank.write_bank")
+        raise FileNotFoundError(
+            f"{path} is missing; name a folder written by ExpressionBank.save or raf_lite.bank.write_bank"
+        )
     try:
         manifest = read_json(path, dict, _MEND)
         found = manifest["format"], manifest["version"]
     except (ValueError, KeyError) as error:
         raise ValueError(f"{path} is not a bank's manifest ({error!r}); {_MEND}") from error
     if found[0] != FORMAT or found[1] not in _READABLE:
-        raise ValueError(f"{path} is of format {found[0]} version {found[1]} and this package reads {FORMAT} version {VERSION}; "
-                         "write the bank again with this version")
+        raise ValueError(
+            f"{path} is of format {found[0]} version {found[1]} and this package reads {FORMAT} version"
+            f" {VERSION}; write the bank again with this version"
+        )
     for name, kind in (("encoder", str), ("descriptors", dict), ("files", dict), ("index", dict)):
         if not isinstance(manifest.get(name, {} if name == "index" else None), kind):
             raise ValueError(f"{path} has no proper field '{name}'; restore it or write the bank again")
@@ -252,16 +300,23 @@ def _read_whole(folder: str | os.PathLike, read: Callable[[Path, dict], Value]) 
             before, manifest = manifest, read_manifest(folder)
             if manifest == before:
                 raise
-    raise ValueError(f"the bank {folder} was replaced {_READINGS} times while it was read; load it when the others have written")
+    raise ValueError(
+        f"the bank {folder} was replaced {_READINGS} times while it was read; load it when the others have"
+        " written"
+    )
 
 
 def _checked_path(folder: Path, part: str, manifest: dict) -> Path:
     name, digest = next(((n, d) for n, d in manifest["files"].items() if _part_of(n) == part), (part, None))
     path = folder / name
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing though bank.json lists it; restore it or write the bank again")
+        raise FileNotFoundError(
+            f"{path} is missing though bank.json lists it; restore it or write the bank again"
+        )
     if sha256_file(path) != digest:
-        raise ValueError(f"{path} is damaged (its sha256 is not the one in bank.json); restore it or write the bank again")
+        raise ValueError(
+            f"{path} is damaged (its sha256 is not the one in bank.json); restore it or write the bank again"
+        )
     return path
 
 
@@ -275,19 +330,31 @@ def read_bank(folder: str | os.PathLike, descriptor: str | None = None) -> dict:
 
 def read_columns(folder: str | os.PathLike) -> dict[str, dict]:
     """`read_bank` of every descriptor column, by name, all from one state of the bank."""
-    return _read_whole(folder, lambda folder, manifest: {name: _read_column(folder, manifest, name)
-                                                         for name in manifest["descriptors"]})
+    return _read_whole(
+        folder,
+        lambda folder, manifest: {
+            name: _read_column(folder, manifest, name) for name in manifest["descriptors"]
+        },
+    )
 
 
 def _read_column(folder: Path, manifest: dict, descriptor: str | None) -> dict:
     names = list(manifest["descriptors"])
     descriptor = names[0] if descriptor is None else descriptor
     if descriptor not in names:
-        raise ValueError(f"the bank {folder} has no descriptor '{descriptor}'; choose one of {', '.join(names)}")
+        raise ValueError(
+            f"the bank {folder} has no descriptor '{descriptor}'; choose one of {', '.join(names)}"
+        )
     path = _checked_path(folder, "descriptors.npz", manifest)
     arrays = read_npz(path, (descriptor, "donors", "neutral"), optional=("encoder_pose",), mend=_MEND)
-    bank = {"descriptors": arrays[descriptor], "donors": arrays["donors"], "neutral": arrays["neutral"],
-            "encoder_pose": arrays.get("encoder_pose"), "encoder": manifest["encoder"], "descriptor": descriptor}
+    bank = {
+        "descriptors": arrays[descriptor],
+        "donors": arrays["donors"],
+        "neutral": arrays["neutral"],
+        "encoder_pose": arrays.get("encoder_pose"),
+        "encoder": manifest["encoder"],
+        "descriptor": descriptor,
+    }
     if has_part(manifest, "thumbnails.npz"):
         bank["thumbnails"] = _read_thumbnails(_checked_path(folder, "thumbnails.npz", manifest))
     if manifest.get("index", {}).get("descriptor") == descriptor:
@@ -295,7 +362,9 @@ def _read_column(folder: Path, manifest: dict, descriptor: str | None) -> dict:
         if not isinstance(bank["factory"], str):
             raise ValueError(f"{folder / MANIFEST} does not say of which kind the index is; {_MEND}")
         if not buildable(bank["factory"], len(bank["descriptors"])):
-            raise ValueError(f"{folder / MANIFEST} asks for an index {bank['factory'][:40]!r} that no bank has; {_MEND}")
+            raise ValueError(
+                f"{folder / MANIFEST} asks for an index {bank['factory'][:40]!r} that no bank has; {_MEND}"
+            )
         if has_part(manifest, "index.faiss"):
             path = _checked_path(folder, "index.faiss", manifest)
             if bank["factory"] != "Flat":  # which is built as fast as it is read
@@ -306,14 +375,20 @@ def _read_column(folder: Path, manifest: dict, descriptor: str | None) -> dict:
 def _read_thumbnails(path: Path) -> dict[int, bytes]:
     thumbs = read_npz(path, ("bytes", "offsets", "rows"), mend=_MEND)
     rows, ends = thumbs["rows"], thumbs["offsets"]
-    if any(array.dtype.kind not in "iu" or array.ndim != 1 for array in (rows, ends)) or len(ends) != len(rows) + 1:
-        raise ValueError(f"{path} holds rows and offsets that do not belong together; restore it or write the bank again")
+    if (
+        any(array.dtype.kind not in "iu" or array.ndim != 1 for array in (rows, ends))
+        or len(ends) != len(rows) + 1
+    ):
+        raise ValueError(
+            f"{path} holds rows and offsets that do not belong together; restore it or write the bank again"
+        )
     data = thumbs["bytes"].tobytes()
     return {row: data[start:end] for row, start, end in zip(rows.tolist(), ends[:-1], ends[1:], strict=True)}
 
 
 def load_truth(folder: str | os.PathLike) -> dict[str, np.ndarray]:
-    """What the bank's frames really show (a renderer's weights, `[N, ...]` by name): to grade retrieval, not to train.
+    """What the bank's frames really show (a renderer's weights, `[N, ...]` by name): to grade retrieval, not
+    to train.
 
     >>> from raf_lite.manifest import find_data
     >>> {name: values.shape for name, values in load_truth(find_data() / "bank").items()}
@@ -324,14 +399,13 @@ def load_truth(folder: str | os.PathLike) -> dict[str, np.ndarray]:
 
 def _read_truth(folder: Path, manifest: dict) -> dict[str, np.ndarray]:
     if not has_part(manifest, "truth.npz"):
-        raise FileNotFoundError(f"the bank {folder} has no truth.npz; only banks of rendered frames can be graded")
+        raise FileNotFoundError(
+            f"the bank {folder} has no truth.npz; only banks of rendered frames can be graded"
+        )
     return read_npz(_checked_path(folder, "truth.npz", manifest), mend=_MEND)
 
 
-def encode_thumbnail(
-    image: np.ndarray,  # [h, w, 3]
-    quality: int = 60,
-) -> bytes:
+def encode_thumbnail(image: np.ndarray, quality: int = 60) -> bytes:  # [h, w, 3]
     """WebP bytes of a uint8 RGB image. quality: WebP's own scale, 0 to 100.
 
     >>> decode_thumbnail(encode_thumbnail(np.full((8, 8, 3), 200, np.uint8))).shape
@@ -339,14 +413,18 @@ def encode_thumbnail(
     """
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(f"a thumbnail must be uint8 [h, w, 3], not {image.dtype} {list(image.shape)}; convert the image first")
+        raise ValueError(
+            f"a thumbnail must be uint8 [h, w, 3], not {image.dtype} {list(image.shape)}; convert the image"
+            " first"
+        )
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "WEBP", quality=quality)
     return buffer.getvalue()
 
 
 def decode_thumbnail(data: bytes) -> np.ndarray:
-    """uint8 `[h, w, 3]` of WebP bytes. ValueError for damaged ones, and for more than MOST_THUMBNAIL_PIXELS."""
+    """uint8 `[h, w, 3]` of WebP bytes. ValueError for damaged ones, and for more than
+    MOST_THUMBNAIL_PIXELS."""
     try:
         with Image.open(io.BytesIO(data), formats=("WEBP",)) as image:
             width, height = image.size

@@ -19,8 +19,8 @@ from raf_lite.descriptors.encode_video import VideoDetections, face_crops, find_
 
 
 class AddedVideo(NamedTuple):
-    """What became of a video's frames. donor: the person's id in the bank. added: rows. dropped: frames that repeat others.
-    without_face: frames in which nobody was found."""
+    """What became of a video's frames. donor: the person's id in the bank. added: rows. dropped: frames that
+    repeat others. without_face: frames in which nobody was found."""
 
     donor: str
     added: int
@@ -28,23 +28,41 @@ class AddedVideo(NamedTuple):
     without_face: int
 
 
-def add_video(folder: str | os.PathLike, video: str | os.PathLike, *, donor: str | None = None,
-              out: str | os.PathLike | None = None, progress: bool = True) -> AddedVideo:
-    """Add the frames of a video to the bank in `folder`, or begin a bank there; the video is encoded first, unless it is.
+def add_video(
+    folder: str | os.PathLike,
+    video: str | os.PathLike,
+    *,
+    donor: str | None = None,
+    out: str | os.PathLike | None = None,
+    progress: bool = True,
+) -> AddedVideo:
+    """Add the frames of a video to the bank in `folder`, or begin a bank there; the video is encoded first,
+    unless it is.
 
-    donor: the person's id (default: that of the donor who has most of these frames already, or else the next number). out: where
-    the grown bank goes (default: `folder`). Every fifth frame with a face leaves a thumbnail.
+    donor: the person's id (default: that of the donor who has most of these frames already, or else the next
+    number). out: where the grown bank goes (default: `folder`). Every fifth frame with a face leaves a
+    thumbnail.
 
-    Raises ValueError for a bank with a column that a video does not give, and as `encode_video` and `add_donor`.
+    Raises ValueError for a bank with a column that a video does not give, and as `encode_video` and
+    `add_donor`.
     """
     folder = Path(folder)
     encoding = find_encoding(video, progress=progress)
     names = list(read_manifest(folder)["descriptors"]) if (folder / MANIFEST).exists() else ["blendshapes"]
     columns = _columns(folder, names, encoding)
-    thumbnails = {row: encode_thumbnail(face, quality=72) for row, face in face_crops(video, encoding).items()}
-    added = add_donor(folder, columns, encoder=encoding.encoder, donor=donor, out=out,
-                      encoder_pose=encoding.encoder_pose[encoding.face_found], thumbnails=thumbnails,
-                      source=str(encoding.origin["source"]) if encoding.origin else None)
+    thumbnails = {
+        row: encode_thumbnail(face, quality=72) for row, face in face_crops(video, encoding).items()
+    }
+    added = add_donor(
+        folder,
+        columns,
+        encoder=encoding.encoder,
+        donor=donor,
+        out=out,
+        encoder_pose=encoding.encoder_pose[encoding.face_found],
+        thumbnails=thumbnails,
+        source=str(encoding.origin["source"]) if encoding.origin else None,
+    )
     return AddedVideo(*added, len(encoding.missing))
 
 
@@ -55,7 +73,11 @@ def _columns(folder: Path, names: Sequence[str], encoding: VideoDetections) -> M
         if name == "blendshapes":
             columns[name] = encoding.blendshapes[found]
         elif name == "landmarks_pca":
-            columns[name] = LandmarkPCA.load(folder / "landmark_pca.npz").encode_landmarks(encoding.landmarks[found])
+            columns[name] = LandmarkPCA.load(folder / "landmark_pca.npz").encode_landmarks(
+                encoding.landmarks[found]
+            )
         else:
-            raise ValueError(f"the bank {folder} has a column '{name}', which a video does not give; use another bank")
+            raise ValueError(
+                f"the bank {folder} has a column '{name}', which a video does not give; use another bank"
+            )
     return columns

@@ -1,4 +1,5 @@
-"""Captures: multi-view videos of one person with their cameras, masks, head poses and splits, behind `open_capture`."""
+"""Captures: multi-view videos of one person with their cameras, masks, head poses and splits, behind
+`open_capture`."""
 
 from __future__ import annotations
 
@@ -25,24 +26,55 @@ from raf_lite.captures.video import iter_video, read_video, write_video
 if TYPE_CHECKING:
     from raf_lite.captures.check import camera_problem, check_capture, common_target, contact_sheet
 
-__all__ = ["FORMATS", "Camera", "Capture", "Split", "annotate", "attach_head_poses", "block_mean", "camera_problem",
-           "check_capture", "common_target", "composite_white", "contact_sheet", "detect_format", "fit_head_poses", "iter_video",
-           "open_capture", "read_video", "shrink_factor", "triangulate", "write_video"]
+__all__ = [
+    "FORMATS",
+    "Camera",
+    "Capture",
+    "Split",
+    "annotate",
+    "attach_head_poses",
+    "block_mean",
+    "camera_problem",
+    "check_capture",
+    "common_target",
+    "composite_white",
+    "contact_sheet",
+    "detect_format",
+    "fit_head_poses",
+    "iter_video",
+    "open_capture",
+    "read_video",
+    "shrink_factor",
+    "triangulate",
+    "write_video",
+]
 
 # Asked for later: its tables need pandas.
-__getattr__, __dir__ = attach(__name__, {"camera_problem": "check", "check_capture": "check", "common_target": "check",
-                                         "contact_sheet": "check"})
+__getattr__, __dir__ = attach(
+    __name__,
+    {"camera_problem": "check", "check_capture": "check", "common_target": "check", "contact_sheet": "check"},
+)
 
-# name -> (is a folder in it, reader). The order of asking: a folder of images comes last, since most formats hold images.
-_FOLDERS = {"vhap": (is_vhap, parse_vhap), "insta": (is_insta, parse_insta), "gha": (is_gha, parse_gha),
-            "imavatar": (is_imavatar, parse_imavatar), "images": (is_images, parse_images)}
+# name -> (is a folder in it, reader). The order of asking: a folder of images comes last, since most formats
+# hold images.
+_FOLDERS = {
+    "vhap": (is_vhap, parse_vhap),
+    "insta": (is_insta, parse_insta),
+    "gha": (is_gha, parse_gha),
+    "imavatar": (is_imavatar, parse_imavatar),
+    "images": (is_images, parse_images),
+}
 FORMATS = ("nersemble", *_FOLDERS, "video")
-_SIGNS = ("a NeRSemble participant has calibration/camera_params.json, VHAP and INSTA have transforms_train.json, GHA has "
-          "images/, cameras/ and params/, IMavatar has */flame_params.json; otherwise give a video file or a folder of images")
+_SIGNS = (
+    "a NeRSemble participant has calibration/camera_params.json, VHAP and INSTA have transforms_train.json,"
+    " GHA has images/, cameras/ and params/, IMavatar has */flame_params.json; otherwise give a video file or"
+    " a folder of images"
+)
 
 
 def detect_format(path: str | os.PathLike) -> str:
-    """Which of FORMATS a capture is in. FileNotFoundError for a path that is not there, ValueError for one that is in none.
+    """Which of FORMATS a capture is in. FileNotFoundError for a path that is not there, ValueError for one
+    that is in none.
 
     >>> from raf_lite.manifest import find_data
     >>> detect_format(find_data() / "mini_nersemble" / "001")
@@ -52,22 +84,34 @@ def detect_format(path: str | os.PathLike) -> str:
     if path.is_file():
         if path.suffix.lower() in VIDEOS:
             return "video"
-        raise ValueError(f"{path} is neither a folder nor a video ({', '.join(VIDEOS)}); give the folder of a capture")
+        raise ValueError(
+            f"{path} is neither a folder nor a video ({', '.join(VIDEOS)}); give the folder of a capture"
+        )
     if not path.is_dir():
-        raise FileNotFoundError(f"there is no folder {path}; give the folder of one participant of a capture, or a video")
+        raise FileNotFoundError(
+            f"there is no folder {path}; give the folder of one participant of a capture, or a video"
+        )
     if is_nersemble(path):
         return "nersemble"
     participants = sorted(child.name for child in path.iterdir() if child.is_dir() and is_nersemble(child))
     if participants:
-        raise ValueError(f"{path} holds several participants ({', '.join(participants[:8])}); open one of them")
+        raise ValueError(
+            f"{path} holds several participants ({', '.join(participants[:8])}); open one of them"
+        )
     for name, (detected, _) in _FOLDERS.items():
         if detected(path):
             return name
     raise ValueError(f"{path} is in no format known here: {_SIGNS}")
 
 
-def open_capture(path: str | os.PathLike, *, format: str | None = None, downscale: int = 1,
-                 crop: tuple[int, int, int, int] | None = None, cache_bytes: int = 2 << 30) -> Capture:
+def open_capture(
+    path: str | os.PathLike,
+    *,
+    format: str | None = None,
+    downscale: int = 1,
+    crop: tuple[int, int, int, int] | None = None,
+    cache_bytes: int = 2 << 30,
+) -> Capture:
     """Open a capture: a folder in one of FORMATS, or a video file.
 
     format: one of FORMATS (default: detected from what the folder holds).
@@ -75,8 +119,9 @@ def open_capture(path: str | os.PathLike, *, format: str | None = None, downscal
     crop: (left, top, width, height) in the files' pixels, applied to every camera before the downscale.
     cache_bytes: how much decoded video is kept in memory.
 
-    Raises FileNotFoundError (no such folder, missing files) or ValueError (unknown format; faulty calibration or descriptors:
-    which file, which frame, which camera, which field; crop or downscale that leave no picture).
+    Raises FileNotFoundError (no such folder, missing files) or ValueError (unknown format; faulty calibration
+    or descriptors: which file, which frame, which camera, which field; crop or downscale that leave no
+    picture).
 
     Conventions: docs/conventions.md#axes-and-cameras, docs/conventions.md#descriptors.
 
@@ -92,7 +137,9 @@ def open_capture(path: str | os.PathLike, *, format: str | None = None, downscal
         raise ValueError(f"there is no capture format '{format}'; choose one of {', '.join(FORMATS)}")
     found = detect_format(path) if format is None else format
     if (found == "video") != path.is_file():
-        raise FileNotFoundError(f"{path} is not there as the '{found}' format needs it; check the path and the format")
+        raise FileNotFoundError(
+            f"{path} is not there as the '{found}' format needs it; check the path and the format"
+        )
     if found == "nersemble":
         return open_nersemble(path, downscale, crop, cache_bytes)
     if found == "video":

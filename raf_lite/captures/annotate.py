@@ -1,4 +1,5 @@
-"""Writes what `raf_lite.captures.attached` reads: head poses, descriptors and other arrays beside a sequence of any format."""
+"""Writes what `raf_lite.captures.attached` reads: head poses, descriptors and other arrays beside a sequence
+of any format."""
 
 from __future__ import annotations
 
@@ -13,13 +14,20 @@ from raf_lite.captures.capture import Capture
 from raf_lite.captures.origin import origin
 
 
-def annotate(capture: Capture, sequence: str, arrays: Mapping[str, np.ndarray], *, encoder: str | None = None,
-           pictures: Sequence[Path] = ()) -> Path:
+def annotate(
+    capture: Capture,
+    sequence: str,
+    arrays: Mapping[str, np.ndarray],
+    *,
+    encoder: str | None = None,
+    pictures: Sequence[Path] = (),
+) -> Path:
     """Add arrays, one row a frame of `sequence`, to what is attached to it; returns the file. What is open
     already has been read: open the capture again.
 
-    encoder: what made the descriptors among them. pictures: the files that they were made from, where a change of those makes
-    them void. Fields of the same names are replaced. ValueError for arrays of other lengths than the sequence.
+    encoder: what made the descriptors among them. pictures: the files that they were made from, where a
+    change of those makes them void. Fields of the same names are replaced. ValueError for arrays of other
+    lengths than the sequence.
 
     >>> from raf_lite import open_capture
     >>> from raf_lite.captures import write_video
@@ -32,8 +40,10 @@ def annotate(capture: Capture, sequence: str, arrays: Mapping[str, np.ndarray], 
     file, frames = capture.source.annotation_file(sequence), capture.n_frames(sequence)
     for name, array in arrays.items():
         if name in TEXT or np.ndim(array) == 0 or len(array) != frames:
-            raise ValueError(f"{file}: '{name}' has shape {list(np.shape(array))}; give a row for each of the {frames} frames of "
-                             f"{sequence}")
+            raise ValueError(
+                f"{file}: '{name}' has shape {list(np.shape(array))}; give a row for each of the {frames}"
+                f" frames of {sequence}"
+            )
     kept = read_all(file)
     if pictures:
         kept |= origin(pictures)
@@ -43,15 +53,11 @@ def annotate(capture: Capture, sequence: str, arrays: Mapping[str, np.ndarray], 
     return file
 
 
-def attach_head_poses(
-    capture: Capture,
-    sequence: str,
-    poses: np.ndarray,  # [T, 4, 4]
-) -> Path:
+def attach_head_poses(capture: Capture, sequence: str, poses: np.ndarray) -> Path:  # [T, 4, 4]
     """Attach head poses as `fit_head_poses` makes them; returns the file.
 
-    A frame whose pose is NaN gets that of the nearest frame and counts as one without a face, which training leaves out.
-    ValueError for poses of another shape or length, and where all are NaN.
+    A frame whose pose is NaN gets that of the nearest frame and counts as one without a face, which training
+    leaves out. ValueError for poses of another shape or length, and where all are NaN.
 
     >>> from raf_lite import open_capture
     >>> from raf_lite.captures import write_video
@@ -65,7 +71,10 @@ def attach_head_poses(
     """
     poses = np.array(poses, np.float64)
     if poses.shape != (capture.n_frames(sequence), 4, 4):
-        raise ValueError(f"head poses of {sequence} have shape {list(poses.shape)}; give {[capture.n_frames(sequence), 4, 4]}")
+        raise ValueError(
+            f"head poses of {sequence} have shape {list(poses.shape)}; give"
+            f" {[capture.n_frames(sequence), 4, 4]}"
+        )
     arrays = {"head_pose": nearest_poses(poses, sequence)}
     known = np.isfinite(poses).all((1, 2))
     if not known.all():
@@ -74,7 +83,8 @@ def attach_head_poses(
 
 
 def nearest_poses(poses: np.ndarray, sequence: str) -> np.ndarray:
-    """Poses [T, 4, 4] with that of the nearest frame where one is NaN. ValueError, naming the sequence, where all are."""
+    """Poses [T, 4, 4] with that of the nearest frame where one is NaN. ValueError, naming the sequence, where
+    all are."""
     known = np.flatnonzero(np.isfinite(poses).all((1, 2)))
     if not len(known):
         raise ValueError(f"no head pose of {sequence} is finite; give landmarks in which the head is seen")

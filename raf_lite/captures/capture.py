@@ -1,4 +1,5 @@
-"""A multi-view capture of one person, whatever its format on disk: videos, masks, cameras, head poses, descriptors, splits."""
+"""A multi-view capture of one person, whatever its format on disk: videos, masks, cameras, head poses,
+descriptors, splits."""
 
 from __future__ import annotations
 
@@ -37,8 +38,8 @@ class Split:
 
 @dataclass(frozen=True)
 class SplitRule:
-    """A named split as data. A sequence belongs to a list if its name starts with one of the list's prefixes, or, with `exact`,
-    if it is in the list.
+    """A named split as data. A sequence belongs to a list if its name starts with one of the list's prefixes,
+    or, with `exact`, if it is in the list.
 
     unused_sequences are neither trained on nor tested. train_cameras: None for all that are not held out.
     """
@@ -51,9 +52,11 @@ class SplitRule:
 
 
 def over_white(frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """A frame uint8 [H, W, 3] with white where its mask in [0, 1] [H, W] is not; as it is, where its background is white already.
+    """A frame uint8 [H, W, 3] with white where its mask in [0, 1] [H, W] is not; as it is, where its
+    background is white already.
 
-    What was rendered or cut out over white has soft edges that hold some white; laid over white again, they would be too bright.
+    What was rendered or cut out over white has soft edges that hold some white; laid over white again, they
+    would be too bright.
 
     >>> frame, mask = np.full((2, 2, 3), 40, np.uint8), np.array([[1.0, 1.0], [0.0, 0.0]])
     >>> over_white(frame, mask)[:, 0, 0].tolist()
@@ -86,11 +89,12 @@ def _stacked(frames: Iterator[np.ndarray]) -> np.ndarray:
 class Capture:
     """One person's recordings, read lazily; each video is decoded once and kept, up to `cache_bytes`.
 
-    subject: the person's id. root: the folder. fps: frames a second. cameras: by serial, at the size that frames have here.
-    sequences: those to train and test on. cross_sequences: `CROSS-{driver}-{SEQ}`, this person's face with another one's
-    expressions (exact answers for cross-driving, from rendered captures only); they are in no split. encoder_camera: the
-    serial whose frames the stored descriptors come from. head_pose_source: who made the head poses (for example "rig"), or
-    None. neutral: (sequence, frame) of a frame without expression, or None.
+    subject: the person's id. root: the folder. fps: frames a second. cameras: by serial, at the size that
+    frames have here. sequences: those to train and test on. cross_sequences: `CROSS-{driver}-{SEQ}`, this
+    person's face with another one's expressions (exact answers for cross-driving, from rendered captures
+    only); they are in no split. encoder_camera: the serial whose frames the stored descriptors come from.
+    head_pose_source: who made the head poses (for example "rig"), or None. neutral: (sequence, frame) of a
+    frame without expression, or None.
     Lengths are in the calibration's own unit (`rig` writes centimetres, NeRSemble metres).
 
     Conventions: docs/conventions.md#units, docs/conventions.md#head-pose.
@@ -118,10 +122,13 @@ class Capture:
     head_pose_source: str | None = None
     neutral: tuple[str, int] | None = None
     cache_bytes: int = 2 << 30
-    _videos: OrderedDict[tuple[str, str, str], np.ndarray] = field(default_factory=OrderedDict, init=False, repr=False)
+    _videos: OrderedDict[tuple[str, str, str], np.ndarray] = field(
+        default_factory=OrderedDict, init=False, repr=False
+    )
     _annotations: dict[str, dict[str, np.ndarray]] = field(default_factory=dict, init=False, repr=False)
 
-    # -- what there is -----------------------------------------------------------------------------------------------
+    # -- what there is
+    # -----------------------------------------------------------------------------------------------
 
     def cameras_of(self, sequence: str) -> tuple[str, ...]:
         """Serials that have a video of `sequence`."""
@@ -129,48 +136,68 @@ class Capture:
         return self.source.cameras_of(sequence)
 
     def n_frames(self, sequence: str) -> int:
-        """Frames of a sequence, by the header of its first camera's video; reading any other stream checks against it. A sequence
-        without videos, of which a benchmark gives the descriptors alone, has as many as those."""
+        """Frames of a sequence, by the header of its first camera's video; reading any other stream checks
+        against it. A sequence without videos, of which a benchmark gives the descriptors alone, has as many
+        as those."""
         serials = self.cameras_of(sequence)
-        return self.source.video_shape(sequence, serials[0])[0] if serials else len(next(iter(self._descriptors_alone(sequence))))
+        return (
+            self.source.video_shape(sequence, serials[0])[0]
+            if serials
+            else len(next(iter(self._descriptors_alone(sequence))))
+        )
 
     def _descriptors_alone(self, sequence: str) -> list[np.ndarray]:
         arrays = list(self._read_annotations(sequence).values())
         if not arrays or arrays[0].ndim == 0:
-            raise FileNotFoundError(f"{self.source.describe(sequence)} has neither videos nor descriptors; copy the "
-                                    "capture again")
+            raise FileNotFoundError(
+                f"{self.source.describe(sequence)} has neither videos nor descriptors; copy the capture again"
+            )
         return arrays
 
     def cross_parts(self, cross_sequence: str) -> tuple[str, str]:
         """`CROSS-{driver}-{SEQ}` -> (the driver's id, the sequence's name in the driver's own capture)."""
         if cross_sequence not in self.cross_sequences:
-            raise ValueError(f"{self.root}: {cross_sequence!r} is no cross sequence; choose from {list(self.cross_sequences)}")
+            raise ValueError(
+                f"{self.root}: {cross_sequence!r} is no cross sequence; choose from"
+                f" {list(self.cross_sequences)}"
+            )
         _, driver, sequence = cross_sequence.split("-", 2)
         return driver, sequence
 
     def split(self, name: str = "default") -> Split:
-        """A named split of the sequences and cameras that this capture has. Raises ValueError for an unknown name."""
+        """A named split of the sequences and cameras that this capture has. Raises ValueError for an unknown
+        name."""
         if name not in self.split_rules:
             raise ValueError(f"{self.root}: there is no split {name!r}; choose from {list(self.split_rules)}")
         rule = self.split_rules[name]
+
         def listed(sequence: str, names: tuple[str, ...]) -> bool:
             return sequence in names if rule.exact else sequence.startswith(names)
 
         held_out = tuple(s for s in self.sequences if listed(s, rule.holdout_sequences))
         train = tuple(s for s in self.sequences if s not in held_out and not listed(s, rule.unused_sequences))
-        train_cameras = tuple(c for c in self.cameras if c not in rule.holdout_cameras
-                              and (rule.train_cameras is None or c in rule.train_cameras))
-        return Split(name, train, held_out, train_cameras, tuple(c for c in rule.holdout_cameras if c in self.cameras))
+        train_cameras = tuple(
+            c
+            for c in self.cameras
+            if c not in rule.holdout_cameras and (rule.train_cameras is None or c in rule.train_cameras)
+        )
+        return Split(
+            name, train, held_out, train_cameras, tuple(c for c in rule.holdout_cameras if c in self.cameras)
+        )
 
-    # -- pictures ----------------------------------------------------------------------------------------------------
+    # -- pictures
+    # ----------------------------------------------------------------------------------------------------
 
     def frames(self, sequence: str, serial: str) -> np.ndarray:
-        """All frames of one camera: uint8 [T, H, W, 3] sRGB (divide by 255 for the package's float32 images), read-only.
+        """All frames of one camera: uint8 [T, H, W, 3] sRGB (divide by 255 for the package's float32 images),
+        read-only.
 
-        Raises FileNotFoundError (no such video) or ValueError (damaged; other size than the camera; other frame count than
-        the sequence), each naming the file.
+        Raises FileNotFoundError (no such video) or ValueError (damaged; other size than the camera; other
+        frame count than the sequence), each naming the file.
         """
-        return self._cached("frames", sequence, serial, lambda: _stacked(self.stream_frames(sequence, serial)))
+        return self._cached(
+            "frames", sequence, serial, lambda: _stacked(self.stream_frames(sequence, serial))
+        )
 
     def stream_frames(self, sequence: str, serial: str) -> Iterator[np.ndarray]:
         """The frames of one camera, uint8 [H, W, 3], one by one; nothing is kept. Errors as `frames`."""
@@ -187,15 +214,18 @@ class Capture:
         return self.source.iter_masks(sequence, serial)
 
     def reduced(self, factor: int) -> Capture:
-        """The same capture with pictures and cameras at 1/factor of their size, each pixel the mean of a block; decoding it never
-        holds more than one full picture."""
-        return replace(self, cameras={serial: camera.scaled(1 / factor) for serial, camera in self.cameras.items()},
-                       source=self.source.reduced(factor))
+        """The same capture with pictures and cameras at 1/factor of their size, each pixel the mean of a
+        block; decoding it never holds more than one full picture."""
+        return replace(
+            self,
+            cameras={serial: camera.scaled(1 / factor) for serial, camera in self.cameras.items()},
+            source=self.source.reduced(factor),
+        )
 
     def over_white(self, sequence: str, serial: str, indices: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """Some frames (default: all) with white where the mask is not: uint8 [..., H, W, 3]. Frames that were rendered or cut out
-        over white already, each judged by itself, are returned as they are, as are those without masks. Errors as `frames` and
-        `masks`."""
+        """Some frames (default: all) with white where the mask is not: uint8 [..., H, W, 3]. Frames that were
+        rendered or cut out over white already, each judged by itself, are returned as they are, as are those
+        without masks. Errors as `frames` and `masks`."""
         frames = self.frames(sequence, serial)[indices]
         if self.source.mask_shape(sequence, serial) is None:
             return frames
@@ -221,7 +251,8 @@ class Capture:
         return next(self.source.iter_frames(sequence, serial))
 
     def first_mask(self, sequence: str, serial: str) -> np.ndarray:
-        """The first frame's mask, float32 [H, W] in [0, 1], without decoding the others. Errors as `masks`."""
+        """The first frame's mask, float32 [H, W] in [0, 1], without decoding the others. Errors as
+        `masks`."""
         self._check_camera(sequence, serial)
         return next(self.source.iter_masks(sequence, serial)).astype(np.float32) / np.float32(255)
 
@@ -232,39 +263,47 @@ class Capture:
     def masks(self, sequence: str, serial: str, indices: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Soft masks of the head, float32 [..., H, W] in [0, 1] (default: all frames).
 
-        Raises FileNotFoundError (the capture has no masks) or ValueError (size or frame count unlike the images').
+        Raises FileNotFoundError (the capture has no masks) or ValueError (size or frame count unlike the
+        images').
         """
         masks = self._cached("masks", sequence, serial, lambda: _stacked(self.stream_masks(sequence, serial)))
         return masks[indices].astype(np.float32) / np.float32(255)
 
-    # -- annotations -------------------------------------------------------------------------------------------------
+    # -- annotations
+    # -------------------------------------------------------------------------------------------------
 
     def annotations(self, sequence: str) -> dict[str, np.ndarray]:
         """Everything stored beside a sequence's videos, by field; empty where there is nothing.
 
-        The first axis of each array is the frame: ValueError that names file and field if its length is not the videos'.
-        """
+        The first axis of each array is the frame: ValueError that names file and field if its length is not
+        the videos'."""
         self._check_sequence(sequence)
         if sequence not in self._annotations:
             arrays = self._read_annotations(sequence)
             n_frames = self.n_frames(sequence)
             for name, array in arrays.items():
                 if array.ndim == 0 or len(array) != n_frames:
-                    raise ValueError(f"{self.root}: the annotation '{name}' of {sequence} has shape {list(array.shape)}, but the "
-                                     f"videos have {n_frames} frames; annotate this sequence again")
+                    raise ValueError(
+                        f"{self.root}: the annotation '{name}' of {sequence} has shape {list(array.shape)},"
+                        f" but the videos have {n_frames} frames; annotate this sequence again"
+                    )
             self._annotations[sequence] = arrays
         return self._annotations[sequence]
 
     def _read_annotations(self, sequence: str) -> dict[str, np.ndarray]:
-        return self.source.read_annotations(sequence) | self.source.read_attached(sequence, self.encoder_camera)
+        return self.source.read_annotations(sequence) | self.source.read_attached(
+            sequence, self.encoder_camera
+        )
 
     def encoder_of(self, sequence: str, name: str) -> str | None:
-        """What made the stored descriptors `name`, as the capture says ("mediapipe-..."); None where it does not."""
+        """What made the stored descriptors `name`, as the capture says ("mediapipe-..."); None where it does
+        not."""
         self._check_sequence(sequence)
         return self.source.encoder_of(sequence, name)
 
     def head_poses(self, sequence: str) -> np.ndarray | None:
-        """Head-to-world rigid transforms, float64 [T, 4, 4]; None if the capture has none (see `require_head_poses`).
+        """Head-to-world rigid transforms, float64 [T, 4, 4]; None if the capture has none (see
+        `require_head_poses`).
 
         Raises ValueError that names the first frame whose pose is not rigid.
         """
@@ -275,16 +314,21 @@ class Capture:
         for frame, pose in enumerate(poses):
             problem = rigid_problem(pose, _ROTATION_TOLERANCE)
             if problem:
-                raise ValueError(f"{self.root}: the head pose of {sequence} frame {frame} {problem}; estimate it again")
+                raise ValueError(
+                    f"{self.root}: the head pose of {sequence} frame {frame} {problem}; estimate it again"
+                )
         return poses
 
     def require_head_poses(self, sequence: str) -> np.ndarray:
-        """`head_poses`, where nothing can be done without them: ValueError that says how to make them if there are none."""
+        """`head_poses`, where nothing can be done without them: ValueError that says how to make them if
+        there are none."""
         poses = self.head_poses(sequence)
         if poses is None:
-            raise ValueError(f"{self.root}: sequence {sequence} has no head poses; write them with raf-lite encode, or estimate "
-                             "them with raf_lite.captures.fit_head_poses and store them as head_pose [T, 4, 4] in "
-                             f"{self.source.annotation_file(sequence)} (raf_lite.captures.attach_head_poses)")
+            raise ValueError(
+                f"{self.root}: sequence {sequence} has no head poses; write them with raf-lite encode, or"
+                " estimate them with raf_lite.captures.fit_head_poses and store them as head_pose [T, 4, 4]"
+                f" in {self.source.annotation_file(sequence)} (raf_lite.captures.attach_head_poses)"
+            )
         return poses
 
     def landmarks68(self, sequence: str) -> np.ndarray | None:
@@ -306,22 +350,29 @@ class Capture:
     def descriptors(self, sequence: str, name: str) -> np.ndarray:
         """Stored expression descriptors (for example "blendshapes", "landmarks_pca"), float32 [T, D].
 
-        Rows of frames in which the encoder found no face are NaN. Raises ValueError that names the sequence, field and
-        frame: no such field, not [T, D], a face found but a value that is not finite, no face in the whole sequence.
+        Rows of frames in which the encoder found no face are NaN. Raises ValueError that names the sequence,
+        field and frame: no such field, not [T, D], a face found but a value that is not finite, no face in
+        the whole sequence.
         """
         annotations = self.annotations(sequence)
         if name not in annotations:
-            raise ValueError(f"{self.root}: {sequence} has no stored descriptors '{name}' (it has {sorted(annotations)}); encode "
-                             "the capture first")
+            raise ValueError(
+                f"{self.root}: {sequence} has no stored descriptors '{name}' (it has {sorted(annotations)});"
+                " encode the capture first"
+            )
         self._check_numeric(sequence, name, annotations[name])
         rows = annotations[name].astype(np.float32)
         if rows.ndim != 2:
-            raise ValueError(f"{self.root}: '{name}' of {sequence} has shape {list(rows.shape)}, which is not [frames, "
-                             "dimensions]; encode the capture again")
+            raise ValueError(
+                f"{self.root}: '{name}' of {sequence} has shape {list(rows.shape)}, which is not [frames, "
+                "dimensions]; encode the capture again"
+            )
         found = self.face_found(sequence)
         if not found.any():
-            raise ValueError(f"{self.root}: the encoder found no face in any frame of {sequence}; leave the sequence out or "
-                             f"check the video of camera {self.encoder_camera}")
+            raise ValueError(
+                f"{self.root}: the encoder found no face in any frame of {sequence}; leave the sequence out"
+                f" or check the video of camera {self.encoder_camera}"
+            )
         self._check_finite(sequence, name, rows, only=found)
         rows[~found] = np.nan
         return rows
@@ -329,15 +380,17 @@ class Capture:
     def truth(self, sequence: str) -> dict[str, np.ndarray]:
         """GRADING ONLY: what a rendered capture knows exactly (true expression weights and so on), by field.
 
-        No other method opens this file, and nothing that trains or drives an avatar may. FileNotFoundError if there is none.
-        """
+        No other method opens this file, and nothing that trains or drives an avatar may. FileNotFoundError if
+        there is none."""
         self._check_sequence(sequence)
         return self.source.read_truth(sequence)
 
-    # -- checks ------------------------------------------------------------------------------------------------------
+    # -- checks
+    # ------------------------------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """Check every sequence without decoding it: sizes and frame counts of videos and masks, poses, landmarks.
+        """Check every sequence without decoding it: sizes and frame counts of videos and masks, poses,
+        landmarks.
 
         Raises on the first fault, like the method that would have met it.
         """
@@ -349,7 +402,8 @@ class Capture:
             self.face_found(sequence)
 
     def check_headers(self, sequence: str, serial: str) -> None:
-        """Check sizes and numbers of one camera's pictures and masks, each by its header. Raises on the first fault."""
+        """Check sizes and numbers of one camera's pictures and masks, each by its header. Raises on the first
+        fault."""
         self._check_header(sequence, serial, self.source.video_shape(sequence, serial), "images")
         mask_shape = self.source.mask_shape(sequence, serial)
         if mask_shape is not None:
@@ -358,44 +412,62 @@ class Capture:
 
     def _check_sequence(self, sequence: str) -> None:
         if sequence not in self.sequences and sequence not in self.cross_sequences:
-            raise ValueError(f"{self.root} has no sequence {sequence!r}; choose from "
-                             f"{[*self.sequences, *self.cross_sequences]}")
+            raise ValueError(
+                f"{self.root} has no sequence {sequence!r}; choose from "
+                f"{[*self.sequences, *self.cross_sequences]}"
+            )
 
     def _check_camera(self, sequence: str, serial: str) -> None:
         if serial not in self.cameras_of(sequence):
-            raise ValueError(f"{self.source.describe(sequence)} has no video of camera {serial!r}; choose from "
-                             f"{list(self.cameras_of(sequence))}")
+            raise ValueError(
+                f"{self.source.describe(sequence)} has no video of camera {serial!r}; choose from "
+                f"{list(self.cameras_of(sequence))}"
+            )
 
     def _check_header(self, sequence: str, serial: str, shape: tuple[int, int, int], what: str) -> None:
-        """Compare a file's size with its camera's, and its frames with the sequence's, before it is decoded."""
+        """Compare a file's size with its camera's, and its frames with the sequence's, before it is
+        decoded."""
         height, width = self.source.stored_size(serial)
         file = self.source.describe(sequence, serial, what)
         if shape[1:] != (height, width):
-            raise ValueError(f"{file}: the {what} are {shape[2]}x{shape[1]} (WxH), but camera {serial} takes images of "
-                             f"{width}x{height}; write them again at that size")
+            raise ValueError(
+                f"{file}: the {what} are {shape[2]}x{shape[1]} (WxH), but camera {serial} takes images of "
+                f"{width}x{height}; write them again at that size"
+            )
         if shape[0] != self.n_frames(sequence):
-            raise ValueError(f"{file}: there are {shape[0]} {what}, but camera {self.cameras_of(sequence)[0]} has "
-                             f"{self.n_frames(sequence)} images of {sequence}; recordings must be synchronous, write them again")
+            raise ValueError(
+                f"{file}: there are {shape[0]} {what}, but camera {self.cameras_of(sequence)[0]} has"
+                f" {self.n_frames(sequence)} images of {sequence}; recordings must be synchronous, write them"
+                " again"
+            )
 
     def _shaped(self, sequence: str, name: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         if array.shape[1:] != shape:
-            raise ValueError(f"{self.root}: '{name}' of {sequence} has shape {list(array.shape)}; give "
-                             f"{[len(array), *shape]}")
+            raise ValueError(
+                f"{self.root}: '{name}' of {sequence} has shape {list(array.shape)}; give "
+                f"{[len(array), *shape]}"
+            )
         self._check_numeric(sequence, name, array)
         return array
 
     def _check_numeric(self, sequence: str, name: str, array: np.ndarray) -> None:
         if array.dtype.kind not in "fiub":
-            raise ValueError(f"{self.root}: '{name}' of {sequence} holds {array.dtype} where numbers belong; annotate this "
-                             "sequence again")
+            raise ValueError(
+                f"{self.root}: '{name}' of {sequence} holds {array.dtype} where numbers belong; annotate this"
+                " sequence again"
+            )
 
-    def _check_finite(self, sequence: str, name: str, array: np.ndarray, only: np.ndarray | None = None) -> None:
+    def _check_finite(
+        self, sequence: str, name: str, array: np.ndarray, only: np.ndarray | None = None
+    ) -> None:
         bad = ~np.isfinite(array).reshape(len(array), -1).all(1)
         if only is not None:
             bad &= only
         if bad.any():
-            raise ValueError(f"{self.root}: '{name}' of {sequence} frame {int(bad.argmax())} has values that are not finite; "
-                             "annotate this sequence again")
+            raise ValueError(
+                f"{self.root}: '{name}' of {sequence} frame {int(bad.argmax())} has values that are not"
+                " finite; annotate this sequence again"
+            )
 
     def _cached(self, kind: str, sequence: str, serial: str, decode: Callable[[], np.ndarray]) -> np.ndarray:
         """The decoded video, from memory if it is there. The least recently used ones make room."""

@@ -1,8 +1,8 @@
 """HDR films on a screen that is not HDR: HLG and PQ signals (ITU-R BT.2100) as sRGB pictures.
 
-What a film says in light is kept up to reference white, 203 cd/m2 (ITU-R BT.2408: 75 % of an HLG signal, 58 % of PQ), which
-becomes 255; brighter light is clipped, and so are colours that sRGB does not have. HLG is shown as on a screen of 1,000 cd/m2,
-whose system gamma is 1.2.
+What a film says in light is kept up to reference white, 203 cd/m2 (ITU-R BT.2408: 75 % of an HLG signal, 58 %
+of PQ), which becomes 255; brighter light is clipped, and so are colours that sRGB does not have. HLG is shown
+as on a screen of 1,000 cd/m2, whose system gamma is 1.2.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def is_hdr(transfer: int) -> bool:
 
 
 def to_sdr(image: np.ndarray, transfer: int) -> np.ndarray:
-    """A picture uint8 [H, W, 3] of this transfer as sRGB; as it is, where the transfer is neither HLG nor PQ."""
+    """A picture uint8 [H, W, 3] of this transfer as sRGB; as it is, where the transfer is neither HLG nor
+    PQ."""
     if not is_hdr(transfer):
         return image
     return np.asarray(Image.fromarray(image).filter(_table(transfer)))

@@ -1,8 +1,9 @@
-"""Head poses of a multi-view capture from 2-D landmarks: triangulate over cameras, then fit the neutral head rigidly.
+"""Head poses of a multi-view capture from 2-D landmarks: triangulate over cameras, then fit the neutral head
+rigidly.
 
 The landmarks come as arrays, from whatever detector; nothing here knows faces.
-Sources: linear triangulation, Hartley and Zisserman, Multiple View Geometry, 2nd ed., section 12.2; rigid fit, Kabsch 1976.
-"""
+Sources: linear triangulation, Hartley and Zisserman, Multiple View Geometry, 2nd ed., section 12.2; rigid
+fit, Kabsch 1976."""
 
 from __future__ import annotations
 
@@ -18,16 +19,18 @@ _BLOCK = 8192  # points triangulated at once, which bounds the memory
 
 
 def triangulate(
-    landmarks: np.ndarray,  # [T, C, L, 2]
-    cameras: Sequence[Camera],  # C
+    landmarks: np.ndarray,
+    cameras: Sequence[Camera],
     *,
-    noise: float = 1.0,
+    noise: float = 1.0,  # [T, C, L, 2]  # C
 ) -> np.ndarray:  # [T, L, 3]
-    """World positions [T, L, 3] of landmarks seen in pixels [T, C, L, 2]; NaN marks a landmark that a camera does not see.
+    """World positions [T, L, 3] of landmarks seen in pixels [T, C, L, 2]; NaN marks a landmark that a camera
+    does not see.
 
-    noise: standard deviation in pixels that an honest detection has; views that miss by much more (a wrong detection, a
-    badly calibrated camera) lose their say: each point starts from the pair of cameras that best explains all others, and is
-    then refined with Geman-McClure weights. To outvote a wrong view takes at least three right ones.
+    noise: standard deviation in pixels that an honest detection has; views that miss by much more (a wrong
+    detection, a badly calibrated camera) lose their say: each point starts from the pair of cameras that best
+    explains all others, and is then refined with Geman-McClure weights. To outvote a wrong view takes at
+    least three right ones.
 
     A landmark seen by fewer than two cameras comes out NaN. Raises ValueError if the shapes do not agree.
 
@@ -42,14 +45,18 @@ def triangulate(
     """
     landmarks = np.asarray(landmarks, np.float64)
     if landmarks.ndim != 4 or landmarks.shape[1] != len(cameras) or landmarks.shape[3] != 2:
-        raise ValueError(f"the 2-D landmarks have shape {list(landmarks.shape)} for {len(cameras)} cameras; give [frames, "
-                         "cameras, landmarks, 2]")
+        raise ValueError(
+            f"the 2-D landmarks have shape {list(landmarks.shape)} for {len(cameras)} cameras; give [frames, "
+            "cameras, landmarks, 2]"
+        )
     if len(cameras) < 2:
         raise ValueError("one camera cannot triangulate; give the landmarks of at least two")
     frames, n_cameras, count, _ = landmarks.shape
     observed = landmarks.transpose(0, 2, 1, 3).reshape(-1, n_cameras, 2)
     projections = np.stack([camera.K @ camera.world_to_camera[:3] for camera in cameras])
-    blocks = [_triangulate(observed[i:i + _BLOCK], projections, noise) for i in range(0, len(observed), _BLOCK)]
+    blocks = [
+        _triangulate(observed[i : i + _BLOCK], projections, noise) for i in range(0, len(observed), _BLOCK)
+    ]
     return np.concatenate([np.empty((0, 3)), *blocks]).reshape(frames, count, 3)
 
 
@@ -59,14 +66,15 @@ def fit_head_poses(
     *,
     rigid: np.ndarray | None = None,  # [R] indices
 ) -> np.ndarray:  # [T, 4, 4]
-    """Rigid head-to-world transforms [T, 4, 4] that carry the neutral landmarks [L, 3] to the triangulated ones [T, L, 3].
+    """Rigid head-to-world transforms [T, 4, 4] that carry the neutral landmarks [L, 3] to the triangulated
+    ones [T, L, 3].
 
-    rigid: indices of the landmarks that expressions move least (eye corners, nose bridge, forehead); default: all. Geman-McClure
-    weights, scaled by each frame's median residual, turn down those that move nevertheless. The head's own coordinates are those
-    of `neutral`; lengths keep their unit.
+    rigid: indices of the landmarks that expressions move least (eye corners, nose bridge, forehead); default:
+    all. Geman-McClure weights, scaled by each frame's median residual, turn down those that move
+    nevertheless. The head's own coordinates are those of `neutral`; lengths keep their unit.
 
-    A frame without three finite landmarks off a line comes out NaN. Raises ValueError if shapes do not agree, or the neutral
-    landmarks are fewer than three or lie on a line, which leaves the rotation open.
+    A frame without three finite landmarks off a line comes out NaN. Raises ValueError if shapes do not agree,
+    or the neutral landmarks are fewer than three or lie on a line, which leaves the rotation open.
 
     Conventions: docs/conventions.md#head-pose.
 
@@ -76,14 +84,19 @@ def fit_head_poses(
     """
     landmarks, neutral = np.asarray(landmarks, np.float64), np.asarray(neutral, np.float64)
     if landmarks.ndim != 3 or neutral.shape != landmarks.shape[1:] or neutral.shape[1] != 3:
-        raise ValueError(f"landmarks have shape {list(landmarks.shape)} and the neutral ones {list(neutral.shape)}; give "
-                         "[frames, landmarks, 3] and [landmarks, 3]")
+        raise ValueError(
+            f"landmarks have shape {list(landmarks.shape)} and the neutral ones {list(neutral.shape)}; give "
+            "[frames, landmarks, 3] and [landmarks, 3]"
+        )
     if rigid is not None:
         landmarks, neutral = landmarks[:, rigid], neutral[rigid]
     known = np.isfinite(neutral).all(1)
     landmarks, neutral = landmarks[:, known], neutral[known]
     if not _fixes_rotation(neutral):
-        raise ValueError(f"the {len(neutral)} neutral landmarks do not fix a rotation; give at least three that are off a line")
+        raise ValueError(
+            f"the {len(neutral)} neutral landmarks do not fix a rotation; give at least three that are off a"
+            " line"
+        )
 
     poses = np.full((len(landmarks), 4, 4), np.nan)
     for frame, target in enumerate(landmarks):
@@ -94,9 +107,9 @@ def fit_head_poses(
 
 
 def _triangulate(
-    observed: np.ndarray,  # [N, C, 2]
-    projections: np.ndarray,  # [C, 3, 4]
-    noise: float,
+    observed: np.ndarray,
+    projections: np.ndarray,
+    noise: float,  # [N, C, 2]  # [C, 3, 4]
 ) -> np.ndarray:  # [N, 3]
     """Robust triangulation of each point by itself; NaN where fewer than two cameras see it."""
     seen = np.all(np.isfinite(observed), axis=2)
@@ -153,16 +166,18 @@ def _trust(relative_residual: np.ndarray) -> np.ndarray:
 
 
 def _solve(
-    observed: np.ndarray,  # [N, C, 2]
-    projections: np.ndarray,  # [C, 3, 4]
-    weights: np.ndarray,  # [N, C]
+    observed: np.ndarray,
+    projections: np.ndarray,
+    weights: np.ndarray,  # [N, C, 2]  # [C, 3, 4]  # [N, C]
 ) -> np.ndarray:  # [N, 3]
-    """Weighted linear triangulation: u p3 = p1 and v p3 = p2 for every camera, in least squares. Weight 0 leaves a view out."""
+    """Weighted linear triangulation: u p3 = p1 and v p3 = p2 for every camera, in least squares. Weight 0
+    leaves a view out."""
     observed = np.where(weights[..., None] > 0, observed, 0.0)
     rows = observed[..., None] * projections[:, None, 2] - projections[:, :2]  # [N, C, 2, 4]
     rows = (np.sqrt(weights)[..., None, None] * rows).reshape(len(rows), 2 * rows.shape[1], 4)
     normal = rows.transpose(0, 2, 1) @ rows
-    # Heads are at a finite place, so the fourth coordinate is 1: three unknowns. The pseudo-inverse bears parallel rays.
+    # Heads are at a finite place, so the fourth coordinate is 1: three unknowns. The pseudo-inverse bears
+    # parallel rays.
     return -(np.linalg.pinv(normal[:, :3, :3], rcond=1e-12, hermitian=True) @ normal[:, :3, 3:])[..., 0]
 
 
@@ -172,7 +187,8 @@ def _reproject(
     observed: np.ndarray,  # [N, C, 2]
     seen: np.ndarray,  # [N, C]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Distance in pixels to each observation (0 where there is none) and depth, [N, C] each; behind a camera is far away."""
+    """Distance in pixels to each observation (0 where there is none) and depth, [N, C] each; behind a camera
+    is far away."""
     in_camera = np.einsum("cij,nj->nci", projections[:, :, :3], points) + projections[:, :, 3]
     depth = in_camera[..., 2]
     front = depth > 0

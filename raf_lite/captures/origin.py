@@ -1,7 +1,7 @@
 """What a derived file was made from: the sha256 of its sources, and their sizes and times of change.
 
-Both are kept in the derived file. The state is compared first, which saves the reading of films that nobody touched; where it is
-another, as after a copy, the content decides.
+Both are kept in the derived file. The state is compared first, which saves the reading of films that nobody
+touched; where it is another, as after a copy, the content decides.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ ORIGIN = ("source", "source_state")
 
 
 def origin(files: Sequence[Path]) -> dict[str, np.ndarray]:
-    """What to keep of `files`: the strings `source` and `source_state`. One file may be renamed, several may not."""
+    """What to keep of `files`: the strings `source` and `source_state`. One file may be renamed, several may
+    not."""
     return {"source": np.array(_content(files)), "source_state": np.array(source_state(files))}
 
 
 def is_made_from(files: Sequence[Path], kept: Mapping[str, np.ndarray]) -> bool:
-    """Whether `files` are those of which `kept` was made by `origin`; they are read only where their state is another."""
+    """Whether `files` are those of which `kept` was made by `origin`; they are read only where their state is
+    another."""
     return str(kept["source_state"]) == source_state(files) or str(kept["source"]) == _content(files)
 
 
@@ -35,7 +37,11 @@ def source_state(files: Sequence[Path]) -> str:
 
 def _content(files: Sequence[Path]) -> str:
     hashes = [_sha256(file, *_state(file)) for file in files]
-    return hashes[0] if len(files) == 1 else _digest([(file.name, h) for file, h in zip(files, hashes, strict=True)])
+    return (
+        hashes[0]
+        if len(files) == 1
+        else _digest([(file.name, h) for file, h in zip(files, hashes, strict=True)])
+    )
 
 
 def _digest(value: object) -> str:

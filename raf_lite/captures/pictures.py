@@ -1,4 +1,5 @@
-"""Pictures and masks from files, for every format: a picture is what a viewer shows, a mask is what its writer meant."""
+"""Pictures and masks from files, for every format: a picture is what a viewer shows, a mask is what its
+writer meant."""
 
 from __future__ import annotations
 
@@ -12,26 +13,38 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 MAX_PIXELS = 64_000_000  # twice NeRSemble's 3208x2200, ten times over: more is a damaged header or a bomb
-# Nothing else is opened, whatever a file is called: some of Pillow's readers start other programs (Ghostscript for EPS).
+# Nothing else is opened, whatever a file is called: some of Pillow's readers start other programs
+# (Ghostscript for EPS).
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
-_DAMAGE = (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError, zlib.error, struct.error,
-           Image.DecompressionBombWarning)
+_DAMAGE = (
+    UnidentifiedImageError,
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    zlib.error,
+    struct.error,
+    Image.DecompressionBombWarning,
+)
 
 
 def picture_size(path: Path, where: str) -> tuple[int, int, bool]:
-    """Height and width as a viewer shows the picture, and whether some of it can be transparent, from the header alone.
+    """Height and width as a viewer shows the picture, and whether some of it can be transparent, from the
+    header alone.
 
-    Raises FileNotFoundError, or ValueError for a file that is no PNG, JPEG, WebP or BMP, and for one of more than MAX_PIXELS.
-    """
+    Raises FileNotFoundError, or ValueError for a file that is no PNG, JPEG, WebP or BMP, and for one of more
+    than MAX_PIXELS."""
     with _opened(path, where) as image, _decoding(path):
         width, height = image.size[::-1] if _lies(image) else image.size
         return height, width, image.has_transparency_data
 
 
 def read_picture(path: Path) -> np.ndarray:
-    """Decode a picture as a viewer shows it: uint8 [H, W, 3] sRGB, or [H, W, 4] where some of it can be transparent.
+    """Decode a picture as a viewer shows it: uint8 [H, W, 3] sRGB, or [H, W, 4] where some of it can be
+    transparent.
 
-    It is turned as EXIF says; palettes, CMYK, grey and 16 bit become RGB. Errors as `picture_size`, and for damage.
+    It is turned as EXIF says; palettes, CMYK, grey and 16 bit become RGB. Errors as `picture_size`, and for
+    damage.
     """
     with _opened(path, str(path)) as image, _decoding(path):
         alpha = image.has_transparency_data
@@ -46,10 +59,11 @@ def read_picture(path: Path) -> np.ndarray:
 
 
 def read_mask(path: Path, *, alpha: bool = False) -> np.ndarray:
-    """Decode a mask, uint8 [H, W]: 255 is the head. alpha: the transparency of a picture, else the picture's brightness.
+    """Decode a mask, uint8 [H, W]: 255 is the head. alpha: the transparency of a picture, else the picture's
+    brightness.
 
-    Masks that were saved as 0 and 1, in 8 or 16 bit, are read as 0 and 255, but not from JPEGs, whose compression changes such
-    small numbers. Errors as `read_picture`.
+    Masks that were saved as 0 and 1, in 8 or 16 bit, are read as 0 and 255, but not from JPEGs, whose
+    compression changes such small numbers. Errors as `read_picture`.
     """
     if alpha:
         picture = read_picture(path)
@@ -74,12 +88,16 @@ def _opened(path: Path, where: str) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path} claims more pixels than any capture has; copy or write it again") from error
     except _DAMAGE as error:
-        raise ValueError(f"{path} is no readable image of the kinds PNG, JPEG, WebP and BMP ({type(error).__name__}); copy or "
-                         "write it again") from error
+        raise ValueError(
+            f"{path} is no readable image of the kinds PNG, JPEG, WebP and BMP ({type(error).__name__}); copy"
+            " or write it again"
+        ) from error
     width, height = image.size
     if width * height > MAX_PIXELS:
         image.close()
-        raise ValueError(f"{path} claims {width}x{height} pixels, more than any capture has; copy or write it again")
+        raise ValueError(
+            f"{path} claims {width}x{height} pixels, more than any capture has; copy or write it again"
+        )
     return image
 
 
@@ -89,9 +107,9 @@ def _decoding(path: Path) -> Iterator[None]:
     try:
         yield
     except (*_DAMAGE, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} cannot be decoded ({type(error).__name__}); copy or write it again") from error
-
-
+        raise ValueError(
+            f"{path} cannot be decoded ({type(error).__name__}); copy or write it again"
+        ) from error
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -101,8 +119,12 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _lies(image: Image.Image) -> bool:
-    """Whether EXIF changes width for height, without decoding: to look behind a PNG's pixels too, Pillow would decode them."""
-    if image.format == "PNG" and not {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"} & image.info.keys():
+    """Whether EXIF changes width for height, without decoding: to look behind a PNG's pixels too, Pillow
+    would decode them."""
+    if (
+        image.format == "PNG"
+        and not {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"} & image.info.keys()
+    ):
         return False
     return image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
 

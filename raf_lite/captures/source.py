@@ -1,4 +1,5 @@
-"""What a reader of one on-disk format offers to a `Capture`: which files there are, and what stands in them."""
+"""What a reader of one on-disk format offers to a `Capture`: which files there are, and what stands in
+them."""
 
 from __future__ import annotations
 
@@ -17,8 +18,8 @@ from raf_lite.captures.cameras import Camera
 class Source(ABC):
     """The files of one capture. Every path that it names in an error is the user's own.
 
-    downscale: whole factor by which pictures and masks are reduced, each pixel the mean of a block. crop: (left, top, width,
-    height) in the files' pixels, taken before the downscale; None for whole pictures.
+    downscale: whole factor by which pictures and masks are reduced, each pixel the mean of a block. crop:
+    (left, top, width, height) in the files' pixels, taken before the downscale; None for whole pictures.
     """
 
     downscale: int = 1
@@ -40,19 +41,22 @@ class Source(ABC):
 
     @abstractmethod
     def annotation_file(self, sequence: str) -> Path:
-        """Where arrays may be attached to a sequence, whether it is there or not: see `raf_lite.captures.attached`."""
+        """Where arrays may be attached to a sequence, whether it is there or not: see
+        `raf_lite.captures.attached`."""
 
     @abstractmethod
     def pictures(self, sequence: str, serial: str) -> list[Path]:
-        """The film, or the images in order of time, of one camera; empty where it did not film the sequence."""
+        """The film, or the images in order of time, of one camera; empty where it did not film the
+        sequence."""
 
     @abstractmethod
     def files(self, sequence: str, serial: str) -> list[Path]:
-        """Everything that pictures, masks, calibration, descriptors and head poses of a sequence and camera are read from.
+        """Everything that pictures, masks, calibration, descriptors and head poses of a sequence and camera
+        are read from.
 
-        Each file stands once: films or images, masks, calibration, tracking, annotations, an encoding beside a video. What is
-        optional and not there is left out, as are pictures of a camera that did not film the sequence, and the truth, which only
-        grading opens. No folder is listed for it.
+        Each file stands once: films or images, masks, calibration, tracking, annotations, an encoding beside
+        a video. What is optional and not there is left out, as are pictures of a camera that did not film the
+        sequence, and the truth, which only grading opens. No folder is listed for it.
         """
 
     @abstractmethod
@@ -77,10 +81,12 @@ class Source(ABC):
 
     @abstractmethod
     def sample_masks(self, sequence: str, serial: str, most: int) -> Iterator[tuple[int, np.ndarray]]:
-        """At most `most` of these masks, spread over the frames, each with its frame's number; cheaper than all of them."""
+        """At most `most` of these masks, spread over the frames, each with its frame's number; cheaper than
+        all of them."""
 
     def check_headers(self, sequence: str, serial: str) -> None:
-        """ValueError that names the first file of a picture or mask that, by its header, is unlike the others. A film has one."""
+        """ValueError that names the first file of a picture or mask that, by its header, is unlike the
+        others. A film has one."""
         return
 
     @abstractmethod
@@ -97,8 +103,11 @@ class Source(ABC):
 
     def read_truth(self, sequence: str) -> dict[str, np.ndarray]:
         """The file that only grading opens; FileNotFoundError for all captures but rendered ones."""
-        raise FileNotFoundError(f"{self.describe(sequence)} is of no rendered capture: nobody knows its truth")
+        raise FileNotFoundError(
+            f"{self.describe(sequence)} is of no rendered capture: nobody knows its truth"
+        )
 
     @abstractmethod
     def describe(self, sequence: str, serial: str | None = None, what: str = "images") -> str:
-        """What to call this sequence in an error, or a camera's "images" or "masks" of it. Words, not a path: see `files`."""
+        """What to call this sequence in an error, or a camera's "images" or "masks" of it. Words, not a path:
+        see `files`."""

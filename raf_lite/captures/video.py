@@ -31,33 +31,37 @@ if TYPE_CHECKING:
 else:  # captures of pictures, cameras and avatars do without films
     av = deferred("av", "captures")
 
-# x264's newest vector code gives other bytes at each run for some small frames (its macroblock tree with B-frames); its SSE2
-# code is as fast here and gives the plain C code's bytes, every time.
+# x264's newest vector code gives other bytes at each run for some small frames (its macroblock tree with
+# B-frames); its SSE2 code is as fast here and gives the plain C code's bytes, every time.
 _X264_ASM = "sse2" if platform.machine().lower() in ("x86_64", "amd64") else "0"
 
-# swscale's SWS_BILINEAR | SWS_ACCURATE_RND | SWS_FULL_CHR_H_INT, in numbers: av names the last two from version 18 only.
+# swscale's SWS_BILINEAR | SWS_ACCURATE_RND | SWS_FULL_CHR_H_INT, in numbers: av names the last two from
+# version 18 only.
 _ROUNDED = 1 << 1 | 1 << 18 | 1 << 13
 
-# Kinds of files that hold all that they show; the others (playlists, concat and session files, numbered pictures) name further
-# files and addresses.
+# Kinds of files that hold all that they show; the others (playlists, concat and session files, numbered
+# pictures) name further files and addresses.
 _CONTAINERS = "mov,matroska,avi,mpegts,mpeg,asf,flv,ogg"
-# H.273's numbers of matrices that FFmpeg's conversion lacks, and would take for BT.601: YCgCo, BT.2085, those derived from
-# primaries, ICtCp, and what came later.
+# H.273's numbers of matrices that FFmpeg's conversion lacks, and would take for BT.601: YCgCo, BT.2085, those
+# derived from primaries, ICtCp, and what came later.
 _UNKNOWN_MATRICES = {8, *range(11, 32)}
 
 _MOST_FPS = 300  # above it a header tells its unit of time, mostly milliseconds, instead of a rate
 
 
-def write_video(path: str | os.PathLike, frames: Iterable[np.ndarray], fps: float, *, crf: int = 18,
-                gray: bool = False) -> None:
+def write_video(
+    path: str | os.PathLike, frames: Iterable[np.ndarray], fps: float, *, crf: int = 18, gray: bool = False
+) -> None:
     """Encode `frames` to an H.264 (yuv420p) mp4, atomically; the same frames give the same bytes.
 
-    frames: any iterable of uint8 [H, W, 3] sRGB, or of uint8 [H, W] when `gray` (masks); H and W even, all alike.
+    frames: any iterable of uint8 [H, W, 3] sRGB, or of uint8 [H, W] when `gray` (masks); H and W even, all
+    alike.
     fps: frames a second. crf: x264's quality, 0 (best) to 51.
 
-    Colours are stored as BT.601 limited range and tagged so: players that obey tags and decoders that assume the default
-    (OpenCV, hence `nersemble_data`) then show the same picture. One encoder thread, since x264's output varies with them.
-    Raises ValueError that names the file and frame: no frames, wrong shape or dtype, odd size, size that changes.
+    Colours are stored as BT.601 limited range and tagged so: players that obey tags and decoders that assume
+    the default (OpenCV, hence `nersemble_data`) then show the same picture. One encoder thread, since x264's
+    output varies with them. Raises ValueError that names the file and frame: no frames, wrong shape or dtype,
+    odd size, size that changes.
 
     Conventions: docs/conventions.md#pictures-colours-and-masks.
 
@@ -69,27 +73,55 @@ def write_video(path: str | os.PathLike, frames: Iterable[np.ndarray], fps: floa
     channels = "[H, W]" if gray else "[H, W, 3]"
     size = None
     with atomic_path(path) as tmp:
-        with av.open(f"file:{tmp}", "w", format="mp4", options={"movflags": "+faststart", "fflags": "+bitexact"}) as container:
+        with av.open(
+            f"file:{tmp}", "w", format="mp4", options={"movflags": "+faststart", "fflags": "+bitexact"}
+        ) as container:
             for index, frame in enumerate(frames):
-                if frame.dtype != np.uint8 or frame.ndim != (2 if gray else 3) or (not gray and frame.shape[2] != 3):
-                    raise ValueError(f"{path}: frame {index} is {frame.dtype} {list(frame.shape)}; give uint8 {channels}")
+                if (
+                    frame.dtype != np.uint8
+                    or frame.ndim != (2 if gray else 3)
+                    or (not gray and frame.shape[2] != 3)
+                ):
+                    raise ValueError(
+                        f"{path}: frame {index} is {frame.dtype} {list(frame.shape)}; give uint8 {channels}"
+                    )
                 if size is None:
                     size = frame.shape[:2]
                     if size[0] % 2 or size[1] % 2 or 0 in size:
-                        raise ValueError(f"{path}: frames are {size[1]}x{size[0]} (WxH), but H.264 yuv420p needs even sizes; "
-                                         "crop or pad them by one pixel")
+                        raise ValueError(
+                            f"{path}: frames are {size[1]}x{size[0]} (WxH), but H.264 yuv420p needs even"
+                            " sizes; crop or pad them by one pixel"
+                        )
                     stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
                     stream.height, stream.width = size
                     stream.pix_fmt = "yuv420p"
-                    stream.options = {"crf": str(crf), "preset": "medium", "threads": "1", "color_range": "tv",
-                                      "colorspace": "smpte170m", "color_primaries": "bt709", "color_trc": "iec61966-2-1",
-                                      "x264-params": f"asm={_X264_ASM}"}
+                    stream.options = {
+                        "crf": str(crf),
+                        "preset": "medium",
+                        "threads": "1",
+                        "color_range": "tv",
+                        "colorspace": "smpte170m",
+                        "color_primaries": "bt709",
+                        "color_trc": "iec61966-2-1",
+                        "x264-params": f"asm={_X264_ASM}",
+                    }
                 if frame.shape[:2] != size:
-                    raise ValueError(f"{path}: frame {index} is {frame.shape[1]}x{frame.shape[0]} (WxH), the ones before it "
-                                     f"{size[1]}x{size[0]}; give all frames one size")
-                picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="gray" if gray else "rgb24")
-                container.mux(stream.encode(picture.reformat(format="yuv420p", dst_colorspace=reformatter.Colorspace.ITU601,
-                                                             dst_color_range=reformatter.ColorRange.MPEG)))
+                    raise ValueError(
+                        f"{path}: frame {index} is {frame.shape[1]}x{frame.shape[0]} (WxH), the ones before"
+                        f" it {size[1]}x{size[0]}; give all frames one size"
+                    )
+                picture = av.VideoFrame.from_ndarray(
+                    np.ascontiguousarray(frame), format="gray" if gray else "rgb24"
+                )
+                container.mux(
+                    stream.encode(
+                        picture.reformat(
+                            format="yuv420p",
+                            dst_colorspace=reformatter.Colorspace.ITU601,
+                            dst_color_range=reformatter.ColorRange.MPEG,
+                        )
+                    )
+                )
             if size is None:
                 raise ValueError(f"{path}: there are no frames to write; give at least one")
             container.mux(stream.encode(None))
@@ -97,8 +129,8 @@ def write_video(path: str | os.PathLike, frames: Iterable[np.ndarray], fps: floa
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video file's header says. `frames` is 0 where the header does not tell. The size is that of the pictures as they are
-    shown: turned, with square pixels."""
+    """What a video file's header says. `frames` is 0 where the header does not tell. The size is that of the
+    pictures as they are shown: turned, with square pixels."""
 
     width: int
     height: int
@@ -107,8 +139,8 @@ class VideoInfo:
 
 
 def probe_video(path: str | os.PathLike) -> VideoInfo:
-    """Read a video's header, and how its first picture is shown. Raises FileNotFoundError, or ValueError if it is no readable
-    video."""
+    """Read a video's header, and how its first picture is shown. Raises FileNotFoundError, or ValueError if
+    it is no readable video."""
     shown = _presentation(path)
     width, height = shown.size
     with _open_video(path) as (container, stream):
@@ -117,29 +149,36 @@ def probe_video(path: str | os.PathLike) -> VideoInfo:
             # What a browser records has no rate but in the times of its packets.
             with contextlib.suppress(av.error.FFmpegError):  # reading the video will say what is wrong
                 times = _shown_times(container, stream)
-                rate = float((len(times) - 1) / (times[-1] - times[0])) if times and times[-1] > times[0] else 0.0
+                rate = (
+                    float((len(times) - 1) / (times[-1] - times[0]))
+                    if times and times[-1] > times[0]
+                    else 0.0
+                )
         return VideoInfo(width, height, _listed_frames(container, stream), rate if rate <= _MOST_FPS else 0.0)
 
 
 def _listed_frames(container: av.container.InputContainer, stream: av.VideoStream) -> int:
-    """How many frames the header promises; 0 where it does not tell. MP4's count knows of no edit list, its index does."""
+    """How many frames the header promises; 0 where it does not tell. MP4's count knows of no edit list, its
+    index does."""
     if not container.format.name.startswith("mov"):
         return stream.frames
     return min(stream.frames, sum(not entry.is_discard for entry in stream.index_entries))
 
 
 def _shown_times(container: av.container.InputContainer, stream: av.VideoStream) -> list[Fraction] | None:
-    """When each picture is shown, in seconds, in order; None where a packet does not tell. What an edit list cuts is left out."""
+    """When each picture is shown, in seconds, in order; None where a packet does not tell. What an edit list
+    cuts is left out."""
     packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
     times = [packet.pts * packet.time_base for packet in packets if packet.pts is not None]
     return sorted(times) if len(times) == len(packets) else None
 
 
 def frame_times(path: str | os.PathLike) -> np.ndarray:
-    """When a player shows each frame, float64 [T], in seconds from the first one: phones and browsers film at no constant rate.
+    """When a player shows each frame, float64 [T], in seconds from the first one: phones and browsers film at
+    no constant rate.
 
-    By the packets' times, without decoding; evenly by the header's rate (25 a second where it has none) where these are missing.
-    Errors as `probe_video`.
+    By the packets' times, without decoding; evenly by the header's rate (25 a second where it has none) where
+    these are missing. Errors as `probe_video`.
     """
     with _open_video(path) as (container, stream), _damage_named(path):
         times = _shown_times(container, stream)
@@ -149,10 +188,12 @@ def frame_times(path: str | os.PathLike) -> np.ndarray:
 
 
 def steady(times: np.ndarray, fps: float) -> tuple[float, np.ndarray]:
-    """How a film of one constant rate shows frames as long as they were: its frames a second, and how many of them each is, [T].
+    """How a film of one constant rate shows frames as long as they were: its frames a second, and how many of
+    them each is, [T].
 
-    times: seconds, [T], rising (see `frame_times`). fps: the mean rate, which is kept where frames are at about even distances;
-    otherwise the rate is that of the closest tenth of them, at most 60. A frame that is shorter than the film's may be left out.
+    times: seconds, [T], rising (see `frame_times`). fps: the mean rate, which is kept where frames are at
+    about even distances; otherwise the rate is that of the closest tenth of them, at most 60. A frame that is
+    shorter than the film's may be left out.
 
     >>> steady(np.array([0, 0.1, 0.2, 0.6]), 5)
     (10.0, array([1, 1, 4, 4]))
@@ -167,8 +208,8 @@ def steady(times: np.ndarray, fps: float) -> tuple[float, np.ndarray]:
 
 
 def count_frames(path: str | os.PathLike) -> int:
-    """How many frames a video shows: its packets are read, not decoded. Headers of phones and editors count, or leave out, more.
-    Errors as `probe_video`."""
+    """How many frames a video shows: its packets are read, not decoded. Headers of phones and editors count,
+    or leave out, more. Errors as `probe_video`."""
     with _open_video(path) as (container, stream), _damage_named(path):
         return sum(1 for packet in container.demux(stream) if packet.size and not packet.is_discard)
 
@@ -178,13 +219,16 @@ def _damage_named(path: str | os.PathLike) -> Iterator[None]:
     try:
         yield
     except av.error.FFmpegError as error:
-        raise ValueError(f"{path} cannot be read to its end ({error.strerror}); it is truncated or damaged: copy or write it "
-                         "again") from error
+        raise ValueError(
+            f"{path} cannot be read to its end ({error.strerror}); it is truncated or damaged: copy or write"
+            " it again"
+        ) from error
 
 
 @dataclass(frozen=True)
 class _Presentation:
-    """How a player shows the stored pictures: `width` wide, then mirrored left to right, then turned by quarters."""
+    """How a player shows the stored pictures: `width` wide, then mirrored left to right, then turned by
+    quarters."""
 
     width: int
     height: int
@@ -198,7 +242,8 @@ class _Presentation:
 
 
 def _presentation(path: str | os.PathLike) -> _Presentation:
-    """How a video's pictures are shown, by header and first picture: libav tells the display matrix with pictures only."""
+    """How a video's pictures are shown, by header and first picture: libav tells the display matrix with
+    pictures only."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no video {path}; check the folder, or download or write it again")
@@ -224,33 +269,45 @@ def _presentation_of(path: Path, _state: tuple[int, int, int]) -> _Presentation:
                 turns = round(np.degrees(np.arctan2(c, -a if mirrored else a)) / 90) % 4
         wide = width * float(stream.sample_aspect_ratio or 1)
         # Some writers round a square pixel to 4096:4095; a real one is at least a tenth from square.
-        return _Presentation(round(wide) if abs(wide - width) > 0.02 * width else width, height, turns, mirrored)
+        return _Presentation(
+            round(wide) if abs(wide - width) > 0.02 * width else width, height, turns, mirrored
+        )
 
 
 def quarter_turns(path: str | os.PathLike) -> int:
-    """How many quarter turns, counterclockwise, a player turns a video's pictures before it shows them: phones store portraits
-    lying. Errors as `probe_video`."""
+    """How many quarter turns, counterclockwise, a player turns a video's pictures before it shows them:
+    phones store portraits lying. Errors as `probe_video`."""
     return _presentation(path).turns
 
 
-def iter_video(path: str | os.PathLike, *, crop: tuple[int, int, int, int] | None = None, downscale: int = 1,
-               gray: bool = False, turns: int | None = None) -> Iterator[np.ndarray]:
-    """The frames of a video one by one, as a player shows them: uint8 [H, W, 3] sRGB, or [H, W] if `gray` (masks).
+def iter_video(
+    path: str | os.PathLike,
+    *,
+    crop: tuple[int, int, int, int] | None = None,
+    downscale: int = 1,
+    gray: bool = False,
+    turns: int | None = None,
+) -> Iterator[np.ndarray]:
+    """The frames of a video one by one, as a player shows them: uint8 [H, W, 3] sRGB, or [H, W] if `gray`
+    (masks).
 
     Of several video streams the one that is marked as default is read, and no cover picture. Pictures are
-    mirrored and turned as the file says, and made wider or narrower where its pixels are not square. turns: quarter turns,
-    counterclockwise, by which each picture is turned instead (see `quarter_turns`). crop: (left, top, width, height) in pixels as
-    they are shown. downscale: whole factor n; each output pixel is the mean of an n x n block, rows and columns that
+    mirrored and turned as the file says, and made wider or narrower where its pixels are not square. turns:
+    quarter turns, counterclockwise, by which each picture is turned instead (see `quarter_turns`). crop:
+    (left, top, width, height) in pixels as they are shown. downscale: whole factor n; each output pixel is
+    the mean of an n x n block, rows and columns that
     fill no whole block being dropped, so that intrinsics scale by exactly 1/n.
 
-    Colours follow the film's tags of matrix (BT.601 or BT.709) and range. As in FFmpeg and OpenCV, a film of any size that tells
-    no matrix is BT.601, one that tells no range is limited; some players take untagged HD for BT.709. Limited range comes out
-    up to 3 levels too dark (1 in the mean), as FFmpeg's fast conversion rounds down; full range is rounded to nearest. No
-    transfer function is applied, the values are what a screen is given, but to HDR films (HLG and PQ, as current phones make
-    them): `raf_lite.captures.hdr` brings them to sRGB.
+    Colours follow the film's tags of matrix (BT.601 or BT.709) and range. As in FFmpeg and OpenCV, a film of
+    any size that tells no matrix is BT.601, one that tells no range is limited; some players take untagged HD
+    for BT.709. Limited range comes out up to 3 levels too dark (1 in the mean), as FFmpeg's fast conversion
+    rounds down; full range is rounded to nearest. No transfer function is applied, the values are what a
+    screen is given, but to HDR films (HLG and PQ, as current phones make them): `raf_lite.captures.hdr`
+    brings them to sRGB.
 
-    Raises FileNotFoundError (no such file) or ValueError (not a video, crop outside; colours that FFmpeg does not convert;
-    pictures that change their size; truncated or damaged: once the frames before the damage are out).
+    Raises FileNotFoundError (no such file) or ValueError (not a video, crop outside; colours that FFmpeg does
+    not convert; pictures that change their size; truncated or damaged: once the frames before the damage are
+    out).
 
     Conventions: docs/conventions.md#pictures-colours-and-masks.
 
@@ -268,11 +325,15 @@ def iter_video(path: str | os.PathLike, *, crop: tuple[int, int, int, int] | Non
         stored = None
         left, top, width, height = crop or (0, 0, *full)
         if left < 0 or top < 0 or left + width > full[0] or top + height > full[1]:
-            raise ValueError(f"{path}: the crop (left {left}, top {top}, width {width}, height {height}) does not lie within "
-                             f"the {full[0]}x{full[1]} (WxH) frames; choose a smaller one")
+            raise ValueError(
+                f"{path}: the crop (left {left}, top {top}, width {width}, height {height}) does not lie"
+                f" within the {full[0]}x{full[1]} (WxH) frames; choose a smaller one"
+            )
         if downscale < 1 or min(width, height) < downscale:
-            raise ValueError(f"{path}: cannot downscale {width}x{height} (WxH) frames by {downscale}; give a whole factor from "
-                             f"1 to {min(width, height)}")
+            raise ValueError(
+                f"{path}: cannot downscale {width}x{height} (WxH) frames by {downscale}; give a whole factor"
+                f" from 1 to {min(width, height)}"
+            )
         stream.thread_type = "AUTO"
         count, damage, listed = 0, "", _listed_frames(container, stream)
         try:
@@ -283,40 +344,55 @@ def iter_video(path: str | os.PathLike, *, crop: tuple[int, int, int, int] | Non
                 for picture in packet.decode():
                     stored = stored or (picture.width, picture.height)
                     if (picture.width, picture.height) != stored:
-                        raise ValueError(f"{path}: frame {count} is {picture.width}x{picture.height} (WxH), the ones before it "
-                                         f"{stored[0]}x{stored[1]}; convert the film to one size")
+                        raise ValueError(
+                            f"{path}: frame {count} is {picture.width}x{picture.height} (WxH), the ones"
+                            f" before it {stored[0]}x{stored[1]}; convert the film to one size"
+                        )
                     if int(picture.colorspace) in _UNKNOWN_MATRICES:
-                        raise ValueError(f"{path}: frame {count} has colours of matrix {int(picture.colorspace)} (ITU-T H.273), "
-                                         "which cannot be read; convert the film to BT.709")
+                        raise ValueError(
+                            f"{path}: frame {count} has colours of matrix {int(picture.colorspace)} (ITU-T"
+                            " H.273), which cannot be read; convert the film to BT.709"
+                        )
                     image = _as_shown(picture, shown, gray)
-                    yield shrink(image[top:top + height, left:left + width], downscale)
+                    yield shrink(image[top : top + height, left : left + width], downscale)
                     count += 1
         except av.error.FFmpegError as error:
             damage = f" ({error.strerror})"
         if damage or not count or count < listed:
-            raise ValueError(f"{path}: only {count} of {listed} frames could be decoded{damage}; the file is truncated, "
-                             "damaged or empty: copy or write it again")
+            raise ValueError(
+                f"{path}: only {count} of {listed} frames could be decoded{damage}; the file is truncated, "
+                "damaged or empty: copy or write it again"
+            )
 
 
 def _as_shown(picture: av.VideoFrame, shown: _Presentation, gray: bool) -> np.ndarray:
     """One decoded picture as uint8 [H, W, 3] sRGB or [H, W], mirrored and turned."""
-    # The fast conversion rounds down. The few films in full range (webcams, screen recorders) are worth the exact one, which
-    # makes reading 1.3 to 1.7 times as slow, and so are HDR's steep curves; the mass of films is not.
+    # The fast conversion rounds down. The few films in full range (webcams, screen recorders) are worth the
+    # exact one, which makes reading 1.3 to 1.7 times as slow, and so are HDR's steep curves; the mass of
+    # films is not.
     exact = picture.color_range == av.video.reformatter.ColorRange.JPEG or is_hdr(int(picture.color_trc))
     rounding = _ROUNDED if exact else None
-    image = picture.to_ndarray(format="gray" if gray else "rgb24", interpolation=rounding, width=shown.width, height=shown.height)
+    image = picture.to_ndarray(
+        format="gray" if gray else "rgb24", interpolation=rounding, width=shown.width, height=shown.height
+    )
     if not gray:
         image = to_sdr(image, int(picture.color_trc))
     image = image[:, ::-1] if shown.mirrored else image
     return np.rot90(image, shown.turns) if shown.turns else image
 
 
-def read_video(path: str | os.PathLike, *, crop: tuple[int, int, int, int] | None = None, downscale: int = 1,
-               gray: bool = False, turns: int | None = None) -> np.ndarray:
+def read_video(
+    path: str | os.PathLike,
+    *,
+    crop: tuple[int, int, int, int] | None = None,
+    downscale: int = 1,
+    gray: bool = False,
+    turns: int | None = None,
+) -> np.ndarray:
     """Decode a whole video once: uint8 [T, H, W, 3] sRGB, or [T, H, W] if `gray` (masks).
 
-    Arguments and errors as `iter_video`. Frames are cropped and reduced as they are decoded, so that memory holds the result and
-    one full frame.
+    Arguments and errors as `iter_video`. Frames are cropped and reduced as they are decoded, so that memory
+    holds the result and one full frame.
 
     >>> from raf_lite.manifest import find_data
     >>> video = find_data() / "mini_nersemble" / "101" / "sequences" / "FREE" / "images" / "cam_222200037.mp4"
@@ -328,12 +404,19 @@ def read_video(path: str | os.PathLike, *, crop: tuple[int, int, int, int] | Non
     return np.fromiter(itertools.chain([first], frames), dtype=np.dtype((np.uint8, first.shape)))
 
 
-def sample_video(path: str | os.PathLike, most: int, *, crop: tuple[int, int, int, int] | None = None, downscale: int = 1,
-                 gray: bool = False) -> Iterator[tuple[int, np.ndarray]]:
-    """At most `most` frames spread over a video, each with its number: of those that can be decoded without the ones before them.
+def sample_video(
+    path: str | os.PathLike,
+    most: int,
+    *,
+    crop: tuple[int, int, int, int] | None = None,
+    downscale: int = 1,
+    gray: bool = False,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """At most `most` frames spread over a video, each with its number: of those that can be decoded without
+    the ones before them.
 
-    Pictures and errors as `iter_video`; a place that cannot be decoded is left out, since reading the video will say so.
-    """
+    Pictures and errors as `iter_video`; a place that cannot be decoded is left out, since reading the video
+    will say so."""
     with _open_video(path) as (container, stream), _damage_named(path):
         packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
     timed = [(packet.pts, packet.is_keyframe) for packet in packets if packet.pts is not None]
@@ -349,7 +432,10 @@ def sample_video(path: str | os.PathLike, most: int, *, crop: tuple[int, int, in
             picture = next((p for p in container.decode(stream) if p.pts is not None and p.pts >= pts), None)
             if picture is not None and picture.pts in order:
                 image = _as_shown(picture, shown, gray)
-                yield order.index(picture.pts), shrink(image[top:top + height, left:left + width], downscale)
+                yield (
+                    order.index(picture.pts),
+                    shrink(image[top : top + height, left : left + width], downscale),
+                )
 
 
 @contextlib.contextmanager
@@ -363,25 +449,37 @@ def _open_video(path: str | os.PathLike) -> Iterator[tuple[av.container.InputCon
         try:
             container = av.open(name, container_options=options)
         except UnicodeDecodeError:
-            # A title that is not UTF-8, as old cameras write. Only av below 19 raises this, and only it knows this argument;
-            # newer ones keep such bytes.
+            # A title that is not UTF-8, as old cameras write. Only av below 19 raises this, and only it knows
+            # this argument; newer ones keep such bytes.
             container = av.open(name, container_options=options, metadata_errors="replace")
     except av.error.FFmpegError as error:
-        raise ValueError(f"{path} cannot be opened as a video ({error.strerror}); it is truncated, damaged, or no film in a file "
-                         "of its own (MP4, MOV, MKV, WebM, AVI): copy or write it again") from error
+        raise ValueError(
+            f"{path} cannot be opened as a video ({error.strerror}); it is truncated, damaged, or no film in"
+            " a file of its own (MP4, MOV, MKV, WebM, AVI): copy or write it again"
+        ) from error
     with container:
         disposition = av.stream.Disposition
         stills = disposition.attached_pic | disposition.timed_thumbnails
         films = [s for s in container.streams.video if not s.disposition & stills]
         if not films:
-            raise ValueError(f"{path} has no video stream{', only a cover picture' if container.streams.video else ''}; give an "
-                             "H.264 video")
+            raise ValueError(
+                f"{path} has no video stream{', only a cover picture' if container.streams.video else ''};"
+                " give an H.264 video"
+            )
         readable = [s for s in films if s.codec_context is not None]
         if not readable:
-            raise ValueError(f"{path} has a video stream that nothing here can decode; give an H.264 video, or copy it again")
+            raise ValueError(
+                f"{path} has a video stream that nothing here can decode; give an H.264 video, or copy it"
+                " again"
+            )
         likely = container.streams.best("video")  # the one of most frames, and data, at the beginning
-        stream = max(readable, key=lambda s: (bool(s.disposition & disposition.default), s == likely, s.width * s.height))
+        stream = max(
+            readable,
+            key=lambda s: (bool(s.disposition & disposition.default), s == likely, s.width * s.height),
+        )
         if stream.width * stream.height > MAX_PIXELS:
-            raise ValueError(f"{path} claims {stream.width}x{stream.height} pixels, more than any capture has; copy or write it "
-                             "again")
+            raise ValueError(
+                f"{path} claims {stream.width}x{stream.height} pixels, more than any capture has; copy or"
+                " write it again"
+            )
         yield container, stream

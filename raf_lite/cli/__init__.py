@@ -10,7 +10,8 @@ from raf_lite._names import shown
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; an error of ours is one line on stderr and exit status 2, an interrupt one line and 130."""
+    """Run a command; an error of ours is one line on stderr and exit status 2, an interrupt one line and
+    130."""
     try:
         check_python()  # before what an old one does not have
         from raf_lite.cli.commands import COMMANDS, parse

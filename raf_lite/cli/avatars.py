@@ -38,7 +38,8 @@ def train(
     Args:
         capture: A capture's folder.
         out: Folder of the avatar.
-        preset: Whose numbers the settings below have where they are not given: fast for tests, cpu, or gpu for CUDA.
+        preset: Whose numbers the settings below have where they are not given: fast for tests, cpu, or gpu
+        for CUDA.
         bank: The bank to retrieve from; without it the one that ships, wherever the data are.
         format: The capture's format; without it, what the folder looks like.
     """
@@ -73,14 +74,24 @@ def drive(
         out: The film.
         size: Pixels a side of each panel.
         hold_head: The avatar looks straight ahead.
-        relative: Take out the driver's mean, or the neutral frame of this number, and put the avatar's own in.
+        relative: Take out the driver's mean, or the neutral frame of this number, and put the avatar's own
+        in.
     """
     from raf_lite.avatar import GaussianAvatar
     from raf_lite.descriptors.encode_video import find_encoding
     from raf_lite.viewing import drive_video
 
-    print(drive_video(GaussianAvatar.load(avatar), video, find_encoding(video), out, size=size, relative=relative,
-                      hold_head=hold_head))
+    print(
+        drive_video(
+            GaussianAvatar.load(avatar),
+            video,
+            find_encoding(video),
+            out,
+            size=size,
+            relative=relative,
+            hold_head=hold_head,
+        )
+    )
     return 0
 
 
@@ -111,8 +122,15 @@ def evaluate(
     from raf_lite.evaluation import evaluate
 
     acting = {driver.subject: driver for driver in map(open_capture, drivers)}
-    table = evaluate(load_avatars([avatar, *others]), open_capture(capture), acting, size=size, out=out,
-                     encoder=encoder_if_possible(), frame_step=frame_step)
+    table = evaluate(
+        load_avatars([avatar, *others]),
+        open_capture(capture),
+        acting,
+        size=size,
+        out=out,
+        encoder=encoder_if_possible(),
+        frame_step=frame_step,
+    )
     print(table.to_string(float_format="{:.3f}".format))
     print(f"the numbers are {out}")
     return 0
@@ -146,8 +164,17 @@ def video(
     from raf_lite.viewing import comparison_video
 
     acting = {driver.subject: driver for driver in map(open_capture, drivers)}
-    print(comparison_video(out, load_avatars([avatar, *others]), open_capture(capture), acting, size=size, sequence=sequence,
-                           frames=slice(frames)))
+    print(
+        comparison_video(
+            out,
+            load_avatars([avatar, *others]),
+            open_capture(capture),
+            acting,
+            size=size,
+            sequence=sequence,
+            frames=slice(frames),
+        )
+    )
     return 0
 
 
@@ -185,8 +212,18 @@ def export(
     if video is None and (frame is not None or relative is not None):
         raise ValueError("--frame and --relative say what is taken from a video; name it with --video")
     driver = Driver(video.stem, find_encoding(video).blendshapes, relative, frame or 0) if video else None
-    print(*export_avatars(load_avatars([avatar, *others], "cpu"), ply=ply, glb=glb, basis=basis, sequence=sequence, player=player,
-                          driver=driver), sep="\n")
+    print(
+        *export_avatars(
+            load_avatars([avatar, *others], "cpu"),
+            ply=ply,
+            glb=glb,
+            basis=basis,
+            sequence=sequence,
+            player=player,
+            driver=driver,
+        ),
+        sep="\n",
+    )
     return 0
 
 

@@ -36,9 +36,10 @@ def encode(
     """Turn videos, folders of images or captures into blendshapes, landmarks and head poses; a video resumes.
 
     Args:
-        video: Every frame of it is encoded. A capture's folder gets annotations/, with head poses where it has none.
-        others: More of them, each encoded by itself.
-        out: The npz to write, for one video only; without it, the video's name and .encoding.npz, where others look.
+        video: Every frame of it is encoded. A capture's folder gets annotations/, with head poses where it
+        has none. others: More of them, each encoded by itself.
+        out: The npz to write, for one video only; without it, the video's name and .encoding.npz, where
+        others look.
         face: Which of several people to follow, 1 being the one seen longest; without it 1.
         smooth: Standard deviation, in seconds, of a Gaussian average over time; 0 for none.
     """
@@ -47,25 +48,32 @@ def encode(
     from raf_lite.descriptors.encode_video import encode_video, report
 
     if out and others:
-        raise ValueError(f"--out names one file for {1 + len(others)} videos; leave it out, and each goes beside its video")
+        raise ValueError(
+            f"--out names one file for {1 + len(others)} videos; leave it out, and each goes beside its video"
+        )
     for path in (video, *others):
         if path.is_dir() and detect_format(path) != "images":
             if out or face or smooth:
-                raise ValueError(f"--out, --face and --smooth are for videos, and {path} is a capture; leave them out")
+                raise ValueError(
+                    f"--out, --face and --smooth are for videos, and {path} is a capture; leave them out"
+                )
             print(*encode_capture(open_capture(path)), sep="\n")
             continue
         print(report(encode_video(path, out, face=face, smooth=smooth), path))
     return 0
 
 
-def bank_add(video: Positional[Path], *, bank: Path, out: Path | None = None, donor: str | None = None) -> int:
+def bank_add(
+    video: Positional[Path], *, bank: Path, out: Path | None = None, donor: str | None = None
+) -> int:
     """Add the frames of a video of one more person.
 
     Args:
         video: Encoded first, unless it is.
         bank: The bank's folder; begun there if there is none.
         out: Folder of the grown bank; without it the same.
-        donor: The person's id; without it that of the donor who has these frames already, or else the next number.
+        donor: The person's id; without it that of the donor who has these frames already, or else the next
+        number.
     """
     from raf_lite.bank.videos import add_video
 
@@ -73,6 +81,8 @@ def bank_add(video: Positional[Path], *, bank: Path, out: Path | None = None, do
     if not added.added:
         print(f"nothing added: {bank} holds all of these frames already, as donor {added.donor}")
         return 0
-    print(f"donor {added.donor}: {added.added} frames added to {out or bank}, {added.dropped} dropped that repeat others, "
-          f"{added.without_face} without a face")
+    print(
+        f"donor {added.donor}: {added.added} frames added to {out or bank}, {added.dropped} dropped that"
+        f" repeat others, {added.without_face} without a face"
+    )
     return 0

@@ -12,14 +12,29 @@ from tyro.extras import SubcommandApp
 from raf_lite.cli import avatars, captures, data, study
 from raf_lite.training import PRESETS, TrainConfig
 
-# As typed. A command's signature is its options and its docstring their help; it imports what it needs when it runs, so that
-# help and typing mistakes come at once.
+# As typed. A command's signature is its options and its docstring their help; it imports what it needs when
+# it runs, so that help and typing mistakes come at once.
 COMMANDS: dict[str, Callable[..., int]] = {
-    "data fetch": data.fetch, "data rig": data.rig, "data build": data.build, "data checkpoints": data.checkpoints,
-    "data verify": data.verify, "demo": avatars.demo, "check": captures.check, "encode": captures.encode,
-    "bank add": captures.bank_add, "train": avatars.train, "drive": avatars.drive, "evaluate": avatars.evaluate,
-    "video": avatars.video, "export": avatars.export, "submit": avatars.submit, "study run": study.run,
-    "study select": study.select, "study retrieval": study.retrieval, "study status": study.status, "study report": study.report,
+    "data fetch": data.fetch,
+    "data rig": data.rig,
+    "data build": data.build,
+    "data checkpoints": data.checkpoints,
+    "data verify": data.verify,
+    "demo": avatars.demo,
+    "check": captures.check,
+    "encode": captures.encode,
+    "bank add": captures.bank_add,
+    "train": avatars.train,
+    "drive": avatars.drive,
+    "evaluate": avatars.evaluate,
+    "video": avatars.video,
+    "export": avatars.export,
+    "submit": avatars.submit,
+    "study run": study.run,
+    "study select": study.select,
+    "study retrieval": study.retrieval,
+    "study status": study.status,
+    "study report": study.report,
     "doctor": data.doctor,
 }
 GROUPS = {
@@ -30,15 +45,19 @@ GROUPS = {
 
 
 def _bound(command: Callable[..., int]) -> Callable[..., functools.partial[int]]:
-    """The command with its options filled in instead of run: parsing is tyro's, running and its errors are `main`'s."""
+    """The command with its options filled in instead of run: parsing is tyro's, running and its errors are
+    `main`'s."""
+
     @functools.wraps(command)
     def bind(*args: object, **options: object) -> functools.partial[int]:
         return functools.partial(command, *args, **options)
+
     return bind
 
 
 def _preset(argv: Sequence[str]) -> TrainConfig:
-    """The settings of the preset that a command line names, which it may change one by one; a wrong name is left to tyro."""
+    """The settings of the preset that a command line names, which it may change one by one; a wrong name is
+    left to tyro."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset", nargs="?", default="cpu")
     return PRESETS.get(first.parse_known_args(argv)[0].preset, PRESETS["cpu"])
@@ -59,6 +78,11 @@ def _app(argv: Sequence[str]) -> SubcommandApp:
 
 
 def parse(argv: Sequence[str]) -> functools.partial[int]:
-    """The call that a command line asks for. Help, and a mistake in it, end Python (SystemExit) as with argparse."""
-    return _app(argv).cli(prog="raf-lite", description="Thin doors to the package, for machines without a notebook.", args=argv,
-                          config=(DisallowNone, FlagCreatePairsOff, PositionalMetavarFromFieldName))
+    """The call that a command line asks for. Help, and a mistake in it, end Python (SystemExit) as with
+    argparse."""
+    return _app(argv).cli(
+        prog="raf-lite",
+        description="Thin doors to the package, for machines without a notebook.",
+        args=argv,
+        config=(DisallowNone, FlagCreatePairsOff, PositionalMetavarFromFieldName),
+    )

@@ -13,8 +13,8 @@ def run(plan: Positional[str], *, most: int | None = None, jobs: int = 2, folder
     """Do the runs of a plan that are not done yet.
 
     Args:
-        plan: One of selection, confirmation, seeds, rates, bounds, bank, coverage, descriptors, tolerance, relative, label_free.
-        most: Stop after so many runs; without it do all.
+        plan: One of selection, confirmation, seeds, rates, bounds, bank, coverage, descriptors, tolerance,
+        relative, label_free. most: Stop after so many runs; without it do all.
         jobs: Processes, one core each.
         folder: Folder of the lines.
     """

@@ -1,4 +1,5 @@
-"""`make demo`: the whole idea in one honest run, from the shipped capture to a table and a comparison video."""
+"""`make demo`: the whole idea in one honest run, from the shipped capture to a table and a comparison
+video."""
 
 from __future__ import annotations
 
@@ -28,9 +29,11 @@ SUBJECT = "001"
 
 
 def run(out: str | Path = "out/demo", data: str | Path | None = None) -> Path:
-    """Train a baseline and two retrieval-augmented avatars of one person, grade them, film them, and write a report.
+    """Train a baseline and two retrieval-augmented avatars of one person, grade them, film them, and write a
+    report.
 
-    out: gets report.html, comparison.mp4, metrics.json and avatars/. data: folder of the shipped captures and bank.
+    out: gets report.html, comparison.mp4, metrics.json and avatars/. data: folder of the shipped captures and
+    bank.
     With RAF_FAST=1 everything is tiny, and the report says so. Returns the report's path.
     """
     started = time.perf_counter()
@@ -43,8 +46,11 @@ def run(out: str | Path = "out/demo", data: str | Path | None = None) -> Path:
         config = config.with_(steps=5000, size=256, coarse_steps=2500, gaussians=20000)
     capture = open_capture(data / "mini_nersemble" / SUBJECT)
     bank = ExpressionBank.load(data / "bank", descriptor=config.descriptor)
-    print(f"raf_lite {raf_lite.__version__}, {device}{', RAF_FAST: numbers mean nothing' if fast else ''}: {len(RUNS)} avatars "
-          f"of subject {SUBJECT}, {config.steps} steps each at {config.size} px, bank of {len(bank)} frames")
+    print(
+        f"raf_lite {raf_lite.__version__}, {device}{', RAF_FAST: numbers mean nothing' if fast else ''}:"
+        f" {len(RUNS)} avatars of subject {SUBJECT}, {config.steps} steps each at {config.size} px, bank of"
+        f" {len(bank)} frames"
+    )
     training_set = TrainingSet.from_capture(capture, config)
     avatars, seconds = {}, {}
     for name, retrieval in RUNS.items():
@@ -56,29 +62,62 @@ def run(out: str | Path = "out/demo", data: str | Path | None = None) -> Path:
     encoder = encoder_if_possible()
     drivers = {name.split("-")[1] for name in capture.cross_sequences}
     drivers = {driver: open_capture(data / "mini_nersemble" / driver) for driver in sorted(drivers)}
-    settings = {"raf_lite": raf_lite.__version__, "torch": torch.__version__, "python": platform.python_version(),
-                "device": device, "fast": fast, "subject": SUBJECT, "config": config.as_dict(), "runs": RUNS,
-                "bank_rows": len(bank), "training_frames": len(training_set.names),
-                "training_seconds": {k: round(v, 1) for k, v in seconds.items()}}
+    settings = {
+        "raf_lite": raf_lite.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "device": device,
+        "fast": fast,
+        "subject": SUBJECT,
+        "config": config.as_dict(),
+        "runs": RUNS,
+        "bank_rows": len(bank),
+        "training_frames": len(training_set.names),
+        "training_seconds": {k: round(v, 1) for k, v in seconds.items()},
+    }
     clock = time.perf_counter()
-    table = evaluate(avatars, capture, drivers, size=config.size, out=out / "metrics.json", encoder=encoder,
-                     frame_step=12 if fast else 4, settings=settings)
+    table = evaluate(
+        avatars,
+        capture,
+        drivers,
+        size=config.size,
+        out=out / "metrics.json",
+        encoder=encoder,
+        frame_step=12 if fast else 4,
+        settings=settings,
+    )
     if encoder is not None:
         encoder.close()
     change = change_from_baseline(table)
     video = out / "comparison.mp4"
     moments = slice(0, 12) if fast else slice(None)
     comparison_video(video, avatars, capture, drivers, size=256, frames=moments)
-    strips = [(comparison_frames(avatars, capture, drivers[d], f"CROSS-{d}-FREE", 256, slice(t, t + 1))[0],
-               f"Driver {d}, sequence FREE, frame {t}: driver, ground truth, then each avatar and its error.")
-              for d, t in zip(drivers, (22, 46, 58), strict=False)]
+    strips = [
+        (
+            comparison_frames(avatars, capture, drivers[d], f"CROSS-{d}-FREE", 256, slice(t, t + 1))[0],
+            f"Driver {d}, sequence FREE, frame {t}: driver, ground truth, then each avatar and its error.",
+        )
+        for d, t in zip(drivers, (22, 46, 58), strict=False)
+    ]
     settings["grading_and_video_seconds"] = round(time.perf_counter() - clock, 1)
     settings["minutes"] = round((time.perf_counter() - started) / 60, 2)
-    report = write_report(out / "report.html", table, change, settings | {"size": config.size}, video, strips,
-                          notes=() if encoder else ("Landmark error and AED are missing: MediaPipe could not be loaded here.",))
-    with pd.option_context("display.width", 250, "display.max_columns", None, "display.float_format", "{:.3f}".format):
-        print(table, "\n\nchange from the baseline (percent of an error: negative is better):\n", change, sep="")
-    print(f"\n{settings['minutes']} minutes. Report: {report}\nVideo:  {video}\nNumbers: {out / 'metrics.json'}\n"
-          f"Avatars: {out / 'avatars'}")
+    report = write_report(
+        out / "report.html",
+        table,
+        change,
+        settings | {"size": config.size},
+        video,
+        strips,
+        notes=() if encoder else ("Landmark error and AED are missing: MediaPipe could not be loaded here.",),
+    )
+    with pd.option_context(
+        "display.width", 250, "display.max_columns", None, "display.float_format", "{:.3f}".format
+    ):
+        print(
+            table, "\n\nchange from the baseline (percent of an error: negative is better):\n", change, sep=""
+        )
+    print(
+        f"\n{settings['minutes']} minutes. Report: {report}\nVideo:  {video}\nNumbers:"
+        f" {out / 'metrics.json'}\nAvatars: {out / 'avatars'}"
+    )
     return report
-

@@ -1,7 +1,8 @@
-"""`raf-lite doctor`: what the course needs and whether it is here; what is not comes with its mend, in a sentence.
+"""`raf-lite doctor`: what the course needs and whether it is here; what is not comes with its mend, in a
+sentence.
 
-Every check tries the thing rather than ask for its version: an index is searched, a film is written and read, a widget is made.
-"""
+Every check tries the thing rather than ask for its version: an index is searched, a film is written and read,
+a widget is made."""
 
 from __future__ import annotations
 
@@ -81,8 +82,10 @@ def _extras() -> str:
 def _environment() -> str:
     """Whether a mend can be installed here at all."""
     if not os.access(sys.prefix, os.W_OK):
-        raise Trouble(f"{sys.prefix} cannot be written to, so nothing can be installed or mended in it; make an environment of "
-                      "your own with `python -m venv`, and install there")
+        raise Trouble(
+            f"{sys.prefix} cannot be written to, so nothing can be installed or mended in it; make an"
+            " environment of your own with `python -m venv`, and install there"
+        )
     return f"{sys.prefix}, which can be written to"
 
 
@@ -107,7 +110,10 @@ def _faiss() -> str:
     index = faiss.IndexFlatL2(2)
     index.add(np.array([[0, 0], [3, 4]], np.float32))
     distances, rows = index.search(np.zeros((1, 2), np.float32), 2)
-    _must(rows.tolist() == [[0, 1]] and distances.tolist() == [[0, 25]], f"faiss {faiss.__version__} finds wrong rows")
+    _must(
+        rows.tolist() == [[0, 1]] and distances.tolist() == [[0, 25]],
+        f"faiss {faiss.__version__} finds wrong rows",
+    )
     return f"{faiss.__version__} finds the nearest rows"
 
 
@@ -115,11 +121,21 @@ def _device() -> str:
     import torch
 
     if torch.cuda.is_available():
-        _must(float(torch.ones(3, device="cuda").sum()) == 3, f"{torch.cuda.get_device_name()} gives a wrong sum")
+        _must(
+            float(torch.ones(3, device="cuda").sum()) == 3,
+            f"{torch.cuda.get_device_name()} gives a wrong sum",
+        )
         return torch.cuda.get_device_name()
     if shutil.which("nvidia-smi"):
-        cause = "cannot use it; update its driver" if torch.version.cuda else "is a build for the CPU; install torch's CUDA build"
-        raise Trouble(f"an NVIDIA GPU seems to be here, and torch {torch.__version__} {cause} (https://pytorch.org/get-started)")
+        cause = (
+            "cannot use it; update its driver"
+            if torch.version.cuda
+            else "is a build for the CPU; install torch's CUDA build"
+        )
+        raise Trouble(
+            f"an NVIDIA GPU seems to be here, and torch {torch.__version__} {cause}"
+            " (https://pytorch.org/get-started)"
+        )
     return f"CPU, {torch.get_num_threads()} threads; enough for the whole course"
 
 
@@ -136,8 +152,10 @@ def _gsplat() -> str:
     if any(file.suffix in (".so", ".pyd") for file in importlib.metadata.files("gsplat") or ()):
         return f"{version}, compiled"
     if shutil.which("nvcc") is None:
-        raise Trouble(f"{version} has to be compiled once, and {slow}: install the CUDA toolkit (nvcc is not on PATH), or take a "
-                      "compiled wheel from https://docs.gsplat.studio/whl")
+        raise Trouble(
+            f"{version} has to be compiled once, and {slow}: install the CUDA toolkit (nvcc is not on PATH),"
+            " or take a compiled wheel from https://docs.gsplat.studio/whl"
+        )
     return f"{version}, compiles itself when first used, which takes minutes (MAX_JOBS=2 saves memory)"
 
 
@@ -147,17 +165,26 @@ def _widgets() -> str:
     import plotly
     from plotly.graph_objects import FigureWidget
 
-    here = f"ipywidgets {ipywidgets.__version__}, anywidget {anywidget.__version__}, plotly {plotly.__version__}"
+    here = (
+        f"ipywidgets {ipywidgets.__version__}, anywidget {anywidget.__version__}, plotly {plotly.__version__}"
+    )
     ipywidgets.IntSlider()
     anywidget.AnyWidget(_esm="export default {}")
     try:
         FigureWidget()
     except ImportError as error:
-        raise Trouble(f"{here}: no live figures ({str(error).strip().splitlines()[0]}), so the explorer is a picture; "
-                      f"{_again()}") from error
-    major, manager = (int((_version(name) or "0").split(".")[0]) for name in ("ipywidgets", "jupyterlab_widgets"))
+        raise Trouble(
+            f"{here}: no live figures ({str(error).strip().splitlines()[0]}), so the explorer is a picture; "
+            f"{_again()}"
+        ) from error
+    major, manager = (
+        int((_version(name) or "0").split(".")[0]) for name in ("ipywidgets", "jupyterlab_widgets")
+    )
     if _version("jupyterlab") and major >= 8 and manager < 3:
-        raise Trouble(f"{here}, but JupyterLab cannot show them: pip install 'jupyterlab_widgets>=3', and start it again")
+        raise Trouble(
+            f"{here}, but JupyterLab cannot show them: pip install 'jupyterlab_widgets>=3', and start it"
+            " again"
+        )
     return here
 
 
@@ -178,15 +205,23 @@ def _kernel() -> str:
     done = subprocess.run(ask, capture_output=True, text=True, errors="replace")
     spec = json.loads(done.stdout)["kernelspecs"].get("python3") if done.returncode == 0 else None
     if spec is None:
-        raise Trouble(f"no kernel `python3` is registered: {sys.executable} -m ipykernel install --sys-prefix")
+        raise Trouble(
+            f"no kernel `python3` is registered: {sys.executable} -m ipykernel install --sys-prefix"
+        )
     program = spec["spec"]["argv"][0]
     if Path(program).name != program:  # a bare `python` is the one that JupyterLab itself runs in
         ask = [program, "-c", "import sys; print(sys.prefix)"]
-        told = subprocess.run(ask, capture_output=True, text=True, errors="replace").stdout if shutil.which(program) else ""
+        told = (
+            subprocess.run(ask, capture_output=True, text=True, errors="replace").stdout
+            if shutil.which(program)
+            else ""
+        )
         found = told.strip()
         if not found or Path(found).resolve() != Path(sys.prefix).resolve():
-            raise Trouble(f"the kernel `python3` of {spec['resource_dir']} runs {program}, another Python than this one: "
-                          f"{sys.executable} -m ipykernel install --sys-prefix")
+            raise Trouble(
+                f"the kernel `python3` of {spec['resource_dir']} runs {program}, another Python than this"
+                f" one: {sys.executable} -m ipykernel install --sys-prefix"
+            )
     return f"lessons run in this Python; JupyterLab {_version('jupyterlab')}"
 
 
@@ -198,8 +233,10 @@ def _browser() -> str:
     except webbrowser.Error:
         name = None
     if name in (None, "www-browser", "links", "elinks", "lynx", "w3m"):
-        raise Trouble("none that shows pictures opens from here: start `jupyter lab --no-browser`, and open its address on your "
-                      "own computer through `ssh -L 8888:localhost:8888 THIS_MACHINE`")
+        raise Trouble(
+            "none that shows pictures opens from here: start `jupyter lab --no-browser`, and open its address"
+            " on your own computer through `ssh -L 8888:localhost:8888 THIS_MACHINE`"
+        )
     if "firefox" in name and sys.platform == "linux" and not ctypes.util.find_library("avcodec"):
         raise Trouble(f"{name}; should films stay black in it (they are H.264): apt-get install ffmpeg")
     return name
@@ -214,7 +251,10 @@ def _films() -> str:
     with tempfile.TemporaryDirectory() as folder:
         write_video(Path(folder) / "film.mp4", [picture, picture[::-1]], 10)
         back = read_video(Path(folder) / "film.mp4").astype(int)
-    _must(back.shape == (2, 64, 64, 3) and np.abs(back[0] - picture).mean() < 8, "an H.264 film comes back as another one")
+    _must(
+        back.shape == (2, 64, 64, 3) and np.abs(back[0] - picture).mean() < 8,
+        "an H.264 film comes back as another one",
+    )
     return "H.264 written and read"
 
 
@@ -236,7 +276,10 @@ def _memory() -> str:
         free = free if most == "max" else min(free, int(most) - int(taken))
     here = f"{free / 1e9:.1f} GB free"
     if free < MEMORY_GB * 1e9:
-        raise Trouble(f"{here}, and lessons take up to {MEMORY_GB} GB: close other programs and the kernels of other lessons")
+        raise Trouble(
+            f"{here}, and lessons take up to {MEMORY_GB} GB: close other programs and the kernels of other"
+            " lessons"
+        )
     return here
 
 
@@ -274,13 +317,19 @@ def _encoder() -> str:
     sequence, frame = capture.neutral
     try:
         with MediaPipeEncoder() as encoder:
-            found = encoder.encode(capture.frames(sequence, capture.encoder_camera)[frame][None]).require_all().descriptors[0]
+            found = (
+                encoder.encode(capture.frames(sequence, capture.encoder_camera)[frame][None])
+                .require_all()
+                .descriptors[0]
+            )
     except (ImportError, FileNotFoundError, ValueError) as error:
         raise Trouble(f"{error}; {needed}") from error
     apart = float(np.abs(found - capture.descriptors(sequence, "blendshapes")[frame]).max())
     if apart > 0.1:
-        raise Trouble(f"MediaPipe's scores are up to {apart:.2f} off those that ship, so do not mix the two: "
-                      "pip install 'mediapipe>=0.10.21'")
+        raise Trouble(
+            f"MediaPipe's scores are up to {apart:.2f} off those that ship, so do not mix the two: "
+            "pip install 'mediapipe>=0.10.21'"
+        )
     return f"MediaPipe {_version('mediapipe')} works, and scores a shipped frame to within {apart:.3f}"
 
 
@@ -290,25 +339,44 @@ def _rig() -> str:
     return f"{find_pack() or 'not here; only needed to render new data (raf-lite data rig)'}"
 
 
-# In this order, since later ones need earlier ones. Where an essential one fails in a way of its own, the course cannot run.
+# In this order, since later ones need earlier ones. Where an essential one fails in a way of its own, the
+# course cannot run.
 CHECKS: dict[str, Callable[[], str]] = {
-    "python": _python, "place": _environment, "packages": _packages, "extras": _extras, "torch": _torch, "numba": _numba,
-    "faiss": _faiss, "device": _device, "gsplat": _gsplat, "widgets": _widgets, "kernel": _kernel, "browser": _browser,
-    "films": _films, "disk": _disk, "memory": _memory, "data": _data, "encoder": _encoder, "rig": _rig,
+    "python": _python,
+    "place": _environment,
+    "packages": _packages,
+    "extras": _extras,
+    "torch": _torch,
+    "numba": _numba,
+    "faiss": _faiss,
+    "device": _device,
+    "gsplat": _gsplat,
+    "widgets": _widgets,
+    "kernel": _kernel,
+    "browser": _browser,
+    "films": _films,
+    "disk": _disk,
+    "memory": _memory,
+    "data": _data,
+    "encoder": _encoder,
+    "rig": _rig,
 }
 LIBRARY = ("packages", "torch", "numba", "faiss")  # what retrieval, bank, splatting and avatar stand on
 ESSENTIAL = ("packages", "extras", "torch", "numba", "faiss", "widgets", "films", "data")
 
 
 def diagnose(name: str) -> tuple[str, str]:
-    """Run one of CHECKS: ("OK", "mend" or "STOP", a sentence). "STOP": the course cannot run. Raises nothing."""
+    """Run one of CHECKS: ("OK", "mend" or "STOP", a sentence). "STOP": the course cannot run. Raises
+    nothing."""
     try:
         return "OK", CHECKS[name]()
     except Trouble as trouble:
         return "STOP" if trouble.stops else "mend", str(trouble)
     except Exception as error:  # a broken package raises anything when it is loaded
         first = (str(error).strip().splitlines() or ["no message"])[0]
-        return "STOP" if name in ESSENTIAL else "mend", f"does not work ({type(error).__name__}: {first}); {_again()}"
+        return (
+            "STOP" if name in ESSENTIAL else "mend"
+        ), f"does not work ({type(error).__name__}: {first}); {_again()}"
 
 
 def doctor() -> bool:
@@ -321,8 +389,13 @@ def doctor() -> bool:
         found.setdefault(state, []).append(name)
     stops, mends = found.get("STOP", []), found.get("mend", [])
     if stops:
-        library = "" if set(LIBRARY) & set(stops) else " Retrieval, bank, splatting and avatar can be used already."
-        print(f"The course cannot run here yet. First mend: {', '.join(stops)}; then run raf-lite doctor again.{library}")
+        library = (
+            "" if set(LIBRARY) & set(stops) else " Retrieval, bank, splatting and avatar can be used already."
+        )
+        print(
+            f"The course cannot run here yet. First mend: {', '.join(stops)}; then run raf-lite doctor"
+            f" again.{library}"
+        )
     else:
         print("The course runs here." + f" Better with a mend: {', '.join(mends)}." * bool(mends))
     return not stops

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def exercise(number: int) -> Iterator[None]:
-    """Run the checks of an exercise. Prints whether it is passed or not written yet; a failed check raises its AssertionError.
+    """Run the checks of an exercise. Prints whether it is passed or not written yet; a failed check raises
+    its AssertionError.
 
     >>> with exercise(1):
     ...     assert sorted([2, 1]) == [1, 2]

@@ -3,8 +3,8 @@
     with MediaPipeEncoder() as encoder:
         seen = encoder.encode(frames).require_all()    # frames [N, H, W, 3] -> seen.descriptors [N, 52]
 
-MediaPipe (extra `encode`) is imported when an encoder is made, and not before: stored descriptors can be read without it.
-"""
+MediaPipe (extra `encode`) is imported when an encoder is made, and not before: stored descriptors can be read
+without it."""
 
 from raf_lite.descriptors.detections import Detections
 from raf_lite.descriptors.encode_video import VideoDetections, encode_video, report
@@ -13,5 +13,17 @@ from raf_lite.descriptors.mediapipe import BLENDSHAPE_NAMES, ENCODER, MediaPipeE
 from raf_lite.descriptors.mediapipe_model import face_landmarker_path
 from raf_lite.descriptors.normalise import relative_to
 
-__all__ = ["BLENDSHAPE_NAMES", "ENCODER", "Detections", "LandmarkPCA", "MediaPipeEncoder", "VideoDetections", "align_landmarks",
-           "encode_video", "face_landmarker_path", "mean_template", "relative_to", "report"]
+__all__ = [
+    "BLENDSHAPE_NAMES",
+    "ENCODER",
+    "Detections",
+    "LandmarkPCA",
+    "MediaPipeEncoder",
+    "VideoDetections",
+    "align_landmarks",
+    "encode_video",
+    "face_landmarker_path",
+    "mean_template",
+    "relative_to",
+    "report",
+]

@@ -1,4 +1,5 @@
-"""MediaPipe's Face Landmarker as an expression encoder: 52 blendshape scores, 478 landmarks and a pose in one pass."""
+"""MediaPipe's Face Landmarker as an expression encoder: 52 blendshape scores, 478 landmarks and a pose in one
+pass."""
 
 from __future__ import annotations
 
@@ -25,34 +26,89 @@ if TYPE_CHECKING:
 ENCODER = "mediapipe-face_landmarker-float16-1"
 NUM_LANDMARKS = 478
 
-# Newer versions of MediaPipe report their use to play.googleapis.com when they close, and have no switch for it. They ask the
-# environment for a proxy, and on this port nobody listens.
+# Newer versions of MediaPipe report their use to play.googleapis.com when they close, and have no switch for
+# it. They ask the environment for a proxy, and on this port nobody listens.
 _NOWHERE = "http://127.0.0.1:9"
-_PROXIES = ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY")
+_PROXIES = (
+    "https_proxy",
+    "HTTPS_PROXY",
+    "http_proxy",
+    "HTTP_PROXY",
+    "all_proxy",
+    "ALL_PROXY",
+    "no_proxy",
+    "NO_PROXY",
+)
 
 # The model's own order. "Left" and "Right" are the subject's.
 BLENDSHAPE_NAMES = (
-    "_neutral", "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "cheekPuff",
-    "cheekSquintLeft", "cheekSquintRight", "eyeBlinkLeft", "eyeBlinkRight", "eyeLookDownLeft", "eyeLookDownRight",
-    "eyeLookInLeft", "eyeLookInRight", "eyeLookOutLeft", "eyeLookOutRight", "eyeLookUpLeft", "eyeLookUpRight",
-    "eyeSquintLeft", "eyeSquintRight", "eyeWideLeft", "eyeWideRight", "jawForward", "jawLeft", "jawOpen", "jawRight",
-    "mouthClose", "mouthDimpleLeft", "mouthDimpleRight", "mouthFrownLeft", "mouthFrownRight", "mouthFunnel", "mouthLeft",
-    "mouthLowerDownLeft", "mouthLowerDownRight", "mouthPressLeft", "mouthPressRight", "mouthPucker", "mouthRight",
-    "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper", "mouthSmileLeft", "mouthSmileRight",
-    "mouthStretchLeft", "mouthStretchRight", "mouthUpperUpLeft", "mouthUpperUpRight", "noseSneerLeft", "noseSneerRight",
+    "_neutral",
+    "browDownLeft",
+    "browDownRight",
+    "browInnerUp",
+    "browOuterUpLeft",
+    "browOuterUpRight",
+    "cheekPuff",
+    "cheekSquintLeft",
+    "cheekSquintRight",
+    "eyeBlinkLeft",
+    "eyeBlinkRight",
+    "eyeLookDownLeft",
+    "eyeLookDownRight",
+    "eyeLookInLeft",
+    "eyeLookInRight",
+    "eyeLookOutLeft",
+    "eyeLookOutRight",
+    "eyeLookUpLeft",
+    "eyeLookUpRight",
+    "eyeSquintLeft",
+    "eyeSquintRight",
+    "eyeWideLeft",
+    "eyeWideRight",
+    "jawForward",
+    "jawLeft",
+    "jawOpen",
+    "jawRight",
+    "mouthClose",
+    "mouthDimpleLeft",
+    "mouthDimpleRight",
+    "mouthFrownLeft",
+    "mouthFrownRight",
+    "mouthFunnel",
+    "mouthLeft",
+    "mouthLowerDownLeft",
+    "mouthLowerDownRight",
+    "mouthPressLeft",
+    "mouthPressRight",
+    "mouthPucker",
+    "mouthRight",
+    "mouthRollLower",
+    "mouthRollUpper",
+    "mouthShrugLower",
+    "mouthShrugUpper",
+    "mouthSmileLeft",
+    "mouthSmileRight",
+    "mouthStretchLeft",
+    "mouthStretchRight",
+    "mouthUpperUpLeft",
+    "mouthUpperUpRight",
+    "noseSneerLeft",
+    "noseSneerRight",
 )
 
 
 class MediaPipeEncoder:
-    """Encoder around MediaPipe's Face Landmarker, one image at a time (no tracking: a frame's result is its own).
+    """Encoder around MediaPipe's Face Landmarker, one image at a time (no tracking: a frame's result is its
+    own).
 
     num_faces: how many faces to look for; of several, the one with the largest box of landmarks is taken.
     kind: "blendshapes" (D = 52) or "landmarks" (aligned, then `landmark_pca`'s coefficients).
     landmark_pca: the fitted LandmarkPCA; needed for kind "landmarks" only.
 
-    About 20 ms a frame on one core. Use it as a context manager, or call `close()`: MediaPipe complains when its objects
-    outlive the interpreter, so one that was forgotten is closed at exit.
-    Raises ImportError where mediapipe or the system's EGL library is missing, FileNotFoundError where the model is.
+    About 20 ms a frame on one core. Use it as a context manager, or call `close()`: MediaPipe complains when
+    its objects outlive the interpreter, so one that was forgotten is closed at exit.
+    Raises ImportError where mediapipe or the system's EGL library is missing, FileNotFoundError where the
+    model is.
 
     Conventions: docs/conventions.md#descriptors, docs/conventions.md#head-pose.
 
@@ -65,20 +121,27 @@ class MediaPipeEncoder:
     ((2, 52), [True, True])
     """
 
-    def __init__(self, num_faces: int = 1, kind: str = "blendshapes", landmark_pca: LandmarkPCA | None = None) -> None:
+    def __init__(
+        self, num_faces: int = 1, kind: str = "blendshapes", landmark_pca: LandmarkPCA | None = None
+    ) -> None:
         if kind not in ("blendshapes", "landmarks"):
             raise ValueError(f"kind must be 'blendshapes' or 'landmarks', not {kind!r}")
         if (kind == "landmarks") != (landmark_pca is not None):
-            raise ValueError("kind='landmarks' needs landmark_pca, and kind='blendshapes' takes none; for raw landmarks to fit "
-                             "one on, call detect()")
+            raise ValueError(
+                "kind='landmarks' needs landmark_pca, and kind='blendshapes' takes none; for raw landmarks to"
+                " fit one on, call detect()"
+            )
         if landmark_pca is not None and landmark_pca.encoder != ENCODER:
-            raise ValueError(f"landmark_pca was fitted on landmarks of {landmark_pca.encoder!r}, not {ENCODER!r}; fit it again")
+            raise ValueError(
+                f"landmark_pca was fitted on landmarks of {landmark_pca.encoder!r}, not {ENCODER!r}; fit it"
+                " again"
+            )
         self.kind = kind
         self.landmark_pca = landmark_pca
         self._landmarker, self._image = _make_landmarker(num_faces)
         self._finalizer = weakref.finalize(self, _close, self._landmarker)
-        # MediaPipe closes through a thread pool, which Python shuts down before it runs `atexit` hooks (and finalizers);
-        # this hook, the one that concurrent.futures itself uses, runs before that.
+        # MediaPipe closes through a thread pool, which Python shuts down before it runs `atexit` hooks (and
+        # finalizers); this hook, the one that concurrent.futures itself uses, runs before that.
         threading._register_atexit(self._finalizer)  # pyright: ignore[reportAttributeAccessIssue]
 
     @property
@@ -88,7 +151,8 @@ class MediaPipeEncoder:
 
     @property
     def descriptor(self) -> str:
-        """Which of the model's descriptors: "blendshapes" or "landmarks_pca", a column's name in banks and captures."""
+        """Which of the model's descriptors: "blendshapes" or "landmarks_pca", a column's name in banks and
+        captures."""
         return "landmarks_pca" if self.landmark_pca else "blendshapes"
 
     @property
@@ -99,13 +163,15 @@ class MediaPipeEncoder:
     def detect(self, frames: np.ndarray | Iterable[np.ndarray], *, progress: bool = False) -> Detections:
         """Find the face in each frame.
 
-        frames: [N, H, W, 3], or an iterable of [H, W, 3] that is read one at a time (a long video need not fit in memory);
-            sRGB, uint8 or float in [0, 1] (renderings that overshoot a little are clipped).
+        frames: [N, H, W, 3], or an iterable of [H, W, 3] that is read one at a time (a long video need not
+            fit in memory); sRGB, uint8 or float in [0, 1] (renderings that overshoot a little are clipped).
         Raises ValueError for another shape, dtype or range, naming the frame, and when the encoder is closed.
         """
         self._check_open()
         if isinstance(frames, np.ndarray) and frames.ndim != 4:
-            raise ValueError(f"frames must be [N, H, W, 3], not {list(frames.shape)}; add an axis to a single image")
+            raise ValueError(
+                f"frames must be [N, H, W, 3], not {list(frames.shape)}; add an axis to a single image"
+            )
         if progress:
             from tqdm.auto import tqdm
 
@@ -121,9 +187,11 @@ class MediaPipeEncoder:
         return Detections(blendshapes, landmarks, poses, found, self.landmark_pca)
 
     def faces(self, frame: np.ndarray, number: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """All faces in one picture, up to `num_faces`: blendshapes [M, 52], landmarks [M, 478, 3] and encoder poses [M, 4, 4].
+        """All faces in one picture, up to `num_faces`: blendshapes [M, 52], landmarks [M, 478, 3] and encoder
+        poses [M, 4, 4].
 
-        frame: as one of `detect`'s; units as in Detections. number: what errors call it. M is 0 where there is no face.
+        frame: as one of `detect`'s; units as in Detections. number: what errors call it. M is 0 where there
+        is no face.
         """
         self._check_open()
         image = _to_uint8(frame, number)
@@ -141,8 +209,11 @@ class MediaPipeEncoder:
         """`detect` with a warning that names the frames without a face, whose descriptors are NaN."""
         seen = self.detect(frames, progress=progress)
         if len(seen.missing):
-            warnings.warn(f"no face found in {len(seen.missing)} of {len(seen)} frames (frames {frame_list(seen.missing)}); "
-                          "their descriptors are NaN", stacklevel=2)
+            warnings.warn(
+                f"no face found in {len(seen.missing)} of {len(seen)} frames (frames"
+                f" {frame_list(seen.missing)}); their descriptors are NaN",
+                stacklevel=2,
+            )
         return seen
 
     def close(self) -> None:
@@ -160,7 +231,8 @@ class MediaPipeEncoder:
             raise ValueError("this MediaPipeEncoder is closed; make a new one")
 
     def _detect_one(self, frame: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-        """Blendshapes [52], landmarks [478, 3] and encoder pose [4, 4] of the largest face in a picture; None without one."""
+        """Blendshapes [52], landmarks [478, 3] and encoder pose [4, 4] of the largest face in a picture; None
+        without one."""
         blendshapes, landmarks, poses = self.faces(frame, number)
         if not len(landmarks):
             return None
@@ -169,7 +241,8 @@ class MediaPipeEncoder:
 
 
 def encoder_if_possible() -> MediaPipeEncoder | None:
-    """An encoder to grade pictures with; where MediaPipe cannot be loaded, None, and the reason is printed."""
+    """An encoder to grade pictures with; where MediaPipe cannot be loaded, None, and the reason is
+    printed."""
     try:
         return MediaPipeEncoder()
     except (ImportError, FileNotFoundError, ValueError) as error:
@@ -179,8 +252,10 @@ def encoder_if_possible() -> MediaPipeEncoder | None:
 
 def _make_landmarker(num_faces: int) -> tuple[Any, Any]:
     """A Face Landmarker in IMAGE mode, and a function from a uint8 image to MediaPipe's image type."""
-    missing = f"MediaPipe cannot be loaded ({{}}); {how_to_install('encode')} and, on a bare Debian or Ubuntu, " \
-              "`apt-get install libegl1 libgles2`"
+    missing = (
+        f"MediaPipe cannot be loaded ({{}}); {how_to_install('encode')} and, on a bare Debian or Ubuntu, "
+        "`apt-get install libegl1 libgles2`"
+    )
     try:
         import mediapipe
         from mediapipe.tasks.python import BaseOptions, vision
@@ -188,8 +263,11 @@ def _make_landmarker(num_faces: int) -> tuple[Any, Any]:
         raise ImportError(missing.format(error)) from error
     options = vision.FaceLandmarkerOptions(
         base_options=BaseOptions(model_asset_path=os.fspath(face_landmarker_path())),
-        running_mode=vision.RunningMode.IMAGE, num_faces=num_faces,
-        output_face_blendshapes=True, output_facial_transformation_matrixes=True)
+        running_mode=vision.RunningMode.IMAGE,
+        num_faces=num_faces,
+        output_face_blendshapes=True,
+        output_facial_transformation_matrixes=True,
+    )
     try:
         # MediaPipe loads its native library here, so a missing libEGL shows here and not at the import.
         with _quiet_stderr():
@@ -200,7 +278,8 @@ def _make_landmarker(num_faces: int) -> tuple[Any, Any]:
 
 
 def _close(landmarker: Any) -> None:
-    """Close MediaPipe, with a proxy that leads nowhere for as long as that takes: its report of use is not sent."""
+    """Close MediaPipe, with a proxy that leads nowhere for as long as that takes: its report of use is not
+    sent."""
     kept = {name: os.environ.pop(name, None) for name in _PROXIES}
     os.environ["https_proxy"] = _NOWHERE
     try:
@@ -232,14 +311,19 @@ def _quiet_stderr() -> Iterator[None]:
 
 
 def _to_uint8(frame: np.ndarray, number: int) -> np.ndarray:
-    """One frame as contiguous uint8 [H, W, 3]; ValueError naming the frame for anything that is not an RGB image."""
+    """One frame as contiguous uint8 [H, W, 3]; ValueError naming the frame for anything that is not an RGB
+    image."""
     frame = np.asarray(frame)
     if frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
-        raise ValueError(f"frame {number} must be [H, W, 3], not {list(frame.shape)}; pass RGB without an alpha channel")
+        raise ValueError(
+            f"frame {number} must be [H, W, 3], not {list(frame.shape)}; pass RGB without an alpha channel"
+        )
     if frame.dtype == np.uint8:
         return np.ascontiguousarray(frame)
     if not np.issubdtype(frame.dtype, np.floating):
         raise ValueError(f"frame {number} has dtype {frame.dtype}; pass uint8, or float in [0, 1]")
     if not np.isfinite(frame).all() or frame.max() > 2:
-        raise ValueError(f"frame {number} has values that are not finite or far above 1; pass float images in [0, 1]")
+        raise ValueError(
+            f"frame {number} has values that are not finite or far above 1; pass float images in [0, 1]"
+        )
     return np.ascontiguousarray(np.rint(frame.clip(0, 1) * 255).astype(np.uint8))

@@ -10,9 +10,10 @@ from raf_lite._arrays import descriptor_array
 def relative_to(descriptors: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Descriptors minus a reference of the *same person*, float32 [N, D]; NaN rows stay NaN.
 
-    descriptors: [N, D]. reference: [D], the descriptor of a neutral frame, or [M, D], whose mean is subtracted (a few neutral
-    frames, or the whole video when no frame is known to be neutral). What is left is mostly expression: identity's share of
-    the variance fell from about 0.2 to 0.05 on rendered heads encoded by MediaPipe.
+    descriptors: [N, D]. reference: [D], the descriptor of a neutral frame, or [M, D], whose mean is
+    subtracted (a few neutral frames, or the whole video when no frame is known to be neutral). What is left
+    is mostly expression: identity's share of the variance fell from about 0.2 to 0.05 on rendered heads
+    encoded by MediaPipe.
     Raises ValueError for another dimension and for a reference that is not finite.
 
     Conventions: docs/conventions.md#descriptors.

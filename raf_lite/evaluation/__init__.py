@@ -8,5 +8,15 @@ with needs("captures"):
     from raf_lite.evaluation.protocols import GROUPS, driving_cases
 from raf_lite.evaluation.regions import REGIONS, face_regions
 
-__all__ = ["GROUPS", "NOISE_FLOOR", "REGIONS", "change_from_baseline", "driving_cases", "encoder_errors", "evaluate",
-           "face_regions", "frame_errors", "picture_errors"]
+__all__ = [
+    "GROUPS",
+    "NOISE_FLOOR",
+    "REGIONS",
+    "change_from_baseline",
+    "driving_cases",
+    "encoder_errors",
+    "evaluate",
+    "face_regions",
+    "frame_errors",
+    "picture_errors",
+]

@@ -20,7 +20,16 @@ from raf_lite.evaluation.protocols import GROUPS, Case, archetype_labels, drivin
 from raf_lite.evaluation.regions import REGIONS, face_regions
 
 NOISE_FLOOR = "noise floor"
-COLUMNS = ("psnr", "psnr_face", "ssim", "ssim_face", "flip_face", *(f"mae_{region}" for region in REGIONS), "landmarks", "aed")
+COLUMNS = (
+    "psnr",
+    "psnr_face",
+    "ssim",
+    "ssim_face",
+    "flip_face",
+    *(f"mae_{region}" for region in REGIONS),
+    "landmarks",
+    "aed",
+)
 
 
 @dataclass(frozen=True)
@@ -29,7 +38,9 @@ class Answer:
 
     camera: Camera
     pictures: np.ndarray  # [T, H, W, 3] in [0, 1], over white
-    regions: dict[str, np.ndarray] | None  # of the face: masks bool [T, H, W]; None without landmarks to draw them by
+    regions: (
+        dict[str, np.ndarray] | None
+    )  # of the face: masks bool [T, H, W]; None without landmarks to draw them by
 
 
 def _answer(capture: Capture, sequence: str, serial: str, frames: np.ndarray, size: int) -> Answer:
@@ -41,50 +52,74 @@ def _answer(capture: Capture, sequence: str, serial: str, frames: np.ndarray, si
     landmarks = capture.landmarks68(sequence)
     if landmarks is None:
         return Answer(camera, pictures, None)
-    masks = [face_regions(camera.project(points)[0], camera.height, camera.width) for points in landmarks[frames]]
+    masks = [
+        face_regions(camera.project(points)[0], camera.height, camera.width) for points in landmarks[frames]
+    ]
     return Answer(camera, pictures, {name: np.stack([m[name] for m in masks]) > 0 for name in REGIONS})
 
 
-def frame_errors(avatar: Drivable, capture: Capture, sequence: str, descriptors: np.ndarray, frames: np.ndarray, *,
-                 size: int) -> dict[str, np.ndarray]:
-    """What an avatar shows for descriptors [T, D] against `frames` [T] of a sequence, frame by frame, on the encoder's camera.
+def frame_errors(
+    avatar: Drivable,
+    capture: Capture,
+    sequence: str,
+    descriptors: np.ndarray,
+    frames: np.ndarray,
+    *,
+    size: int,
+) -> dict[str, np.ndarray]:
+    """What an avatar shows for descriptors [T, D] against `frames` [T] of a sequence, frame by frame, on the
+    encoder's camera.
 
-    The avatar gets the frames' own head poses. size: pixels a side at which it is rendered; pictures are compared at half of it.
-    Returns the mean absolute error in grey levels of 255 for each of REGIONS, [T]. Raises ValueError for a capture that has no
-    landmarks or head poses.
+    The avatar gets the frames' own head poses. size: pixels a side at which it is rendered; pictures are
+    compared at half of it. Returns the mean absolute error in grey levels of 255 for each of REGIONS, [T].
+    Raises ValueError for a capture that has no landmarks or head poses.
 
     >>> from raf_lite import GaussianAvatar, open_capture
     >>> from raf_lite.manifest import find_data
     >>> avatar = GaussianAvatar.load(find_data() / "checkpoints" / "001-centred.safetensors")
     >>> capture = open_capture(find_data() / "mini_nersemble" / "001")
     >>> frames = np.array([10, 20])
-    >>> errors = frame_errors(avatar, capture, "FREE", capture.descriptors("FREE", "blendshapes")[frames], frames, size=64)
+    >>> errors = frame_errors(
+    ...     avatar, capture, "FREE", capture.descriptors("FREE", "blendshapes")[frames], frames, size=64
+    ... )
     >>> {region: values.shape for region, values in errors.items()}
     {'face': (2,), 'mouth': (2,), 'eyes': (2,), 'cheeks+nose': (2,)}
     """
     poses = capture.require_head_poses(sequence)[frames]
     answer = _answer(capture, sequence, capture.encoder_camera, np.asarray(frames), size)
     if answer.regions is None:
-        raise ValueError(f"{capture.root}: {sequence} has no landmarks to find mouth and eyes by; use a rendered capture")
+        raise ValueError(
+            f"{capture.root}: {sequence} has no landmarks to find mouth and eyes by; use a rendered capture"
+        )
     shown = avatar.render(descriptors, poses, [answer.camera])[:, 0]
     return picture_errors(shown, answer.pictures, answer.regions, ["mae"])["mae"]
 
 
-def evaluate(avatars: Mapping[str, Drivable], capture: Capture, drivers: Mapping[str, Capture], *, size: int,
-             out: str | os.PathLike | None = None, encoder: MediaPipeEncoder | None = None, frame_step: int = 2,
-             settings: dict | None = None, progress: bool = True) -> pd.DataFrame:
+def evaluate(
+    avatars: Mapping[str, Drivable],
+    capture: Capture,
+    drivers: Mapping[str, Capture],
+    *,
+    size: int,
+    out: str | os.PathLike | None = None,
+    encoder: MediaPipeEncoder | None = None,
+    frame_step: int = 2,
+    settings: dict | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
     """Grade avatars side by side on the same frames.
 
-    avatars: name -> what is graded; the first one is the baseline, and its descriptor drives all. drivers: participant id ->
-    capture. size: pixels a side at which avatars are rendered; pictures are compared at half of it. encoder: for landmark error
-    and AED on the encoder's camera; without one those columns are NaN. out: a JSON file with the table, the same by sequence,
-    and `settings`. frame_step: see `driving_cases`, whose errors are raised.
+    avatars: name -> what is graded; the first one is the baseline, and its descriptor drives all. drivers:
+    participant id -> capture. size: pixels a side at which avatars are rendered; pictures are compared at
+    half of it. encoder: for landmark error and AED on the encoder's camera; without one those columns are
+    NaN. out: a JSON file with the table, the same by sequence, and `settings`. frame_step: see
+    `driving_cases`, whose errors are raised.
 
-    Returns a table with a row for each (group, avatar), and a "noise floor" row a group for what depends on the encoder: ground
-    truth against itself shifted by half a pixel. Columns: views (how many pictures), psnr and ssim of whole frames; psnr_face,
-    ssim_face, flip_face and mae_* (by region) as `raf_lite.evaluation.metrics.picture_errors` defines them, NaN without
-    landmarks in the capture; landmarks (pixels at `size`) and aed. The slow ones, SSIM and FLIP, are taken from the first camera
-    only.
+    Returns a table with a row for each (group, avatar), and a "noise floor" row a group for what depends on
+    the encoder: ground truth against itself shifted by half a pixel. Columns: views (how many pictures), psnr
+    and ssim of whole frames; psnr_face, ssim_face, flip_face and mae_* (by region) as
+    `raf_lite.evaluation.metrics.picture_errors` defines them, NaN without landmarks in the capture; landmarks
+    (pixels at `size`) and aed. The slow ones, SSIM and FLIP, are taken from the first camera only.
 
     >>> from dataclasses import replace
     >>> from raf_lite import GaussianAvatar, open_capture
@@ -98,24 +133,44 @@ def evaluate(avatars: Mapping[str, Drivable], capture: Capture, drivers: Mapping
     """
     labels = archetype_labels(capture)
     rows = []
-    for case in tqdm(list(driving_cases(capture, drivers, next(iter(avatars.values())).descriptor, frame_step)), desc="grading",
-                     disable=not progress):
+    for case in tqdm(
+        list(driving_cases(capture, drivers, next(iter(avatars.values())).descriptor, frame_step)),
+        desc="grading",
+        disable=not progress,
+    ):
         groups = frame_groups(case, labels)
         for name, errors in _errors_of_case(case, avatars, capture, size, encoder):
-            rows += [{"avatar": name, "group": group, "sequence": case.sequence, **{k: float(v[t]) for k, v in errors.items()}}
-                     for t, names in enumerate(groups) for group in names]
+            rows += [
+                {
+                    "avatar": name,
+                    "group": group,
+                    "sequence": case.sequence,
+                    **{k: float(v[t]) for k, v in errors.items()},
+                }
+                for t, names in enumerate(groups)
+                for group in names
+            ]
     frames = pd.DataFrame(rows).reindex(columns=["avatar", "group", "sequence", *COLUMNS])
     table = _pool(frames, ["group", "avatar"])
     table = table.loc[[(g, a) for g in GROUPS for a in (*avatars, NOISE_FLOOR) if (g, a) in table.index]]
     if out is not None:
         by_sequence = _pool(frames, ["group", "sequence", "avatar"])
-        write_json(Path(out), {"settings": settings or {}, "size": size, "baseline": next(iter(avatars)),
-                               "table": _records(table), "by_sequence": _records(by_sequence)})
+        write_json(
+            Path(out),
+            {
+                "settings": settings or {},
+                "size": size,
+                "baseline": next(iter(avatars)),
+                "table": _records(table),
+                "by_sequence": _records(by_sequence),
+            },
+        )
     return table
 
 
-def _errors_of_case(case: Case, avatars: Mapping[str, Drivable], capture: Capture, size: int,
-                    encoder: MediaPipeEncoder | None) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+def _errors_of_case(
+    case: Case, avatars: Mapping[str, Drivable], capture: Capture, size: int, encoder: MediaPipeEncoder | None
+) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """(avatar, column -> [T]) for every avatar and camera, the noise floor first."""
     answers = [_answer(capture, case.sequence, serial, case.frames, size) for serial in case.serials]
     seeing = None
@@ -139,21 +194,29 @@ class _Seeing:
     truth: Detections
 
     def errors(self, pictures: np.ndarray, moved: float = 0) -> dict[str, np.ndarray]:
-        """landmarks and aed, [T], of pictures in which everything lies `moved` pixels further right and down."""
+        """landmarks and aed, [T], of pictures in which everything lies `moved` pixels further right and
+        down."""
         seen = self.encoder.detect(pictures)
-        errors = encoder_errors(seen.landmarks[..., :2] - moved, seen.blendshapes, self.truth.landmarks, self.truth.blendshapes)
+        errors = encoder_errors(
+            seen.landmarks[..., :2] - moved, seen.blendshapes, self.truth.landmarks, self.truth.blendshapes
+        )
         return {measure: regions["face"] for measure, regions in errors.items()}
 
 
 def _picture_columns(shown: np.ndarray, answer: Answer, slow: bool) -> dict[str, np.ndarray]:
-    """Errors of whole frames by measure, and of the face's regions by measure_region; slow: SSIM and FLIP too."""
+    """Errors of whole frames by measure, and of the face's regions by measure_region; slow: SSIM and FLIP
+    too."""
     whole = {"frame": np.ones(shown.shape[:3], bool)}
     errors = picture_errors(shown, answer.pictures, whole, ["psnr", "ssim"] if slow else ["psnr"])
     columns = {measure: regions["frame"] for measure, regions in errors.items()}
     if answer.regions is not None:
         measures = ["mae", "psnr", "ssim", "flip"] if slow else ["mae", "psnr"]
         by_region = picture_errors(shown, answer.pictures, answer.regions, measures)
-        columns |= {f"{measure}_{region}": values for measure, regions in by_region.items() for region, values in regions.items()}
+        columns |= {
+            f"{measure}_{region}": values
+            for measure, regions in by_region.items()
+            for region, values in regions.items()
+        }
     return columns
 
 
@@ -165,15 +228,20 @@ def _pool(frames: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 
 def _records(table: pd.DataFrame) -> list[dict]:
     """Rows as plain dicts; NaN, which JSON has not, becomes None."""
-    return [{k: None if v != v else round(v, 5) if isinstance(v, float) else v for k, v in record.items()}
-            for record in table.reset_index().to_dict("records")]
+    return [
+        {k: None if v != v else round(v, 5) if isinstance(v, float) else v for k, v in record.items()}
+        for record in table.reset_index().to_dict("records")
+    ]
 
 
 def change_from_baseline(table: pd.DataFrame) -> pd.DataFrame:
-    """Percent change of every error column against the group's first avatar (negative = better); PSNR as a difference in dB.
+    """Percent change of every error column against the group's first avatar (negative = better); PSNR as a
+    difference in dB.
 
     >>> rows = pd.MultiIndex.from_product([["self"], ["plain", "raf"]])
-    >>> table = pd.DataFrame({"psnr": [30.0, 31.0], "psnr_face": [28.0, 28.0], "mae_mouth": [4.0, 3.0]}, index=rows)
+    >>> table = pd.DataFrame(
+    ...     {"psnr": [30.0, 31.0], "psnr_face": [28.0, 28.0], "mae_mouth": [4.0, 3.0]}, index=rows
+    ... )
     >>> change_from_baseline(table).loc[("self", "raf")].to_dict()
     {'psnr dB': 1.0, 'psnr_face dB': 0.0, 'mae_mouth %': -25.0}
     """
@@ -185,6 +253,13 @@ def change_from_baseline(table: pd.DataFrame) -> pd.DataFrame:
         if name in (NOISE_FLOOR, table.loc[group].index[0]):
             continue
         change = {f"{c} %": 100 * (row[c] / base[c] - 1) for c in errors}
-        out.append({"group": group, "avatar": name, "psnr dB": row["psnr"] - base["psnr"],
-                    "psnr_face dB": row["psnr_face"] - base["psnr_face"], **change})
+        out.append(
+            {
+                "group": group,
+                "avatar": name,
+                "psnr dB": row["psnr"] - base["psnr"],
+                "psnr_face dB": row["psnr_face"] - base["psnr_face"],
+                **change,
+            }
+        )
     return pd.DataFrame(out).set_index(["group", "avatar"])

@@ -1,10 +1,12 @@
-"""Self- and cross-driving: which frames an avatar is asked for, what drives it, and what the answer is compared with.
+"""Self- and cross-driving: which frames an avatar is asked for, what drives it, and what the answer is
+compared with.
 
-The words: *training views* are training frames from training cameras; *hold-out cameras* the same moments from cameras that
-training never saw; *self* the person's own hold-out sequences, of which *self-seen* are frames of archetypes that training has,
-*self-unseen* of archetypes that it has not, *self-strong* those of the seen that have an amplitude >= 1; *cross* another
-person's expressions. In cross-driving the avatar gets the **driver's** descriptors and head poses and nothing else; the CROSS
-sequence of the capture is the exact answer and is opened for its pictures (and, to draw regions, its landmarks) only.
+The words: *training views* are training frames from training cameras; *hold-out cameras* the same moments
+from cameras that training never saw; *self* the person's own hold-out sequences, of which *self-seen* are
+frames of archetypes that training has, *self-unseen* of archetypes that it has not, *self-strong* those of
+the seen that have an amplitude >= 1; *cross* another person's expressions. In cross-driving the avatar gets
+the **driver's** descriptors and head poses and nothing else; the CROSS sequence of the capture is the exact
+answer and is opened for its pictures (and, to draw regions, its landmarks) only.
 """
 
 from __future__ import annotations
@@ -31,17 +33,23 @@ class Case:
     head_poses: np.ndarray  # [T, 4, 4]
 
 
-def driving_cases(capture: Capture, drivers: Mapping[str, Capture], descriptor: str, frame_step: int = 2) -> Iterator[Case]:
-    """Every case that a capture allows. frame_step: of hold-out and cross frames; training frames are six times sparser.
+def driving_cases(
+    capture: Capture, drivers: Mapping[str, Capture], descriptor: str, frame_step: int = 2
+) -> Iterator[Case]:
+    """Every case that a capture allows. frame_step: of hold-out and cross frames; training frames are six
+    times sparser.
 
-    Frames in which the encoder found no face cannot drive and are left out, as are cameras that did not film a sequence. Raises
-    ValueError for a CROSS sequence whose driver is not given, and for a sequence without head poses.
+    Frames in which the encoder found no face cannot drive and are left out, as are cameras that did not film
+    a sequence. Raises ValueError for a CROSS sequence whose driver is not given, and for a sequence without
+    head poses.
 
     Conventions: docs/conventions.md#descriptors, docs/conventions.md#head-pose.
 
     >>> from raf_lite import open_capture
     >>> from raf_lite.manifest import find_data
-    >>> people = {name: open_capture(find_data() / "mini_nersemble" / name) for name in ("001", "101", "102", "103")}
+    >>> people = {
+    ...     name: open_capture(find_data() / "mini_nersemble" / name) for name in ("001", "101", "102", "103")
+    ... }
     >>> cases = list(driving_cases(people.pop("001"), people, "blendshapes"))
     >>> cases[-1].protocol, cases[-1].sequence, cases[-1].descriptors.shape
     ('cross', 'CROSS-103-SEN-09-frown_events_bad', (21, 52))
@@ -49,20 +57,24 @@ def driving_cases(capture: Capture, drivers: Mapping[str, Capture], descriptor: 
     split = capture.split("default")
 
     def usable(
-        source: Capture, sequence: str, step: int, middle: bool = False,
+        source: Capture, sequence: str, step: int, middle: bool = False
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         values = source.descriptors(sequence, descriptor)
         kept = np.flatnonzero(np.isfinite(values).all(1))
-        kept = kept[(len(kept) - 1) % step // 2 if middle else 0::step]
+        kept = kept[(len(kept) - 1) % step // 2 if middle else 0 :: step]
         return kept, values[kept], source.require_head_poses(sequence)[kept]
 
     def filmed(sequence: str, serials: Iterable[str]) -> tuple[str, ...]:
         return tuple(s for s in serials if s in capture.cameras_of(sequence))
 
     for sequence in split.train_sequences:
-        # Sequences begin with the neutral face, which sparse frames counted from the start would nearly all show.
+        # Sequences begin with the neutral face, which sparse frames counted from the start would nearly all
+        # show.
         frames = usable(capture, sequence, 6 * frame_step, middle=True)
-        for protocol, serials in (("training views", split.train_cameras), ("hold-out cameras", split.holdout_cameras)):
+        for protocol, serials in (
+            ("training views", split.train_cameras),
+            ("hold-out cameras", split.holdout_cameras),
+        ):
             if filmed(sequence, serials):
                 yield Case(protocol, sequence, filmed(sequence, serials), *frames)
     for sequence in split.holdout_sequences:
@@ -72,7 +84,9 @@ def driving_cases(capture: Capture, drivers: Mapping[str, Capture], descriptor: 
     for name in capture.cross_sequences:
         driver, sequence = capture.cross_parts(name)
         if driver not in drivers:
-            raise ValueError(f"{capture.root}: the answer {name} needs driver {driver}; pass its capture in `drivers`")
+            raise ValueError(
+                f"{capture.root}: the answer {name} needs driver {driver}; pass its capture in `drivers`"
+            )
         serials = filmed(name, (capture.encoder_camera, *split.holdout_cameras))
         yield Case("cross", name, serials, *usable(drivers[driver], sequence, frame_step))
 
@@ -81,7 +95,8 @@ Labels = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 
 def archetype_labels(capture: Capture) -> Labels | None:
-    """For each hold-out sequence: is the frame's archetype seen in training [T], and is it strong [T]; None without truth.
+    """For each hold-out sequence: is the frame's archetype seen in training [T], and is it strong [T]; None
+    without truth.
 
     Neutral frames are neither seen nor unseen (-1).
     """
@@ -92,7 +107,10 @@ def archetype_labels(capture: Capture) -> Labels | None:
         for sequence in split.holdout_sequences:
             truth = capture.truth(sequence)
             archetype = truth["archetype"]
-            labels[sequence] = (np.where(archetype < 0, -1, np.isin(archetype, list(seen))), truth["amplitude"] >= 1)
+            labels[sequence] = (
+                np.where(archetype < 0, -1, np.isin(archetype, list(seen))),
+                truth["amplitude"] >= 1,
+            )
         return labels
     except FileNotFoundError:
         return None
@@ -104,4 +122,6 @@ def frame_groups(case: Case, labels: Labels | None) -> list[list[str]]:
         return [[case.protocol] for _ in case.frames]
     seen, strong = (x[case.frames] for x in labels[case.sequence])
     names = {-1: ["self"], 0: ["self", "self-unseen"], 1: ["self", "self-seen"]}
-    return [names[int(s)] + ["self-strong"] * bool(s == 1 and hard) for s, hard in zip(seen, strong, strict=True)]
+    return [
+        names[int(s)] + ["self-strong"] * bool(s == 1 and hard) for s, hard in zip(seen, strong, strict=True)
+    ]

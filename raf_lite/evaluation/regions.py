@@ -20,11 +20,12 @@ def _hull(points: np.ndarray, height: int, width: int, margin: float | np.floati
 
 
 def face_regions(landmarks: np.ndarray, height: int, width: int) -> dict[str, np.ndarray]:
-    """Masks float32 [H, W] of each of REGIONS from projected landmarks [68, 2] in pixels. s = distance of the outer eye corners.
+    """Masks float32 [H, W] of each of REGIONS from projected landmarks [68, 2] in pixels. s = distance of the
+    outer eye corners.
 
-    face: hull of all landmarks, grown by 0.08 s. mouth: hull of the lips, grown by 0.10 s. eyes: hulls of each eye with its brow,
-    grown by 0.04 s. cheeks+nose: hull of nose, jaw line and lower lids down to the mouth's height, without mouth and eyes.
-    A landmark that is not finite makes all masks empty.
+    face: hull of all landmarks, grown by 0.08 s. mouth: hull of the lips, grown by 0.10 s. eyes: hulls of
+    each eye with its brow, grown by 0.04 s. cheeks+nose: hull of nose, jaw line and lower lids down to the
+    mouth's height, without mouth and eyes. A landmark that is not finite makes all masks empty.
 
     Conventions: docs/conventions.md#axes-and-cameras.
 
@@ -42,8 +43,17 @@ def face_regions(landmarks: np.ndarray, height: int, width: int) -> dict[str, np
     s = np.linalg.norm(landmarks[36] - landmarks[45])
     face = _hull(landmarks, height, width, 0.08 * s)
     mouth = _hull(landmarks[48:60], height, width, 0.10 * s)
-    eyes = _hull(landmarks[[*range(36, 42), *range(17, 22)]], height, width, 0.04 * s) \
-        | _hull(landmarks[[*range(42, 48), *range(22, 27)]], height, width, 0.04 * s)
-    cheeks = _hull(landmarks[[1, 2, 3, 4, 12, 13, 14, 15, *range(27, 36), 40, 41, 46, 47]], height, width, 0) & ~mouth & ~eyes
-    return {"face": face.astype(np.float32), "mouth": (mouth & face).astype(np.float32), "eyes": (eyes & face).astype(np.float32),
-            "cheeks+nose": cheeks.astype(np.float32)}
+    eyes = _hull(landmarks[[*range(36, 42), *range(17, 22)]], height, width, 0.04 * s) | _hull(
+        landmarks[[*range(42, 48), *range(22, 27)]], height, width, 0.04 * s
+    )
+    cheeks = (
+        _hull(landmarks[[1, 2, 3, 4, 12, 13, 14, 15, *range(27, 36), 40, 41, 46, 47]], height, width, 0)
+        & ~mouth
+        & ~eyes
+    )
+    return {
+        "face": face.astype(np.float32),
+        "mouth": (mouth & face).astype(np.float32),
+        "eyes": (eyes & face).astype(np.float32),
+        "cheeks+nose": cheeks.astype(np.float32),
+    }

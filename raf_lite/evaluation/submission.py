@@ -14,33 +14,46 @@ from raf_lite.captures import Camera, Capture
 from raf_lite.captures.submission import CAMERAS, SIZE, write_submission
 
 
-def submit_avatars(path: str | os.PathLike, people: Sequence[tuple[GaussianAvatar, Capture]], *, progress: bool = True) -> Path:
-    """Render the hold-out sequences of each capture's split "mono" from the task's four cameras, on white, into a zip.
+def submit_avatars(
+    path: str | os.PathLike, people: Sequence[tuple[GaussianAvatar, Capture]], *, progress: bool = True
+) -> Path:
+    """Render the hold-out sequences of each capture's split "mono" from the task's four cameras, on white,
+    into a zip.
 
-    people: each avatar with its person's capture, whose folder bears the participant's number. The avatar is driven by the
-    capture's stored descriptors and head poses. In frames without a face it keeps the last expression that was found (before the
-    first: the first), since the benchmark wants every frame.
+    people: each avatar with its person's capture, whose folder bears the participant's number. The avatar is
+    driven by the capture's stored descriptors and head poses. In frames without a face it keeps the last
+    expression that was found (before the first: the first), since the benchmark wants every frame.
 
-    Raises ValueError that names the capture: no number, no hold-out sequences, no such camera, pictures that are not square, no
-    head poses, or twice the same person.
+    Raises ValueError that names the capture: no number, no hold-out sequences, no such camera, pictures that
+    are not square, no head poses, or twice the same person.
     """
     videos, frames = {}, {}
     for avatar, capture in people:
         if not capture.subject.isdecimal():
-            raise ValueError(f"{capture.root}: '{capture.subject}' is no participant's number; name the folder by it, as "
-                             "NeRSemble does")
+            raise ValueError(
+                f"{capture.root}: '{capture.subject}' is no participant's number; name the folder by it, as "
+                "NeRSemble does"
+            )
         participant, sequences = int(capture.subject), capture.split("mono").holdout_sequences
         if not sequences:
-            raise ValueError(f"{capture.root} has no hold-out sequence of the split 'mono'; nothing can be submitted from it")
+            raise ValueError(
+                f"{capture.root} has no hold-out sequence of the split 'mono'; nothing can be submitted"
+                " from it"
+            )
         cameras = _cameras(capture)
         for sequence in sequences:
             if (participant, sequence) in frames:
-                raise ValueError(f"{capture.root}: participant {participant} is there twice; submit one avatar of each person")
+                raise ValueError(
+                    f"{capture.root}: participant {participant} is there twice; submit one avatar of each"
+                    " person"
+                )
             descriptors, poses = _driving(capture, sequence, avatar.descriptor)
             frames[participant, sequence] = len(descriptors)
             for camera in cameras:
                 videos[participant, sequence, camera.serial] = _rendered(avatar, descriptors, poses, camera)
-    with tqdm(total=sum(frames.values()) * len(CAMERAS), desc="rendering", unit="frame", disable=not progress) as bar:
+    with tqdm(
+        total=sum(frames.values()) * len(CAMERAS), desc="rendering", unit="frame", disable=not progress
+    ) as bar:
         return write_submission(path, {key: _counted(video, bar) for key, video in videos.items()}, frames)
 
 
@@ -48,24 +61,32 @@ def _cameras(capture: Capture) -> list[Camera]:
     """The task's cameras at its resolution."""
     missing = [serial for serial in CAMERAS if serial not in capture.cameras]
     if missing:
-        raise ValueError(f"{capture.root} has no camera {missing[0]}, which the benchmark asks for; add its calibration")
+        raise ValueError(
+            f"{capture.root} has no camera {missing[0]}, which the benchmark asks for; add its calibration"
+        )
     cameras = [capture.cameras[serial] for serial in CAMERAS]
     for camera in cameras:
         if camera.width != camera.height:
-            raise ValueError(f"{capture.root}: camera {camera.serial} takes pictures of {camera.width}x{camera.height} (WxH) and "
-                             "the benchmark square ones; open the capture with a square crop")
+            raise ValueError(
+                f"{capture.root}: camera {camera.serial} takes pictures of {camera.width}x{camera.height}"
+                " (WxH) and the benchmark square ones; open the capture with a square crop"
+            )
     return [camera.scaled(SIZE / camera.width) for camera in cameras]
 
 
 def _driving(capture: Capture, sequence: str, descriptor: str) -> tuple[np.ndarray, np.ndarray]:
     """Descriptors [T, D] and head poses [T, 4, 4] of every frame of a sequence."""
     descriptors, poses = capture.descriptors(sequence, descriptor), capture.require_head_poses(sequence)
-    found = np.flatnonzero(np.isfinite(descriptors).all(1))  # never empty: the capture refuses such a sequence
+    found = np.flatnonzero(
+        np.isfinite(descriptors).all(1)
+    )  # never empty: the capture refuses such a sequence
     last = np.searchsorted(found, np.arange(len(descriptors)), side="right") - 1
     return descriptors[found[last.clip(0)]], poses
 
 
-def _rendered(avatar: GaussianAvatar, descriptors: np.ndarray, poses: np.ndarray, camera: Camera) -> Iterator[np.ndarray]:
+def _rendered(
+    avatar: GaussianAvatar, descriptors: np.ndarray, poses: np.ndarray, camera: Camera
+) -> Iterator[np.ndarray]:
     """Pictures uint8 [512, 512, 3], one at a time."""
     for descriptor, pose in zip(descriptors, poses, strict=True):
         yield (avatar.render(descriptor[None], pose[None], [camera])[0, 0] * 255 + 0.5).astype(np.uint8)

@@ -18,8 +18,8 @@ from raf_lite.export.sequence import write_sequence
 
 @dataclass(frozen=True)
 class Driver:
-    """Whose expressions an avatar takes on. name: of the recording. descriptors: [T, D], NaN where no face was found. relative:
-    see `driving_descriptors`. frame: the one that single expressions show.
+    """Whose expressions an avatar takes on. name: of the recording. descriptors: [T, D], NaN where no face
+    was found. relative: see `driving_descriptors`. frame: the one that single expressions show.
 
     >>> Driver("smile", np.zeros((10, 52)), relative="mean", frame=4).frame
     4
@@ -32,7 +32,8 @@ class Driver:
 
 
 def export_avatars(
-    avatars: Mapping[str, GaussianAvatar], *,
+    avatars: Mapping[str, GaussianAvatar],
+    *,
     ply: Path | None = None,
     glb: Path | None = None,
     basis: Path | None = None,
@@ -42,20 +43,25 @@ def export_avatars(
 ) -> list[Path]:
     """Write each form that has a place, as `write_ply` and the others do, and return the files and folders.
 
-    avatars: by name; several for `player` only. driver: needed for a sequence; without one single expressions are the avatar's
-    neutral face, and the player plays nothing.
+    avatars: by name; several for `player` only. driver: needed for a sequence; without one single expressions
+    are the avatar's neutral face, and the player plays nothing.
 
-    Raises ValueError: nothing to write, several avatars for a form of one, a sequence without a driver, no such frame, and as
-    `driving_descriptors` and the writers.
+    Raises ValueError: nothing to write, several avatars for a form of one, a sequence without a driver, no
+    such frame, and as `driving_descriptors` and the writers.
 
     >>> from raf_lite import GaussianAvatar
     >>> from raf_lite.manifest import find_data
     >>> avatar = GaussianAvatar.load(find_data() / "checkpoints" / "001-centred.safetensors")
-    >>> [path.name for path in export_avatars({"centred": avatar}, ply=Path("neutral.ply"), glb=Path("neutral.glb"))]
+    >>> [
+    ...     path.name
+    ...     for path in export_avatars({"centred": avatar}, ply=Path("neutral.ply"), glb=Path("neutral.glb"))
+    ... ]
     ['neutral.ply', 'neutral.glb']
     """
     if not (ply or glb or basis or sequence or player):
-        raise ValueError("nothing says what to write; give at least one of --ply, --glb, --basis, --sequence and --player")
+        raise ValueError(
+            "nothing says what to write; give at least one of --ply, --glb, --basis, --sequence and --player"
+        )
     if len(avatars) > 1 and (ply or glb or basis or sequence):
         raise ValueError("only --player takes several avatars; export the others one by one")
     if sequence and driver is None:

@@ -1,10 +1,11 @@
-"""The controls of retrieval: the same bank, without the search for what is similar, so that a gain can be told from chance.
+"""The controls of retrieval: the same bank, without the search for what is similar, so that a gain can be
+told from chance.
 
-A control is a function of what `RetrievalAugmentation.fit` has learned, the n descriptors to be replaced, which training frames
-they are (where that is known), and a generator. It returns what is put in, [n, D], and the rows of the bank that this is, int64
-[n], or None where it is no row of the bank. The generator is this call's own: `RetrievalAugmentation.augment` draws its seed
-from the caller's. So whatever a control draws, the caller's generator moves on as it does for retrieval, and runs stay paired.
-"""
+A control is a function of what `RetrievalAugmentation.fit` has learned, the n descriptors to be replaced,
+which training frames they are (where that is known), and a generator. It returns what is put in, [n, D], and
+the rows of the bank that this is, int64 [n], or None where it is no row of the bank. The generator is this
+call's own: `RetrievalAugmentation.augment` draws its seed from the caller's. So whatever a control draws, the
+caller's generator moves on as it does for retrieval, and runs stay paired."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Learned:
-    """What `RetrievalAugmentation.fit` knows of a bank of N rows and of the subject's T training descriptors."""
+    """What `RetrievalAugmentation.fit` knows of a bank of N rows and of the subject's T training
+    descriptors."""
 
     descriptors: np.ndarray
     """float32 [N, D], the bank's."""
@@ -53,14 +55,16 @@ def random_row(
 def gaussian(
     learned: Learned, old: np.ndarray, index: np.ndarray | None, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Zero-mean noise is added, with the covariance of the residuals. Draws D normal numbers for each descriptor."""
+    """Zero-mean noise is added, with the covariance of the residuals. Draws D normal numbers for each
+    descriptor."""
     return old + rng.standard_normal(old.shape) @ learned.noise_scale.T, None
 
 
 def residual(
     learned: Learned, old: np.ndarray, index: np.ndarray | None, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Another training frame's residual is added. Draws a frame and one of its k residuals for each descriptor.
+    """Another training frame's residual is added. Draws a frame and one of its k residuals for each
+    descriptor.
 
     The frame is never the descriptor's own where `index` says which that is.
     """
@@ -79,5 +83,10 @@ def mean_shift(
     return old + rng.choice(learned.mean_shifts, size=len(old)), None
 
 
-CONTROLS: dict[str, Control] = {"random": random_row, "gaussian": gaussian, "residual": residual, "mean_shift": mean_shift}
+CONTROLS: dict[str, Control] = {
+    "random": random_row,
+    "gaussian": gaussian,
+    "residual": residual,
+    "mean_shift": mean_shift,
+}
 FRAMES_NEEDED = {"gaussian": 2, "residual": 2}  # training descriptors; one is enough for the others

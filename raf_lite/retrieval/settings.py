@@ -1,4 +1,5 @@
-"""`Setting`: what is searched on, how many neighbours, what is put in; the settings that have a name, and their controls."""
+"""`Setting`: what is searched on, how many neighbours, what is put in; the settings that have a name, and
+their controls."""
 
 from __future__ import annotations
 
@@ -36,13 +37,15 @@ class Setting:
 
     @classmethod
     def named(cls, name: str) -> Setting:
-        """One of `SETTINGS`, such as "paper", "centred" or "centred-gaussian". ValueError for another name."""
+        """One of `SETTINGS`, such as "paper", "centred" or "centred-gaussian". ValueError for another
+        name."""
         if name not in SETTINGS:
             raise ValueError(f"unknown setting '{name}'; choose one of {', '.join(SETTINGS)}")
         return SETTINGS[name]
 
     def control(self, strategy: str) -> Setting:
-        """The setting that controls this one: its key, k and blend, with one of `CONTROLS`. ValueError for another strategy."""
+        """The setting that controls this one: its key, k and blend, with one of `CONTROLS`. ValueError for
+        another strategy."""
         if strategy not in CONTROLS:
             raise ValueError(f"unknown control '{strategy}'; choose one of {', '.join(CONTROLS)}")
         return replace(self, strategy=strategy)
@@ -62,15 +65,22 @@ def with_controls(settings: Mapping[str, Setting]) -> dict[str, Setting]:
     >>> sorted(with_controls({"mine": Setting("centred", k=4)}))
     ['mine', 'mine-gaussian', 'mine-mean_shift', 'mine-random', 'mine-residual']
     """
-    controls = {f"{name}-{control}": setting.control(control) for name, setting in settings.items() for control in CONTROLS}
+    controls = {
+        f"{name}-{control}": setting.control(control)
+        for name, setting in settings.items()
+        for control in CONTROLS
+    }
     return {**settings, **controls}
 
 
-# The k = 1 of "paper" is our reading of its nearest neighbour; k = 16, centred and weighted keys, and blending are ours.
-SETTINGS = with_controls({
-    "paper": Setting("raw", k=1),
-    "paper-k16": Setting("raw", k=16),
-    "centred": Setting("centred", k=16),
-    "weighted": Setting("weighted", k=16),
-    "blended": Setting("centred", k=16, blend=True),
-})
+# The k = 1 of "paper" is our reading of its nearest neighbour; k = 16, centred and weighted keys, and
+# blending are ours.
+SETTINGS = with_controls(
+    {
+        "paper": Setting("raw", k=1),
+        "paper-k16": Setting("raw", k=16),
+        "centred": Setting("centred", k=16),
+        "weighted": Setting("weighted", k=16),
+        "blended": Setting("centred", k=16, blend=True),
+    }
+)

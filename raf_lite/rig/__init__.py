@@ -1,4 +1,5 @@
-"""Rendered heads with exact ground truth: ICT-FaceKit geometry, procedural looks, scripted expressions, any camera.
+"""Rendered heads with exact ground truth: ICT-FaceKit geometry, procedural looks, scripted expressions, any
+camera.
 
 `raf-lite data rig` fetches the rig; `raf-lite data build` renders everything under data/ with it.
 """

@@ -1,7 +1,8 @@
 """What a rendered person looks like: skin, hair, brows, eyes, baked once per identity into a texture atlas.
 
-ICT-FaceKit ships no albedo, so the colours are procedural. They are functions of the *rest position* of a surface point
-(cm, on the model's mean neutral face), so that they stick to the skin under any identity and expression.
+ICT-FaceKit ships no albedo, so the colours are procedural. They are functions of the *rest position* of a
+surface point (cm, on the model's mean neutral face), so that they stick to the skin under any identity and
+expression.
 """
 
 from __future__ import annotations
@@ -13,11 +14,17 @@ import numpy as np
 from raf_lite._kernels import kernel
 
 # Linear RGB. Skin from light to dark; hair and iris from common swatches.
-SKIN_TONES = np.array([(0.86, 0.66, 0.55), (0.80, 0.58, 0.45), (0.66, 0.44, 0.31), (0.46, 0.29, 0.20), (0.30, 0.18, 0.12)])
-HAIR_COLOURS = np.array([(0.05, 0.04, 0.035), (0.16, 0.09, 0.05), (0.34, 0.21, 0.11), (0.55, 0.42, 0.25), (0.30, 0.28, 0.27)])
-IRIS_COLOURS = np.array([(0.20, 0.11, 0.05), (0.30, 0.38, 0.45), (0.28, 0.33, 0.18), (0.33, 0.22, 0.10), (0.12, 0.07, 0.04)])
-CLOTH_COLOURS = np.array([(0.08, 0.10, 0.16), (0.30, 0.07, 0.07), (0.10, 0.20, 0.14), (0.35, 0.34, 0.32), (0.05, 0.05, 0.05),
-                          (0.42, 0.30, 0.12)])
+SKIN_TONES = np.array(
+    [(0.86, 0.66, 0.55), (0.80, 0.58, 0.45), (0.66, 0.44, 0.31), (0.46, 0.29, 0.20), (0.30, 0.18, 0.12)]
+)
+HAIR_COLOURS = np.array(
+    [(0.05, 0.04, 0.035), (0.16, 0.09, 0.05), (0.34, 0.21, 0.11), (0.55, 0.42, 0.25), (0.30, 0.28, 0.27)]
+)
+IRIS_COLOURS = np.array(
+    [(0.20, 0.11, 0.05), (0.30, 0.38, 0.45), (0.28, 0.33, 0.18), (0.33, 0.22, 0.10), (0.12, 0.07, 0.04)]
+)
+CLOTH_COLOURS = np.array([(0.08, 0.10, 0.16), (0.30, 0.07, 0.07), (0.10, 0.20, 0.14), (0.35,
+    0.34, 0.32), (0.05, 0.05, 0.05), (0.42, 0.30, 0.12)])  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -50,15 +57,23 @@ class Appearance:
         skin = SKIN_TONES[k] * (1 - (t - k)) + SKIN_TONES[k + 1] * (t - k)
         fair = t < 2
         return cls(
-            noise_seed=int(rng.integers(2**20)), skin=skin,
-            hair=HAIR_COLOURS[rng.integers(len(HAIR_COLOURS)) if fair else rng.integers(2)] * rng.uniform(0.8, 1.2),
+            noise_seed=int(rng.integers(2**20)),
+            skin=skin,
+            hair=HAIR_COLOURS[rng.integers(len(HAIR_COLOURS)) if fair else rng.integers(2)]
+            * rng.uniform(0.8, 1.2),
             iris=IRIS_COLOURS[rng.integers(len(IRIS_COLOURS)) if fair else rng.choice([0, 3, 4])],
             lips=skin * np.array([0.92, 0.58, 0.60]) * rng.uniform(0.85, 1.05),
             cloth=CLOTH_COLOURS[rng.integers(len(CLOTH_COLOURS))],
-            blush=rng.uniform(0.2, 1.0), freckles=max(0.0, rng.normal(0, 0.35)) if t < 1.6 else 0.0,
-            beard=max(0.0, rng.uniform(-1, 1)), moles=rng.normal(0, 1, (5, 2)) * [3.2, 4] + [0, 1],
-            brow_width=rng.uniform(0.24, 0.42), brow_density=rng.uniform(0.6, 0.95), brow_lift=rng.uniform(0.1, 0.35),
-            bald=bool(rng.random() < 0.1), hairline=rng.uniform(8.2, 9.6), hair_volume=rng.uniform(0.5, 1.7),
+            blush=rng.uniform(0.2, 1.0),
+            freckles=max(0.0, rng.normal(0, 0.35)) if t < 1.6 else 0.0,
+            beard=max(0.0, rng.uniform(-1, 1)),
+            moles=rng.normal(0, 1, (5, 2)) * [3.2, 4] + [0, 1],
+            brow_width=rng.uniform(0.24, 0.42),
+            brow_density=rng.uniform(0.6, 0.95),
+            brow_lift=rng.uniform(0.1, 0.35),
+            bald=bool(rng.random() < 0.1),
+            hairline=rng.uniform(8.2, 9.6),
+            hair_volume=rng.uniform(0.5, 1.7),
             sideburn=rng.uniform(0.0, 1.0),
         )
 
@@ -81,7 +96,9 @@ def value_noise(points: np.ndarray, seed: int) -> np.ndarray:  # [N, 3], int -> 
         total = 0.0
         for c in range(8):
             dx, dy, dz = c & 1, (c >> 1) & 1, c >> 2
-            h = ((ix + dx) * 374761393 + (iy + dy) * 668265263 + (iz + dz) * 2147483647 + seed * 974711) & 0xFFFFFFFF
+            h = (
+                (ix + dx) * 374761393 + (iy + dy) * 668265263 + (iz + dz) * 2147483647 + seed * 974711
+            ) & 0xFFFFFFFF
             h = ((h ^ (h >> 13)) * 1274126177) & 0xFFFFFFFF
             h = h ^ (h >> 16)
             w = (fx if dx else 1 - fx) * (fy if dy else 1 - fy) * (fz if dz else 1 - fz)
@@ -92,7 +109,7 @@ def value_noise(points: np.ndarray, seed: int) -> np.ndarray:  # [N, 3], int -> 
 
 @kernel(fastmath=False)
 def polyline_distance(
-    points: np.ndarray, line: np.ndarray,
+    points: np.ndarray, line: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:  # [N, 2], [K, 2] -> [N] distance, [N] position along the line in [0, 1]
     """Distance of each point to an open polyline, and where along it the nearest point lies."""
     n, segments = points.shape[0], line.shape[0] - 1
@@ -116,7 +133,8 @@ def inside_polygon(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
     inside = np.zeros(len(points), bool)
     for (ax, ay), (bx, by) in zip(polygon, np.roll(polygon, -1, 0), strict=True):
         crosses = ((ay > points[:, 1]) != (by > points[:, 1])) & (
-            points[:, 0] < (bx - ax) * (points[:, 1] - ay) / (by - ay + 1e-12) + ax)
+            points[:, 0] < (bx - ax) * (points[:, 1] - ay) / (by - ay + 1e-12) + ax
+        )
         inside ^= crosses
     return inside
 
@@ -134,7 +152,12 @@ def hair_cover(rest: np.ndarray, look: Appearance) -> np.ndarray:
     bottom = 1.2 - 3.4 * look.sideburn + ragged
     sides = smoothstep(5.4, 4.2, z) * smoothstep(bottom - 0.5, bottom + 0.5, y) * smoothstep(9.6, 8.9, x)
     behind = smoothstep(1.2, -0.6, z) * smoothstep(-5.2 - 2 * look.sideburn, -4.2 - 2 * look.sideburn, y)
-    ears = smoothstep(8.1, 8.7, x) * smoothstep(-5.0, -4.0, y) * smoothstep(5.4, 4.6, y) * smoothstep(3.4, 2.6, z)
+    ears = (
+        smoothstep(8.1, 8.7, x)
+        * smoothstep(-5.0, -4.0, y)
+        * smoothstep(5.4, 4.6, y)
+        * smoothstep(3.4, 2.6, z)
+    )
     return np.maximum(cover, np.maximum(sides, behind)) * (1 - ears)
 
 
@@ -146,8 +169,11 @@ def skin_albedo(rest: np.ndarray, look: Appearance, landmarks: np.ndarray) -> np
     """
     xy, seed = np.ascontiguousarray(rest[:, :2]), look.noise_seed
     front = smoothstep(1, 5, rest[:, 2])
-    mottle = ((value_noise(rest * 1.1, seed) - 0.5) * 0.10 + (value_noise(rest * 4.5, seed + 1) - 0.5) * 0.09
-              + (value_noise(rest * 14, seed + 2) - 0.5) * 0.07)
+    mottle = (
+        (value_noise(rest * 1.1, seed) - 0.5) * 0.10
+        + (value_noise(rest * 4.5, seed + 1) - 0.5) * 0.09
+        + (value_noise(rest * 14, seed + 2) - 0.5) * 0.07
+    )
     colour = look.skin * (1 + mottle[:, None])
     gloss = np.ones(len(rest))
 
@@ -160,7 +186,7 @@ def skin_albedo(rest: np.ndarray, look: Appearance, landmarks: np.ndarray) -> np
         colour = colour * (1 - weight[:, None]) + weight[:, None] * paint_colour
 
     def blob(cx: float, cy: float, rx: float, ry: float) -> np.ndarray:
-        return np.exp(-((xy[:, 0] - cx) / rx) ** 2 - ((xy[:, 1] - cy) / ry) ** 2) * front
+        return np.exp(-(((xy[:, 0] - cx) / rx) ** 2) - ((xy[:, 1] - cy) / ry) ** 2) * front
 
     red = np.array([1.06, 0.84, 0.82])
     tint(0.45 * blob(0, -0.3, 1.6, 1.2), red)
@@ -172,12 +198,26 @@ def skin_albedo(rest: np.ndarray, look: Appearance, landmarks: np.ndarray) -> np
         spots = smoothstep(0.70, 0.80, value_noise(rest * 5.2, seed + 5)) * blob(0, 1, 6, 3.2)
         tint(np.clip(spots * look.freckles * 1.3, 0, 0.75), np.array([0.62, 0.45, 0.38]))
     for mx, my in look.moles:
-        tint(0.75 * smoothstep(0.16, 0.08, np.hypot(xy[:, 0] - mx, xy[:, 1] - my)) * front, np.array([0.35, 0.26, 0.22]))
+        tint(
+            0.75 * smoothstep(0.16, 0.08, np.hypot(xy[:, 0] - mx, xy[:, 1] - my)) * front,
+            np.array([0.35, 0.26, 0.22]),
+        )
     if look.beard > 0:
         # The upper edge runs from the sideburns down to the corners of the mouth and up to the moustache.
-        edge = -1.2 - 2.4 * np.exp(-((np.abs(xy[:, 0]) - 4.6) / 1.9) ** 2) + 0.8 * (value_noise(rest * 2.0, seed + 7) - 0.5)
-        area = smoothstep(0.7, -0.9, rest[:, 1] - edge) * smoothstep(-12.5, -9, rest[:, 1]) * smoothstep(1.5, 5, rest[:, 2])
-        paint(np.clip(area * (0.45 + 0.55 * value_noise(rest * 9, seed + 8)) * look.beard * 0.75, 0, 0.8), look.hair)
+        edge = (
+            -1.2
+            - 2.4 * np.exp(-(((np.abs(xy[:, 0]) - 4.6) / 1.9) ** 2))
+            + 0.8 * (value_noise(rest * 2.0, seed + 7) - 0.5)
+        )
+        area = (
+            smoothstep(0.7, -0.9, rest[:, 1] - edge)
+            * smoothstep(-12.5, -9, rest[:, 1])
+            * smoothstep(1.5, 5, rest[:, 2])
+        )
+        paint(
+            np.clip(area * (0.45 + 0.55 * value_noise(rest * 9, seed + 8)) * look.beard * 0.75, 0, 0.8),
+            look.hair,
+        )
 
     lip_line = np.vstack([landmarks[48:60, :2], landmarks[48:49, :2]])
     lip_distance, _ = polyline_distance(xy, np.ascontiguousarray(lip_line))
@@ -200,7 +240,10 @@ def skin_albedo(rest: np.ndarray, look: Appearance, landmarks: np.ndarray) -> np
             paint(strength * smoothstep(width, width * 0.35, distance) * front, look.hair * 0.35)
 
     hair = hair_cover(rest, look)
-    coarse, fine = value_noise(rest * [11.0, 4.0, 11.0], seed + 12), value_noise(rest * [24.0, 7.0, 24.0], seed + 13)
+    coarse, fine = (
+        value_noise(rest * [11.0, 4.0, 11.0], seed + 12),
+        value_noise(rest * [24.0, 7.0, 24.0], seed + 13),
+    )
     grain = 0.55 + 0.35 * coarse + 0.35 * fine
     paint(0.97 * hair, look.hair * grain[:, None])
     collar = smoothstep(-12.6, -13.0, rest[:, 1] + 0.10 * (rest[:, 2] - 2) + 0.15 * np.sin(rest[:, 0] * 0.6))
@@ -222,7 +265,12 @@ def iris_albedo(rest: np.ndarray, centre: np.ndarray, look: Appearance) -> np.nd
     d = rest - centre
     r, angle = np.hypot(d[:, 0], d[:, 1]), np.arctan2(d[:, 1], d[:, 0])
     fibres = 0.75 + 0.5 * value_noise(np.c_[angle * 9, r * 2, np.zeros(len(r))], look.noise_seed + 20)
-    colour = look.iris * (fibres * (1.25 - 0.5 * smoothstep(0.25, 0.62, r)) * (1 - 0.75 * smoothstep(0.52, 0.66, r)))[:, None]
+    colour = (
+        look.iris
+        * (fibres * (1.25 - 0.5 * smoothstep(0.25, 0.62, r)) * (1 - 0.75 * smoothstep(0.52, 0.66, r)))[
+            :, None
+        ]
+    )
     colour = np.where((r < 0.25)[:, None], 0.015, np.where((r > 0.70)[:, None], [0.86, 0.83, 0.81], colour))
     # The upper lid shades the top of the eye.
     colour = colour * (1 - 0.30 * smoothstep(0.05, 0.75, d[:, 1]))[:, None]

@@ -8,14 +8,63 @@ import numpy as np
 
 # ICT-FaceKit's units in the pack's order; FACS/ARKit-like, _L and _R are the subject's own left and right.
 EXPRESSION_UNITS = (
-    "PupilDilate_L", "PupilDilate_R", "browDown_L", "browDown_R", "browInnerUp_L", "browInnerUp_R", "browOuterUp_L",
-    "browOuterUp_R", "cheekPuff_L", "cheekPuff_R", "cheekRaiser_L", "cheekRaiser_R", "cheekSquint_L", "cheekSquint_R",
-    "eyeBlink_L", "eyeBlink_R", "eyeLookDown_L", "eyeLookDown_R", "eyeLookIn_L", "eyeLookIn_R", "eyeLookOut_L", "eyeLookOut_R",
-    "eyeLookUp_L", "eyeLookUp_R", "eyeSquint_L", "eyeSquint_R", "eyeWide_L", "eyeWide_R", "jawForward", "jawLeft", "jawOpen",
-    "jawRight", "mouthClose", "mouthDimple_L", "mouthDimple_R", "mouthFrown_L", "mouthFrown_R", "mouthFunnel", "mouthLeft",
-    "mouthLowerDown_L", "mouthLowerDown_R", "mouthPress_L", "mouthPress_R", "mouthPucker", "mouthRight", "mouthRollLower",
-    "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper", "mouthSmile_L", "mouthSmile_R", "mouthStretch_L", "mouthStretch_R",
-    "mouthUpperUp_L", "mouthUpperUp_R", "noseSneer_L", "noseSneer_R",
+    "PupilDilate_L",
+    "PupilDilate_R",
+    "browDown_L",
+    "browDown_R",
+    "browInnerUp_L",
+    "browInnerUp_R",
+    "browOuterUp_L",
+    "browOuterUp_R",
+    "cheekPuff_L",
+    "cheekPuff_R",
+    "cheekRaiser_L",
+    "cheekRaiser_R",
+    "cheekSquint_L",
+    "cheekSquint_R",
+    "eyeBlink_L",
+    "eyeBlink_R",
+    "eyeLookDown_L",
+    "eyeLookDown_R",
+    "eyeLookIn_L",
+    "eyeLookIn_R",
+    "eyeLookOut_L",
+    "eyeLookOut_R",
+    "eyeLookUp_L",
+    "eyeLookUp_R",
+    "eyeSquint_L",
+    "eyeSquint_R",
+    "eyeWide_L",
+    "eyeWide_R",
+    "jawForward",
+    "jawLeft",
+    "jawOpen",
+    "jawRight",
+    "mouthClose",
+    "mouthDimple_L",
+    "mouthDimple_R",
+    "mouthFrown_L",
+    "mouthFrown_R",
+    "mouthFunnel",
+    "mouthLeft",
+    "mouthLowerDown_L",
+    "mouthLowerDown_R",
+    "mouthPress_L",
+    "mouthPress_R",
+    "mouthPucker",
+    "mouthRight",
+    "mouthRollLower",
+    "mouthRollUpper",
+    "mouthShrugLower",
+    "mouthShrugUpper",
+    "mouthSmile_L",
+    "mouthSmile_R",
+    "mouthStretch_L",
+    "mouthStretch_R",
+    "mouthUpperUp_L",
+    "mouthUpperUp_R",
+    "noseSneer_L",
+    "noseSneer_R",
 )
 UNIT_INDEX = {name: i for i, name in enumerate(EXPRESSION_UNITS)}
 
@@ -23,9 +72,22 @@ UNIT_INDEX = {name: i for i, name in enumerate(EXPRESSION_UNITS)}
 ARCHETYPES: dict[str, dict[str, float]] = {
     # emotions
     "smile": {"mouthSmile": 0.9, "cheekSquint": 0.5, "eyeSquint": 0.3},
-    "smile_open": {"mouthSmile": 1.0, "cheekSquint": 0.6, "mouthUpperUp": 0.4, "jawOpen": 0.3, "eyeSquint": 0.3},
+    "smile_open": {
+        "mouthSmile": 1.0,
+        "cheekSquint": 0.6,
+        "mouthUpperUp": 0.4,
+        "jawOpen": 0.3,
+        "eyeSquint": 0.3,
+    },
     "laugh": {"mouthSmile": 0.9, "jawOpen": 0.7, "cheekSquint": 0.8, "eyeSquint": 0.7, "mouthUpperUp": 0.5},
-    "shout": {"jawOpen": 0.9, "mouthLowerDown": 0.7, "mouthUpperUp": 0.6, "browDown": 0.6, "noseSneer": 0.4, "mouthStretch": 0.4},
+    "shout": {
+        "jawOpen": 0.9,
+        "mouthLowerDown": 0.7,
+        "mouthUpperUp": 0.6,
+        "browDown": 0.6,
+        "noseSneer": 0.4,
+        "mouthStretch": 0.4,
+    },
     "frown": {"mouthFrown": 0.9, "browDown": 0.5, "mouthShrugLower": 0.4},
     "frown_open": {"mouthFrown": 0.8, "jawOpen": 0.5, "mouthLowerDown": 0.6, "browInnerUp": 0.4},
     "anger": {"browDown": 1.0, "noseSneer": 0.6, "mouthPress": 0.6, "eyeSquint": 0.4},
@@ -79,7 +141,13 @@ ARCHETYPES: dict[str, dict[str, float]] = {
     # visemes
     "viseme_A": {"jawOpen": 0.7, "mouthLowerDown": 0.5, "mouthUpperUp": 0.3},
     "viseme_E": {"mouthStretch": 0.6, "mouthSmile": 0.4, "jawOpen": 0.25, "mouthLowerDown": 0.4},
-    "viseme_I": {"mouthSmile": 0.6, "mouthStretch": 0.4, "jawOpen": 0.12, "mouthLowerDown": 0.3, "mouthUpperUp": 0.2},
+    "viseme_I": {
+        "mouthSmile": 0.6,
+        "mouthStretch": 0.4,
+        "jawOpen": 0.12,
+        "mouthLowerDown": 0.3,
+        "mouthUpperUp": 0.2,
+    },
     "viseme_O": {"mouthFunnel": 0.7, "mouthPucker": 0.4, "jawOpen": 0.5},
     "viseme_U": {"mouthPucker": 0.7, "mouthFunnel": 0.4, "jawOpen": 0.15},
     "viseme_M": {"mouthPress": 0.7, "mouthRollLower": 0.5, "mouthRollUpper": 0.5},
@@ -94,12 +162,15 @@ ARCHETYPE_INDEX = {name: i for i, name in enumerate(ARCHETYPE_NAMES)}
 
 
 def units(**weights: float) -> np.ndarray:
-    """Weights [57] from unit names; a name without _L or _R sets both sides. Raises ValueError for an unknown unit."""
+    """Weights [57] from unit names; a name without _L or _R sets both sides. Raises ValueError for an unknown
+    unit."""
     out = np.zeros(len(EXPRESSION_UNITS), np.float32)
     for name, value in weights.items():
         hits = [UNIT_INDEX[n] for n in (name, f"{name}_L", f"{name}_R") if n in UNIT_INDEX]
         if not hits:
-            raise ValueError(f"there is no expression unit '{name}'; the units are {', '.join(EXPRESSION_UNITS)}")
+            raise ValueError(
+                f"there is no expression unit '{name}'; the units are {', '.join(EXPRESSION_UNITS)}"
+            )
         out[hits] = value
     return out
 
@@ -112,22 +183,33 @@ def archetype_weights(name: str) -> np.ndarray:
 
 
 # Units that a resting face may show a little of, and by how much at most.
-_RESTING = {"mouthSmile": 0.12, "mouthFrown": 0.12, "browInnerUp": 0.12, "browDown": 0.15, "eyeSquint": 0.15, "eyeBlink": 0.12,
-            "mouthPress": 0.15, "jawOpen": 0.04, "cheekSquint": 0.10}
+_RESTING = {
+    "mouthSmile": 0.12,
+    "mouthFrown": 0.12,
+    "browInnerUp": 0.12,
+    "browDown": 0.15,
+    "eyeSquint": 0.15,
+    "eyeBlink": 0.12,
+    "mouthPress": 0.15,
+    "jawOpen": 0.04,
+    "cheekSquint": 0.10,
+}
 _GAZE_AND_PUPIL = np.array([n.startswith(("eyeLook", "Pupil")) for n in EXPRESSION_UNITS])
 MAX_WEIGHT = 1.25
 
 
 @dataclass(frozen=True)
 class Style:
-    """How one person uses their face. gains: [57], units done strongly or weakly. resting: [57], tone of the relaxed face."""
+    """How one person uses their face. gains: [57], units done strongly or weakly. resting: [57], tone of the
+    relaxed face."""
 
     gains: np.ndarray
     resting: np.ndarray
 
     @classmethod
     def random(cls, rng: np.random.Generator) -> Style:
-        """Gains about 1 with a deviation of 0.2, tilted to the left or right side; a resting tone in two or three units."""
+        """Gains about 1 with a deviation of 0.2, tilted to the left or right side; a resting tone in two or
+        three units."""
         gains = rng.normal(1, 0.2, len(EXPRESSION_UNITS))
         tilt = rng.normal(0, 0.08)
         for i, name in enumerate(EXPRESSION_UNITS):

@@ -1,4 +1,5 @@
-"""A renderable head: ICT-FaceKit geometry with a baked appearance, posed, expressed and seen by any camera."""
+"""A renderable head: ICT-FaceKit geometry with a baked appearance, posed, expressed and seen by any
+camera."""
 
 from __future__ import annotations
 
@@ -9,22 +10,38 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 from raf_lite.captures.cameras import Camera
-from raf_lite.rig.appearance import Appearance, hair_cover, iris_albedo, sclera_albedo, skin_albedo, value_noise
+from raf_lite.rig.appearance import (
+    Appearance,
+    hair_cover,
+    iris_albedo,
+    sclera_albedo,
+    skin_albedo,
+    value_noise,
+)
 from raf_lite.rig.pack import Pack
 from raf_lite.rig.raster import CAVITY, EYE, MOUTH, SKIN, TEETH, rasterise, shade, vertex_normals
 
-# Faces of the rig that would hide what matters: tear film and the shells over the eyes; lashes are painted on the lids.
+# Faces of the rig that would hide what matters: tear film and the shells over the eyes; lashes are painted on
+# the lids.
 HIDDEN_MATERIALS = ("M_LacrimalFluid", "M_EyeBlend", "M_EyeOcclusion", "M_EyeLashes")
 MOUTH_SOCKET_FACES = slice(11144, 13226)  # the inside of the cheeks, though the rig files it under M_BackHead
 # (material, where its UV tile starts, texels a side)
-TILES = (("M_Face", 0, 512), ("M_BackHead", 1, 384), ("M_IrisLeft", 0, 128), ("M_IrisRight", 0, 128),
-         ("M_ScleraLeft", 0, 64), ("M_ScleraRight", 0, 64))
+TILES = (
+    ("M_Face", 0, 512),
+    ("M_BackHead", 1, 384),
+    ("M_IrisLeft", 0, 128),
+    ("M_IrisRight", 0, 128),
+    ("M_ScleraLeft", 0, 64),
+    ("M_ScleraRight", 0, 64),
+)
 CORNEA_RADIUS = 0.66  # cm; the sclera shell in front of the iris is cut open
 INNER_LIPS = slice(60, 68)  # of the 68 landmarks
 HEAD_PIVOT = np.array([0.0, -9.0, -1.0])  # cm; heads turn about the top of the neck
 
-# Directions towards the light in world axes (x to the subject's left, y up, z out of the face): key, fill, rim.
-# They stay with the world when the head turns, as lamps in a studio do, and are broad and soft as in NeRSemble's rig.
+# Directions towards the light in world axes (x to the subject's left, y up, z out of the face): key, fill,
+# rim.
+# They stay with the world when the head turns, as lamps in a studio do, and are broad and soft as in
+# NeRSemble's rig.
 LIGHTS = np.array([[0.30, 0.45, 0.84], [-0.70, 0.10, 0.70], [-0.40, 0.50, -0.75]])
 LIGHTS = LIGHTS / np.linalg.norm(LIGHTS, axis=1, keepdims=True)
 BACKGROUND = 1.0  # white, so that a frame is already composited over the colour that training uses
@@ -33,8 +50,10 @@ BACKGROUND = 1.0  # white, so that a frame is already composited over the colour
 def _triangles(quads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """[F, 4] quads (-1 in the fourth column = triangle) -> [T, 3] triangles and the quad each came from."""
     is_quad = quads[:, 3] >= 0
-    return (np.concatenate([quads[:, :3], quads[is_quad][:, [0, 2, 3]]]).astype(np.int32),
-            np.concatenate([np.arange(len(quads)), np.flatnonzero(is_quad)]))
+    return (
+        np.concatenate([quads[:, :3], quads[is_quad][:, [0, 2, 3]]]).astype(np.int32),
+        np.concatenate([np.arange(len(quads)), np.flatnonzero(is_quad)]),
+    )
 
 
 class HeadModel:
@@ -69,8 +88,16 @@ class HeadModel:
         material = pack.face_material[keep][source]
         in_socket = socket[keep][source]
         self.uv = pack.uv[texture_triangles].astype(np.float32)  # [T, 3, 2], made tile-relative below
-        kind_of = {"M_Face": SKIN, "M_BackHead": SKIN, "M_Teeth": TEETH, "M_GumsTongue": MOUTH, "M_ScleraLeft": EYE,
-                   "M_ScleraRight": EYE, "M_IrisLeft": EYE, "M_IrisRight": EYE}
+        kind_of = {
+            "M_Face": SKIN,
+            "M_BackHead": SKIN,
+            "M_Teeth": TEETH,
+            "M_GumsTongue": MOUTH,
+            "M_ScleraLeft": EYE,
+            "M_ScleraRight": EYE,
+            "M_IrisLeft": EYE,
+            "M_IrisRight": EYE,
+        }
         self.kind = np.zeros(len(self.triangles), np.int8)
         for name, value in kind_of.items():
             self.kind[material == material_index[name]] = value
@@ -98,7 +125,8 @@ class HeadModel:
         self._rest_normals = normals
 
     def _rest_positions(self, chosen: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Rest position under every texel of a tile: [n, 3], the texels that have one, and the nearest one of each texel."""
+        """Rest position under every texel of a tile: [n, 3], the texels that have one, and the nearest one of
+        each texel."""
         corners = self.uv[chosen].astype(np.float64)
         points = np.ones((len(corners) * 3, 3), np.float32)
         points[:, :2] = (corners * [1, -1] + [0, 1]).reshape(-1, 2) * size
@@ -109,19 +137,23 @@ class HeadModel:
         inside = face >= 0
         corner_positions = self.neutral[self.triangles[chosen][face[inside]]]
         positions = (corner_positions * bary[inside][..., None]).sum(1).astype(np.float64)
-        # Texels just outside an island copy the nearest inside one, so that bilinear look-ups never bleed the background.
+        # Texels just outside an island copy the nearest inside one, so that bilinear look-ups never bleed the
+        # background.
         nearest = distance_transform_edt(~inside, return_distances=False, return_indices=True)
         return positions, inside, nearest
 
     def bake(self, coefficients: np.ndarray, look: Appearance) -> BakedHead:
         """Fix an identity: [100] shape coefficients (standard normal scale) and an appearance."""
-        rest = self.neutral + np.tensordot(np.asarray(coefficients, np.float32), self.identity_modes.astype(np.float32), 1)
+        rest = self.neutral + np.tensordot(
+            np.asarray(coefficients, np.float32), self.identity_modes.astype(np.float32), 1
+        )
         # Hair stands off the skull: push covered skin out along its normal, unevenly.
         skin_rest = self.neutral[self._skin_vertices].astype(np.float64)
         cover = hair_cover(skin_rest, look)
         tufts = 0.75 + 0.5 * value_noise(skin_rest * 0.9, look.noise_seed + 15)
-        rest[self._skin_vertices] += (cover * tufts * look.hair_volume)[:, None].astype(np.float32) \
-            * self._rest_normals[self._skin_vertices]
+        rest[self._skin_vertices] += (cover * tufts * look.hair_volume)[:, None].astype(
+            np.float32
+        ) * self._rest_normals[self._skin_vertices]
         atlas = np.zeros((self.atlas_texels, 4), np.float32)
         for name, start, size, positions, inside, nearest in self._tiles:
             if name in ("M_Face", "M_BackHead"):
@@ -132,13 +164,14 @@ class HeadModel:
                 values = sclera_albedo(positions, self.eye_centres[name.removeprefix("M_Sclera")])
             tile = np.zeros((size, size, 4), np.float32)
             tile[inside] = values
-            atlas[start:start + size * size] = tile[nearest[0], nearest[1]].reshape(-1, 4)
+            atlas[start : start + size * size] = tile[nearest[0], nearest[1]].reshape(-1, 4)
         return BakedHead(self, rest.astype(np.float32), atlas)
 
 
 @dataclass(frozen=True)
 class BakedHead:
-    """One identity, ready to render. `rest` [V, 3] cm without expression; `atlas` [texels, 4] linear RGB + gloss."""
+    """One identity, ready to render. `rest` [V, 3] cm without expression; `atlas` [texels, 4] linear RGB +
+    gloss."""
 
     model: HeadModel
     rest: np.ndarray
@@ -154,17 +187,27 @@ class BakedHead:
         return self.rest + (weights[active] @ modes).reshape(-1, 3)
 
     def landmarks68(self, weights: np.ndarray, head_pose: np.ndarray | None = None) -> np.ndarray:
-        """The 68 landmarks [68, 3] in cm: in head space, or in world space where a head_pose [4, 4] is given."""
+        """The 68 landmarks [68, 3] in cm: in head space, or in world space where a head_pose [4, 4] is
+        given."""
         points = self.vertices(weights)[self.model.landmark_vertices]
-        return points if head_pose is None else points @ np.asarray(head_pose)[:3, :3].T + np.asarray(head_pose)[:3, 3]
+        return (
+            points
+            if head_pose is None
+            else points @ np.asarray(head_pose)[:3, :3].T + np.asarray(head_pose)[:3, 3]
+        )
 
-    def render(self, weights: np.ndarray, cameras: Sequence[Camera], head_pose: np.ndarray | None = None,
-               samples: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    def render(
+        self,
+        weights: np.ndarray,
+        cameras: Sequence[Camera],
+        head_pose: np.ndarray | None = None,
+        samples: int = 2,
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Render one moment from several cameras.
 
-        weights: [57] expression weights. cameras: of one picture size. head_pose: [4, 4] head to world (default: identity).
-        samples: samples a pixel side. Returns images uint8 [C, H, W, 3] sRGB over white, and masks uint8 [C, H, W] (coverage).
-        Geometry is computed once and shared by the cameras.
+        weights: [57] expression weights. cameras: of one picture size. head_pose: [4, 4] head to world
+        (default: identity). samples: samples a pixel side. Returns images uint8 [C, H, W, 3] sRGB over white,
+        and masks uint8 [C, H, W] (coverage). Geometry is computed once and shared by the cameras.
         """
         head_pose = np.eye(4) if head_pose is None else np.asarray(head_pose, np.float64)
         model, vertices = self.model, self.vertices(weights)
@@ -182,13 +225,34 @@ class BakedHead:
             points[:, 1] = (camera.K[1, 1] * seen[:, 1] / seen[:, 2] + camera.K[1, 2]) * samples
             points[:, 2] = seen[:, 2]
             size = (camera.height * samples, camera.width * samples)
-            face, depth, bary = np.empty(size, np.int32), np.empty(size, np.float32), np.empty((*size, 3), np.float32)
+            face, depth, bary = (
+                np.empty(size, np.int32),
+                np.empty(size, np.float32),
+                np.empty((*size, 3), np.float32),
+            )
             rasterise(points, model.triangles, *size, face, depth, bary)
             image = np.empty((camera.height, camera.width, 3), np.float32)
             mask = np.empty((camera.height, camera.width), np.float32)
-            shade(face, bary, model.triangles, vertices, normals, model.uv, self.atlas, model.tile_start, model.tile_size,
-                  model.kind, model.flat_colour, (-rotation.T @ translation).astype(np.float32), lights, lip_z, samples,
-                  np.full(3, BACKGROUND, np.float32), image, mask)
+            shade(
+                face,
+                bary,
+                model.triangles,
+                vertices,
+                normals,
+                model.uv,
+                self.atlas,
+                model.tile_start,
+                model.tile_size,
+                model.kind,
+                model.flat_colour,
+                (-rotation.T @ translation).astype(np.float32),
+                lights,
+                lip_z,
+                samples,
+                np.full(3, BACKGROUND, np.float32),
+                image,
+                mask,
+            )
             images.append((np.clip(image, 0, 1) ** np.float32(1 / 2.2) * 255 + 0.5).astype(np.uint8))
             masks.append((np.clip(mask, 0, 1) * 255 + 0.5).astype(np.uint8))
         return np.stack(images), np.stack(masks)
@@ -197,7 +261,8 @@ class BakedHead:
 def head_pose_matrix(rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
     """Head-to-world matrices from small Euler angles about the neck.
 
-    rotation: [..., 3] radians: pitch (about x), yaw (about y), roll (about z), applied in that order of nesting
+    rotation: [..., 3] radians: pitch (about x), yaw (about y), roll (about z), applied in that order of
+    nesting
     (roll innermost). translation: [..., 3] cm. Returns [..., 4, 4].
     """
     pitch, yaw, roll = np.moveaxis(np.asarray(rotation, np.float64), -1, 0)
@@ -206,7 +271,9 @@ def head_pose_matrix(rotation: np.ndarray, translation: np.ndarray) -> np.ndarra
     def matrix(*rows: tuple[np.ndarray, ...]) -> np.ndarray:
         return np.stack([np.stack(row, -1) for row in rows], -2)
 
-    rx = matrix((one, zero, zero), (zero, np.cos(pitch), -np.sin(pitch)), (zero, np.sin(pitch), np.cos(pitch)))
+    rx = matrix(
+        (one, zero, zero), (zero, np.cos(pitch), -np.sin(pitch)), (zero, np.sin(pitch), np.cos(pitch))
+    )
     ry = matrix((np.cos(yaw), zero, np.sin(yaw)), (zero, one, zero), (-np.sin(yaw), zero, np.cos(yaw)))
     rz = matrix((np.cos(roll), -np.sin(roll), zero), (np.sin(roll), np.cos(roll), zero), (zero, zero, one))
     turn = ry @ rx @ rz

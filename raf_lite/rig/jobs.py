@@ -23,7 +23,8 @@ from raf_lite.rig.writer import write_sequence
 
 @dataclass(frozen=True)
 class BuildSettings:
-    """What is rendered. Seeds of subjects, drivers and donors are disjoint ranges, so no person plays two parts."""
+    """What is rendered. Seeds of subjects, drivers and donors are disjoint ranges, so no person plays two
+    parts."""
 
     size: int = 256  # pixels a side
     fps: int = 12  # a gesture of six frames then lasts half a second
@@ -39,7 +40,6 @@ class BuildSettings:
     thumbnail_every: int = 5
     thumbnail_size: int = 64
     pca_components: int = 64
-
 
 
 @cache
@@ -66,33 +66,65 @@ def donor_job(work: Path, settings: BuildSettings, donor: int) -> None:
     performance = person.perform_random(settings.donor_frames)
     poses = head_pose_matrix(performance.head_rotation, performance.head_translation)
     front = camera(0, 0, settings.size)
-    images = np.concatenate([head.render(w, [front], pose)[0] for w, pose in zip(performance.weights, poses, strict=True)])
+    images = np.concatenate(
+        [head.render(w, [front], pose)[0] for w, pose in zip(performance.weights, poses, strict=True)]
+    )
     seen = _encoder().detect(images)
     thumbnails = {}
     for row in range(0, settings.donor_frames, settings.thumbnail_every):
         margin = settings.size // 6  # the face, without the rim of the picture
-        face = Image.fromarray(images[row]).crop((margin, margin, settings.size - margin, settings.size - margin))
+        face = Image.fromarray(images[row]).crop(
+            (margin, margin, settings.size - margin, settings.size - margin)
+        )
         face = face.resize((settings.thumbnail_size, settings.thumbnail_size), Image.Resampling.LANCZOS)
         thumbnails[row] = np.frombuffer(encode_thumbnail(np.asarray(face), quality=72), np.uint8)
-    write_npz(work / "donors" / f"{donor:04d}.npz", blendshapes=seen.blendshapes, landmarks=seen.landmarks,
-              pose=seen.encoder_pose, found=seen.face_found, weights=performance.weights, archetype=performance.archetype,
-              head_rotation=performance.head_rotation,
-              thumbnail_rows=np.array(list(thumbnails)), thumbnail_bytes=np.concatenate(list(thumbnails.values())),
-              thumbnail_sizes=np.array([len(t) for t in thumbnails.values()]))
+    write_npz(
+        work / "donors" / f"{donor:04d}.npz",
+        blendshapes=seen.blendshapes,
+        landmarks=seen.landmarks,
+        pose=seen.encoder_pose,
+        found=seen.face_found,
+        weights=performance.weights,
+        archetype=performance.archetype,
+        head_rotation=performance.head_rotation,
+        thumbnail_rows=np.array(list(thumbnails)),
+        thumbnail_bytes=np.concatenate(list(thumbnails.values())),
+        thumbnail_sizes=np.array([len(t) for t in thumbnails.values()]),
+    )
 
 
-def sequence_job(work: Path, settings: BuildSettings, pid: int, face_seed: int, actor_seed: int, sequence: str, name: str,
-                  serials: list[str] | None) -> None:
-    """Render `sequence` as performed by the actor on the face of `face_seed`; the two differ in CROSS answers only."""
+def sequence_job(
+    work: Path,
+    settings: BuildSettings,
+    pid: int,
+    face_seed: int,
+    actor_seed: int,
+    sequence: str,
+    name: str,
+    serials: list[str] | None,
+) -> None:
+    """Render `sequence` as performed by the actor on the face of `face_seed`; the two differ in CROSS answers
+    only."""
     _, head = _bake(face_seed)
     performance = Person.from_seed(actor_seed).perform(sequence, settings.frames)
     pca = LandmarkPCA.load(work / "landmark_pca.npz")
 
     def annotate(frames: np.ndarray) -> dict[str, np.ndarray]:
         seen = _encoder().detect(frames)
-        return {"blendshapes": seen.blendshapes.astype(np.float16), "face_found": seen.face_found,
-                "landmarks_pca": pca.encode_landmarks(seen.landmarks).astype(np.float16),
-                "encoder_pose": seen.encoder_pose.astype(np.float32)}
+        return {
+            "blendshapes": seen.blendshapes.astype(np.float16),
+            "face_found": seen.face_found,
+            "landmarks_pca": pca.encode_landmarks(seen.landmarks).astype(np.float16),
+            "encoder_pose": seen.encoder_pose.astype(np.float32),
+        }
 
-    write_sequence(work / "mini_nersemble" / f"{pid:03d}", name, head, performance, studio_cameras(settings.size, serials),
-                   settings.fps, crf=settings.crf, annotate=annotate)
+    write_sequence(
+        work / "mini_nersemble" / f"{pid:03d}",
+        name,
+        head,
+        performance,
+        studio_cameras(settings.size, serials),
+        settings.fps,
+        crf=settings.crf,
+        annotate=annotate,
+    )

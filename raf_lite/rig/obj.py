@@ -1,4 +1,5 @@
-"""Wavefront OBJ: positions, texture coordinates, triangles and quads, and which material each face has. Nothing more."""
+"""Wavefront OBJ: positions, texture coordinates, triangles and quads, and which material each face has.
+Nothing more."""
 
 from __future__ import annotations
 
@@ -24,10 +25,10 @@ class Obj:
 def parse_obj(path: str | os.PathLike, *, vertices_only: bool = False) -> Obj:
     """Read an OBJ file. Normals, groups, smoothing and material libraries are passed over.
 
-    A corner is `v`, `v/vt`, `v//vn` or `v/vt/vn`; indices count from 1, or back from the last one read if negative.
-    vertices_only: leave out the rest, for the many shapes of a rig that share their faces.
-    Raises FileNotFoundError, or ValueError naming the file and the line: a malformed number, a corner out of range, a face
-    that is neither triangle nor quad; or a file without vertices.
+    A corner is `v`, `v/vt`, `v//vn` or `v/vt/vn`; indices count from 1, or back from the last one read if
+    negative. vertices_only: leave out the rest, for the many shapes of a rig that share their faces.
+    Raises FileNotFoundError, or ValueError naming the file and the line: a malformed number, a corner out of
+    range, a face that is neither triangle nor quad; or a file without vertices.
     """
     path = Path(path)
     if not path.is_file():
@@ -58,16 +59,24 @@ def parse_obj(path: str | os.PathLike, *, vertices_only: bool = False) -> Obj:
                 elif kind == "usemtl":
                     material = material_index.setdefault(" ".join(values), len(material_index))
             except ValueError as error:
-                raise ValueError(f"{path}, line {number}: {error}; download or export the file again") from error
+                raise ValueError(
+                    f"{path}, line {number}: {error}; download or export the file again"
+                ) from error
     if not vertices:
         raise ValueError(f"{path} has no usable vertices; download or export the file again")
-    return Obj(np.array(vertices, np.float32), np.array(uv, np.float32).reshape(-1, 2),
-               np.array(faces, np.int32).reshape(-1, 4), np.array(face_uv, np.int32).reshape(-1, 4),
-               np.array(materials, np.int8), list(material_index))
+    return Obj(
+        np.array(vertices, np.float32),
+        np.array(uv, np.float32).reshape(-1, 2),
+        np.array(faces, np.int32).reshape(-1, 4),
+        np.array(face_uv, np.int32).reshape(-1, 4),
+        np.array(materials, np.int8),
+        list(material_index),
+    )
 
 
 def _corner(text: str, vertices: int, uv: int) -> tuple[int, int]:
-    """Indices of a corner's position and texture coordinate, counted from 0; -1 for an absent texture coordinate."""
+    """Indices of a corner's position and texture coordinate, counted from 0; -1 for an absent texture
+    coordinate."""
     position, _, rest = text.partition("/")
     texture = rest.partition("/")[0]
     return _index(position, vertices), _index(texture, uv) if texture else -1

@@ -1,4 +1,5 @@
-"""Performances over time: NeRSemble's sequences as scripts of archetypes, acted with a personal style and head motion."""
+"""Performances over time: NeRSemble's sequences as scripts of archetypes, acted with a personal style and
+head motion."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ class Gesture:
 
 @dataclass(frozen=True)
 class Script:
-    """What happens in a sequence. overlap: how far a gesture reaches into its neighbours' time (coarticulation of speech).
+    """What happens in a sequence. overlap: how far a gesture reaches into its neighbours' time
+    (coarticulation of speech).
 
     head: largest turn in degrees (pitch, yaw, roll).
     """
@@ -35,7 +37,9 @@ class Script:
 
 def _script(*names: str, overlap: float = 0.0, head: tuple[float, float, float] = (3.0, 5.0, 2.5)) -> Script:
     """A script from archetype names; a name that ends in '!' is done strongly."""
-    return Script(tuple(Gesture(n.rstrip("!"), STRONG if n.endswith("!") else NORMAL) for n in names), overlap, head)
+    return Script(
+        tuple(Gesture(n.rstrip("!"), STRONG if n.endswith("!") else NORMAL) for n in names), overlap, head
+    )
 
 
 def _sentence(sounds: str) -> Script:
@@ -66,9 +70,34 @@ SCRIPTS: dict[str, Script] = {
     "SEN-08-clothes_and_lodging": _sentence("L O S A M O I"),
     "SEN-09-frown_events_bad": _sentence("F W A E F E S M A SH"),
     "SEN-10-port_strong_smokey": _sentence("M O W S O SH S M U I"),
-    "FREE": _script("frown_open", "smirk_left", "surprise!", "snarl", "wink_left", "yawn", "anger!", "contempt", "kiss_blink",
-                    "smile_open!", "mouth_left", "cry", "jaw_left!", "brow_left", "grin", "pucker!", "jaw_open_left", "bite",
-                    "fear!", "smirk_right", "lower_lip", "sneer_left", "disgust", "smile", "jaw_open", "brow_up"),
+    "FREE": _script(
+        "frown_open",
+        "smirk_left",
+        "surprise!",
+        "snarl",
+        "wink_left",
+        "yawn",
+        "anger!",
+        "contempt",
+        "kiss_blink",
+        "smile_open!",
+        "mouth_left",
+        "cry",
+        "jaw_left!",
+        "brow_left",
+        "grin",
+        "pucker!",
+        "jaw_open_left",
+        "bite",
+        "fear!",
+        "smirk_right",
+        "lower_lip",
+        "sneer_left",
+        "disgust",
+        "smile",
+        "jaw_open",
+        "brow_up",
+    ),
 }
 """By NeRSemble's names. What is said in a sentence is only roughly in its name's sounds."""
 
@@ -96,9 +125,9 @@ def _lookup(sequence: str) -> Script:
 class Performance:
     """T frames of acting; frame 0 is the person's neutral.
 
-    weights: float32 [T, 57] for the rig. archetype: int16 [T], index into ARCHETYPE_NAMES of the strongest gesture, -1 for
-    neutral. amplitude: float32 [T], that gesture's amplitude now; peak: float32 [T], at its strongest. head_rotation: [T, 3]
-    radians (pitch, yaw, roll about the neck). head_translation: [T, 3] cm.
+    weights: float32 [T, 57] for the rig. archetype: int16 [T], index into ARCHETYPE_NAMES of the strongest
+    gesture, -1 for neutral. amplitude: float32 [T], that gesture's amplitude now; peak: float32 [T], at its
+    strongest. head_rotation: [T, 3] radians (pitch, yaw, roll about the neck). head_translation: [T, 3] cm.
     """
 
     weights: np.ndarray
@@ -110,14 +139,22 @@ class Performance:
 
 
 def envelope(t: np.ndarray) -> np.ndarray:
-    """Rise, hold and fall over t in [0, 1], zero outside; the flanks are minimum-jerk curves (Flash and Hogan 1985)."""
+    """Rise, hold and fall over t in [0, 1], zero outside; the flanks are minimum-jerk curves (Flash and Hogan
+    1985)."""
     x = np.clip(np.minimum(t, 1 - t) / 0.36, 0, 1)
     return x**3 * (10 - 15 * x + 6 * x**2)
 
 
-def _act(gestures: list[tuple[str, float, str | None]], overlap: float, head: tuple[float, float, float], style: Style,
-         rng: np.random.Generator, frames: int) -> Performance:
-    """gestures: (archetype, peak amplitude, archetype mixed in or None) in order, sharing the time about evenly."""
+def _act(
+    gestures: list[tuple[str, float, str | None]],
+    overlap: float,
+    head: tuple[float, float, float],
+    style: Style,
+    rng: np.random.Generator,
+    frames: int,
+) -> Performance:
+    """gestures: (archetype, peak amplitude, archetype mixed in or None) in order, sharing the time about
+    evenly."""
     shares = rng.uniform(0.8, 1.2, len(gestures))
     slots = 1 + np.concatenate([[0], np.cumsum(shares) / shares.sum()]) * (frames - 1)
     time = np.arange(frames, dtype=np.float64)
@@ -131,8 +168,12 @@ def _act(gestures: list[tuple[str, float, str | None]], overlap: float, head: tu
         strength[k] = now * peak
         activation = np.maximum(activation, strength[k][:, None] * archetype_weights(name))
         if mixed is not None:
-            late = np.minimum(now, envelope((time - middle + 0.4 * half) / (1.6 * half)))  # over when its gesture is
-            activation = np.maximum(activation, late[:, None] * rng.uniform(0.3, 0.7) * archetype_weights(mixed))
+            late = np.minimum(
+                now, envelope((time - middle + 0.4 * half) / (1.6 * half))
+            )  # over when its gesture is
+            activation = np.maximum(
+                activation, late[:, None] * rng.uniform(0.3, 0.7) * archetype_weights(mixed)
+            )
         # People never move one muscle alone.
         for unit in rng.choice(_CO_ACTIVE, 2, replace=False):
             activation[:, unit] = np.maximum(activation[:, unit], now * rng.uniform(0, 0.15))
@@ -144,29 +185,43 @@ def _act(gestures: list[tuple[str, float, str | None]], overlap: float, head: tu
     label = np.where(acting, np.array([ARCHETYPE_INDEX[name] for name, _, _ in gestures])[strongest], -1)
     swing = np.deg2rad(np.array(head)) * rng.uniform(0.6, 1.0, 3)
     return Performance(
-        weights=style.apply(activation), archetype=label.astype(np.int16),
-        amplitude=np.where(acting, amplitude, 0).astype(np.float32), peak=np.where(acting, peaks, 0).astype(np.float32),
+        weights=style.apply(activation),
+        archetype=label.astype(np.int16),
+        amplitude=np.where(acting, amplitude, 0).astype(np.float32),
+        peak=np.where(acting, peaks, 0).astype(np.float32),
         head_rotation=start[:, None] * _sway(rng, frames, 3) * swing,
-        head_translation=start[:, None] * _sway(rng, frames, 3) * 0.6)
+        head_translation=start[:, None] * _sway(rng, frames, 3) * 0.6,
+    )
 
 
 def perform(sequence: str, style: Style, rng: np.random.Generator, frames: int) -> Performance:
-    """Act a sequence in `frames` frames. Raises ValueError for an unknown one or too few frames, with how many it needs."""
+    """Act a sequence in `frames` frames. Raises ValueError for an unknown one or too few frames, with how
+    many it needs."""
     script = _lookup(sequence)
     if frames < frames_needed(sequence):
-        raise ValueError(f"sequence {sequence} has {len(script.gestures)} gestures and needs {frames_needed(sequence)} frames, "
-                         f"not {frames}; give it more")
+        raise ValueError(
+            f"sequence {sequence} has {len(script.gestures)} gestures and needs {frames_needed(sequence)}"
+            f" frames, not {frames}; give it more"
+        )
     gestures: list[tuple[str, float, str | None]] = [
-        (g.archetype, float(rng.uniform(*g.amplitude)), None) for g in script.gestures]
+        (g.archetype, float(rng.uniform(*g.amplitude)), None) for g in script.gestures
+    ]
     return _act(gestures, script.overlap, script.head, style, rng, frames)
 
 
 def perform_random(style: Style, rng: np.random.Generator, frames: int) -> Performance:
-    """A bank donor's recording: gestures drawn from the whole library, now and then two at once, of amplitude 0.55 to 1.1."""
+    """A bank donor's recording: gestures drawn from the whole library, now and then two at once, of amplitude
+    0.55 to 1.1."""
     count = max(1, (frames - 1) // 7)
     names = rng.choice(ARCHETYPE_NAMES, count, replace=count > len(ARCHETYPE_NAMES))
-    gestures = [(str(name), float(rng.uniform(0.55, 1.1)), str(rng.choice(ARCHETYPE_NAMES)) if rng.random() < 0.3 else None)
-                for name in names]
+    gestures = [
+        (
+            str(name),
+            float(rng.uniform(0.55, 1.1)),
+            str(rng.choice(ARCHETYPE_NAMES)) if rng.random() < 0.3 else None,
+        )
+        for name in names
+    ]
     return _act(gestures, 0.2, (5.0, 8.0, 4.0), style, rng, frames)
 
 
@@ -184,8 +239,12 @@ def _gaze(rng: np.random.Generator, frames: int) -> np.ndarray:
     sideways, upwards = (_sway(rng, frames, 2) * [0.35, 0.25]).T
     left, right = np.maximum(sideways, 0)[:, None], np.maximum(-sideways, 0)[:, None]
     up, down = np.maximum(upwards, 0)[:, None], np.maximum(-upwards, 0)[:, None]
-    return (left * units(eyeLookOut_L=1.0, eyeLookIn_R=1.0) + right * units(eyeLookIn_L=1.0, eyeLookOut_R=1.0)
-            + up * units(eyeLookUp=1.0) + down * units(eyeLookDown=1.0))
+    return (
+        left * units(eyeLookOut_L=1.0, eyeLookIn_R=1.0)
+        + right * units(eyeLookIn_L=1.0, eyeLookOut_R=1.0)
+        + up * units(eyeLookUp=1.0)
+        + down * units(eyeLookDown=1.0)
+    )
 
 
 def _blinks(rng: np.random.Generator, frames: int) -> np.ndarray:
@@ -197,5 +256,18 @@ def _blinks(rng: np.random.Generator, frames: int) -> np.ndarray:
     return out[:, None] * units(eyeBlink=0.9)
 
 
-_CO_ACTIVE = np.flatnonzero(units(browDown=1.0, browInnerUp=1.0, cheekSquint=1.0, eyeSquint=1.0, jawOpen=1.0, mouthDimple=1.0,
-                                  mouthPress=1.0, mouthStretch=1.0, mouthLowerDown=1.0, mouthUpperUp=1.0, noseSneer=1.0))
+_CO_ACTIVE = np.flatnonzero(
+    units(
+        browDown=1.0,
+        browInnerUp=1.0,
+        cheekSquint=1.0,
+        eyeSquint=1.0,
+        jawOpen=1.0,
+        mouthDimple=1.0,
+        mouthPress=1.0,
+        mouthStretch=1.0,
+        mouthLowerDown=1.0,
+        mouthUpperUp=1.0,
+        noseSneer=1.0,
+    )
+)

@@ -1,4 +1,5 @@
-"""Before blending on a CPU: each 2D Gaussian's constants in one row of memory, and the tiles' lists in depth order."""
+"""Before blending on a CPU: each 2D Gaussian's constants in one row of memory, and the tiles' lists in depth
+order."""
 
 from __future__ import annotations
 
@@ -17,20 +18,37 @@ FUSED = 3  # channels blended inside the main loop; fewer are padded with zeros,
 # Row of `packed`: all that blending needs to know of a Gaussian, in one cache line of 16 float32.
 MX, MY = 0, 1  # mean, pixels
 RX, RY = 2, 3  # half extents of the ellipse {alpha >= 1/255}
-SLANT, SPAN, NARROW = 4, 5, 6  # that ellipse at column x from the mean: y = -SLANT x +- sqrt(SPAN - NARROW x^2)
+SLANT, SPAN, NARROW = (
+    4,
+    5,
+    6,
+)  # that ellipse at column x from the mean: y = -SLANT x +- sqrt(SPAN - NARROW x^2)
 LOWEST_X = 7  # column at which it reaches y = -RY; y = +RY lies opposite
 SLACK = 8  # pixels by which rounding may have shrunk these bounds
-P, Q, R = 9, 10, 11  # alpha = opacity * 2^-((P dx + Q dy)^2 + (R dy)^2): a sum of squares, so rounding can't make it exceed 1
+P, Q, R = (
+    9,
+    10,
+    11,
+)  # alpha = opacity * 2^-((P dx + Q dy)^2 + (R dy)^2): a sum of squares, so rounding can't make it exceed 1
 OPACITY, COLOR = 12, 13  # colour in 13, 14, 15
 PACKED = 16
 
 
 @kernel(parallel=True)
 def prepare(
-    means2d: np.ndarray, conics: np.ndarray, colors: np.ndarray, opacities: np.ndarray, radii: np.ndarray,
-    width: int, height: int, packed: np.ndarray, boxes: np.ndarray, tiles_per_gauss: np.ndarray
+    means2d: np.ndarray,
+    conics: np.ndarray,
+    colors: np.ndarray,
+    opacities: np.ndarray,
+    radii: np.ndarray,
+    width: int,
+    height: int,
+    packed: np.ndarray,
+    boxes: np.ndarray,
+    tiles_per_gauss: np.ndarray,
 ) -> None:
-    """Fill packed [C * N, 16], boxes [C, N, 4] (first and end tile in x, in y) and tiles_per_gauss [C, N] (zeros at first)."""
+    """Fill packed [C * N, 16], boxes [C, N, 4] (first and end tile in x, in y) and tiles_per_gauss [C, N]
+    (zeros at first)."""
     columns, rows = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
     count, channels = radii.shape[1], colors.shape[1]
     for n in nb.prange(count):
@@ -53,11 +71,17 @@ def prepare(
             g = c * count + n
             packed[g, MX], packed[g, MY] = mx, my
             root = math.sqrt(xx)
-            packed[g, P], packed[g, Q], packed[g, R] = to_log2 * root, to_log2 * xy / root, to_log2 * math.sqrt(det) / root
+            packed[g, P], packed[g, Q], packed[g, R] = (
+                to_log2 * root,
+                to_log2 * xy / root,
+                to_log2 * math.sqrt(det) / root,
+            )
             packed[g, OPACITY] = opacities[c, n]
             for k in range(FUSED):
                 packed[g, COLOR + k] = colors[g % colors.shape[0], k] if k < channels else ZERO
-            reach = max(0.0, 2.0 * math.log(np.float64(opacities[c, n]) * 255.0)) + 1e-3  # squared Mahalanobis radius
+            reach = (
+                max(0.0, 2.0 * math.log(np.float64(opacities[c, n]) * 255.0)) + 1e-3
+            )  # squared Mahalanobis radius
             half_x, half_y = math.sqrt(reach * yy / det), math.sqrt(reach * xx / det)
             packed[g, RX], packed[g, RY] = half_x, half_y
             packed[g, SLANT], packed[g, SPAN], packed[g, NARROW] = xy / yy, reach / yy, det / (yy * yy)
@@ -66,14 +90,24 @@ def prepare(
 
 @kernel(parallel=True)
 def bin_tiles(
-    radii: np.ndarray, boxes: np.ndarray, depth_bits: np.ndarray, starts: np.ndarray, columns: int, rows: int,
-    tile_bits: int, flatten_ids: np.ndarray, isect_ids: np.ndarray, positions: np.ndarray,
-    offsets: np.ndarray
+    radii: np.ndarray,
+    boxes: np.ndarray,
+    depth_bits: np.ndarray,
+    starts: np.ndarray,
+    columns: int,
+    rows: int,
+    tile_bits: int,
+    flatten_ids: np.ndarray,
+    isect_ids: np.ndarray,
+    positions: np.ndarray,
+    offsets: np.ndarray,
 ) -> None:
-    """Tile lists in depth order, per camera: sort the visible Gaussians once by depth, then append them to their tiles.
+    """Tile lists in depth order, per camera: sort the visible Gaussians once by depth, then append them to
+    their tiles.
 
-    depth_bits [C, N] uint32: positive floats sort like their bits. starts [C * N + 1]: running sum of tiles_per_gauss.
-    positions [M]: where in the lists the intersections of Gaussian 0, then those of Gaussian 1, ... ended up.
+    depth_bits [C, N] uint32: positive floats sort like their bits. starts [C * N + 1]: running sum of
+    tiles_per_gauss. positions [M]: where in the lists the intersections of Gaussian 0, then those of Gaussian
+    1, ... ended up.
     """
     cameras, count = radii.shape[0], radii.shape[1]
     tiles = columns * rows
@@ -119,6 +153,8 @@ def bin_tiles(
                     at = cursor[tile]
                     cursor[tile] = at + 1
                     flatten_ids[at] = c * count + n
-                    isect_ids[at] = (np.int64(c) << (32 + tile_bits)) | (np.int64(tile) << 32) | np.int64(keys[k])
+                    isect_ids[at] = (
+                        (np.int64(c) << (32 + tile_bits)) | (np.int64(tile) << 32) | np.int64(keys[k])
+                    )
                     positions[slot] = at
                     slot += 1

@@ -1,19 +1,21 @@
-"""Step two on a CPU: 2D Gaussians into tiles and blended, forward and backward, as numba kernels and an autograd Function.
+"""Step two on a CPU: 2D Gaussians into tiles and blended, forward and backward, as numba kernels and an
+autograd Function.
 
 How it is made fast without C:
 
-- A 16x16 tile is two strips of 8 columns x 16 rows, kept strip after strip in one flat float32 buffer. The pixels that a
-  Gaussian can reach within a strip form whole rows, thus one contiguous range whose length is a multiple of 8, and the loop
-  over it has no branch: LLVM turns it into SIMD code.
-- The reached rows come from the exact ellipse {alpha >= 1/255}; rows in which every pixel is finished are left out.
-- The backward pass adds into one slot per (Gaussian, tile) intersection, in the order of the tile lists so that no two
-  threads write to the same cache line, and a second kernel sums the slots of each Gaussian in fixed order. No atomics, so
-  the result is the same to the last bit for any number of threads.
-- 2^t is a polynomial on the fraction and integer arithmetic on the exponent bits; the exponent is clamped above the
-  denormals, which would be slow.
+- A 16x16 tile is two strips of 8 columns x 16 rows, kept strip after strip in one flat float32 buffer. The
+  pixels that a Gaussian can reach within a strip form whole rows, thus one contiguous range whose length is a
+  multiple of 8, and the loop over it has no branch: LLVM turns it into SIMD code.
+- The reached rows come from the exact ellipse {alpha >= 1/255}; rows in which every pixel is finished are
+  left out.
+- The backward pass adds into one slot per (Gaussian, tile) intersection, in the order of the tile lists so
+  that no two threads write to the same cache line, and a second kernel sums the slots of each Gaussian in
+  fixed order. No atomics, so the result is the same to the last bit for any number of threads.
+- 2^t is a polynomial on the fraction and integer arithmetic on the exponent bits; the exponent is clamped
+  above the denormals, which would be slow.
 
-The backward pass walks back to front, as gsplat's does: the colour behind a Gaussian is then a sum of what it is, not a
-difference of two nearly equal numbers.
+The backward pass walks back to front, as gsplat's does: the colour behind a Gaussian is then a sum of what it
+is, not a difference of two nearly equal numbers.
 """
 
 from __future__ import annotations
@@ -55,7 +57,8 @@ TILE_PIXELS = TILE * TILE
 BATCH = 16  # Gaussians between two looks for finished rows
 EVERYTHING = F(1e30)  # above any number of Gaussians; an infinity would be undefined under fastmath
 
-# Planes of the pixel buffer. Unsigned: with signed indices numba tests for negative ones, and nothing vectorises.
+# Planes of the pixel buffer. Unsigned: with signed indices numba tests for negative ones, and nothing
+# vectorises.
 U = np.uint64
 PLANE = U(TILE_PIXELS)
 AT_X, AT_Y, AT_T, AT_STOP, AT_VIS, AT_BEHIND, AT_EXTRA, AT_COLOR = (U(k * TILE_PIXELS) for k in range(8))
@@ -67,7 +70,8 @@ LANE_MX, LANE_MY, LANE_RX, LANE_RY, LANE_SLANT, LANE_SPAN = (U(k * BATCH) for k 
 LANE_NARROW, LANE_LOWEST_X, LANE_SLACK, LANE_FIRST, LANE_END = (U(k * BATCH) for k in range(6, 11))
 LANES = 11
 
-# Columns of a gradient slot: sums over pixels of s, s dx, s dy, s dx^2, s dx dy, s dy^2 with s = dL/dsigma, then of dL/dcolor.
+# Columns of a gradient slot: sums over pixels of s, s dx, s dy, s dx^2, s dx dy, s dy^2 with s = dL/dsigma,
+# then of dL/dcolor.
 MOMENTS = 6
 
 
@@ -92,18 +96,25 @@ def exp2_negative(t: np.float32) -> np.float32:
     return mantissa * np.int32(np.int32(whole + 127) << 23).view(np.float32)
 
 
-# ------------------------------------------------------------------------------------------------------------- blending
+# ------------------------------------------------------------------------------------------------- blending
 
 
 @kernel()
 def _find_reach(
-    packed: np.ndarray, flatten_ids: np.ndarray, begin: int, end: int, x0: int, y0: int, lanes: np.ndarray,
-    reach: np.ndarray
+    packed: np.ndarray,
+    flatten_ids: np.ndarray,
+    begin: int,
+    end: int,
+    x0: int,
+    y0: int,
+    lanes: np.ndarray,
+    reach: np.ndarray,
 ) -> None:
-    """reach[at, 2 strip] and [at, 2 strip + 1], for at in [begin, end): first and end row that the Gaussian's ellipse can reach.
+    """reach[at, 2 strip] and [at, 2 strip + 1], for at in [begin, end): first and end row that the Gaussian's
+    ellipse can reach.
 
-    A batch at a time: gathered into `lanes`, where the cache misses overlap, then computed without branches or lookups, so
-    that LLVM makes SIMD code of it.
+    A batch at a time: gathered into `lanes`, where the cache misses overlap, then computed without branches
+    or lookups, so that LLVM makes SIMD code of it.
     """
     size = U(end - begin)
     for j in range(size):
@@ -125,9 +136,12 @@ def _find_reach(
             x = min(max(lowest, left), right)
             deepest = -np.sqrt(max(ZERO, span - narrow * x * x)) - slant * x
             deepest = -ry if x == lowest else deepest
-            # Clamped before the conversion: the ellipse of a huge Gaussian may lie beyond the range of the integers.
+            # Clamped before the conversion: the ellipse of a huge Gaussian may lie beyond the range of the
+            # integers.
             first = np.int32(np.ceil(min(max(mean_row + deepest - slack, ZERO), F(TILE))))
-            end_row = np.int32(np.floor(max(min(mean_row + highest + slack, F(TILE - 1)), -ONE))) + np.int32(1)
+            end_row = np.int32(np.floor(max(min(mean_row + highest + slack, F(TILE - 1)), -ONE))) + np.int32(
+                1
+            )
             end_row = np.int32(0) if left > rx + slack else end_row
             end_row = np.int32(0) if right < -rx - slack else end_row
             lanes[LANE_FIRST + j] = F(first)
@@ -139,9 +153,11 @@ def _find_reach(
 
 @kernel()
 def _pixel_range(reach: np.ndarray, at: int, strip: int, window: np.ndarray) -> tuple[np.uint64, np.uint64]:
-    """First pixel in the buffer and number of row pairs to blend into: the reached rows that are in the window.
+    """First pixel in the buffer and number of row pairs to blend into: the reached rows that are in the
+    window.
 
-    In pairs, since two rows fill an AVX-512 vector and a single one would go through the loop's slow remainder.
+    In pairs, since two rows fill an AVX-512 vector and a single one would go through the loop's slow
+    remainder.
     """
     first = max(np.int64(reach[at, 2 * strip]), window[strip, 0])
     end = min(np.int64(reach[at, 2 * strip + 1]), window[strip, 1])
@@ -151,10 +167,18 @@ def _pixel_range(reach: np.ndarray, at: int, strip: int, window: np.ndarray) -> 
 
 @kernel()
 def _blend(
-    buf: np.ndarray, start: np.uint64, pairs: np.uint64, packed: np.ndarray, g: int, number: np.float32,
+    buf: np.ndarray, start: np.uint64, pairs: np.uint64, packed: np.ndarray, g: int, number: np.float32
 ) -> None:
-    """Blend one Gaussian into the pixels from `start` on. Transmittance > 0: open; < 0: finished with that magnitude."""
-    mx, my, p, q, r, opacity = packed[g, MX], packed[g, MY], packed[g, P], packed[g, Q], packed[g, R], packed[g, OPACITY]
+    """Blend one Gaussian into the pixels from `start` on. Transmittance > 0: open; < 0: finished with that
+    magnitude."""
+    mx, my, p, q, r, opacity = (
+        packed[g, MX],
+        packed[g, MY],
+        packed[g, P],
+        packed[g, Q],
+        packed[g, R],
+        packed[g, OPACITY],
+    )
     c0, c1, c2 = packed[g, COLOR], packed[g, COLOR + 1], packed[g, COLOR + 2]
     for i in range(start, start + pairs * U(PAIR)):
         dx, dy = mx - buf[i + AT_X], my - buf[i + AT_Y]
@@ -175,11 +199,25 @@ def _blend(
 
 @kernel()
 def _blend_backward(
-    buf: np.ndarray, start: np.uint64, pairs: np.uint64, packed: np.ndarray, g: int, number: np.float32,
-    gradient_slots: np.ndarray, at: int
+    buf: np.ndarray,
+    start: np.uint64,
+    pairs: np.uint64,
+    packed: np.ndarray,
+    g: int,
+    number: np.float32,
+    gradient_slots: np.ndarray,
+    at: int,
 ) -> None:
-    """Gradients of one Gaussian from the pixels from `start` on, added to its slot; the pixels step back to before it."""
-    mx, my, p, q, r, opacity = packed[g, MX], packed[g, MY], packed[g, P], packed[g, Q], packed[g, R], packed[g, OPACITY]
+    """Gradients of one Gaussian from the pixels from `start` on, added to its slot; the pixels step back to
+    before it."""
+    mx, my, p, q, r, opacity = (
+        packed[g, MX],
+        packed[g, MY],
+        packed[g, P],
+        packed[g, Q],
+        packed[g, R],
+        packed[g, OPACITY],
+    )
     c0, c1, c2 = packed[g, COLOR], packed[g, COLOR + 1], packed[g, COLOR + 2]
     s, sx, sy, sxx, sxy, syy, k0, k1, k2 = ZERO, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO
     for i in range(start, start + pairs * U(PAIR)):
@@ -197,7 +235,8 @@ def _blend_backward(
         g_vis = c0 * g0 + c1 * g1 + c2 * g2 + buf[i + AT_EXTRA]
         behind = buf[i + AT_BEHIND]
         buf[i + AT_BEHIND] = behind + g_vis * vis
-        # dL/dalpha = before g_vis - behind / (1 - alpha), dalpha/dsigma = -alpha; none where alpha is held at its maximum
+        # dL/dalpha = before g_vis - behind / (1 - alpha), dalpha/dsigma = -alpha; none where alpha is held at
+        # its maximum
         g_sigma = raw * (behind * inverse - before * g_vis) if (alpha > ZERO and raw <= ALPHA_MAX_F) else ZERO
         k0 += vis * g0
         k1 += vis * g1
@@ -222,20 +261,25 @@ def _blend_backward(
 
 @kernel()
 def _drop_finished_rows(buf: np.ndarray, window: np.ndarray) -> bool:
-    """Shrink each strip's window [first row, end row) past rows whose pixels are all finished; True while any row is left."""
+    """Shrink each strip's window [first row, end row) past rows whose pixels are all finished; True while any
+    row is left."""
     left = False
     for strip in range(STRIPS):
         low, high = window[strip, 0], window[strip, 1]
         while low < high:
             best = -ONE
-            for i in range(U(strip * STRIP_PIXELS + low * STRIP), U(strip * STRIP_PIXELS + low * STRIP + STRIP)):
+            for i in range(
+                U(strip * STRIP_PIXELS + low * STRIP), U(strip * STRIP_PIXELS + low * STRIP + STRIP)
+            ):
                 best = max(best, buf[i + AT_T])
             if best > ZERO:
                 break
             low += 1
         while high > low:
             best = -ONE
-            for i in range(U(strip * STRIP_PIXELS + high * STRIP - STRIP), U(strip * STRIP_PIXELS + high * STRIP)):
+            for i in range(
+                U(strip * STRIP_PIXELS + high * STRIP - STRIP), U(strip * STRIP_PIXELS + high * STRIP)
+            ):
                 best = max(best, buf[i + AT_T])
             if best > ZERO:
                 break
@@ -247,12 +291,23 @@ def _drop_finished_rows(buf: np.ndarray, window: np.ndarray) -> bool:
 
 @kernel(parallel=True)
 def blend_forward(
-    packed: np.ndarray, colors: np.ndarray, flatten_ids: np.ndarray, offsets: np.ndarray, order: np.ndarray,
-    background: np.ndarray, width: int, height: int, threads: int, reach: np.ndarray, render: np.ndarray,
-    transmittance: np.ndarray, stop: np.ndarray,
-) -> None:  # fmt: skip
-    """Fill render [C, H, W, D], transmittance [C, H, W] and stop [C, H, W], the number in the tile's list, counted from 1, of
-    the last Gaussian blended into a pixel. Thread k takes tiles order[k], order[k + threads], ...
+    packed: np.ndarray,
+    colors: np.ndarray,
+    flatten_ids: np.ndarray,
+    offsets: np.ndarray,
+    order: np.ndarray,
+    background: np.ndarray,
+    width: int,
+    height: int,
+    threads: int,
+    reach: np.ndarray,
+    render: np.ndarray,
+    transmittance: np.ndarray,
+    stop: np.ndarray,
+) -> None:
+    """Fill render [C, H, W, D], transmittance [C, H, W] and stop [C, H, W], the number in the tile's list,
+    counted from 1, of the last Gaussian blended into a pixel. Thread k takes tiles order[k], order[k +
+    threads], ...
     """
     channels = colors.shape[1]
     columns, rows = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
@@ -298,15 +353,19 @@ def blend_forward(
                     transmittance[c, y0 + y, x0 + x] = final
                     stop[c, y0 + y, x0 + x] = buf[i + AT_STOP]
                     for k in range(channels):
-                        render[c, y0 + y, x0 + x, k] = buf[i + AT_COLOR + U(k) * PLANE] + final * background[c, k]
+                        render[c, y0 + y, x0 + x, k] = (
+                            buf[i + AT_COLOR + U(k) * PLANE] + final * background[c, k]
+                        )
 
 
 @kernel()
 def _open_rows(row_stop: np.ndarray, strip: int, number: np.float32, window: np.ndarray) -> np.float32:
-    """Set a strip's window (first row, last row + 1) to the rows that count when Gaussian `number` is reached from the back.
+    """Set a strip's window (first row, last row + 1) to the rows that count when Gaussian `number` is reached
+    from the back.
 
-    A row counts from the last Gaussian on that was blended into it, whose number is its `row_stop`. Returns the largest
-    `row_stop` outside the window, which is where the window has to grow again; 0 if all rows are in.
+    A row counts from the last Gaussian on that was blended into it, whose number is its `row_stop`. Returns
+    the largest `row_stop` outside the window, which is where the window has to grow again; 0 if all rows are
+    in.
     """
     low, high = TILE, 0
     for y in range(TILE):
@@ -322,11 +381,22 @@ def _open_rows(row_stop: np.ndarray, strip: int, number: np.float32, window: np.
 
 @kernel(parallel=True)
 def blend_backward(
-    packed: np.ndarray, colors: np.ndarray, flatten_ids: np.ndarray, offsets: np.ndarray, order: np.ndarray,
-    background: np.ndarray, width: int, height: int, threads: int, reach: np.ndarray,
-    transmittance: np.ndarray, stop: np.ndarray, g_render: np.ndarray, g_alpha: np.ndarray,
+    packed: np.ndarray,
+    colors: np.ndarray,
+    flatten_ids: np.ndarray,
+    offsets: np.ndarray,
+    order: np.ndarray,
+    background: np.ndarray,
+    width: int,
+    height: int,
+    threads: int,
+    reach: np.ndarray,
+    transmittance: np.ndarray,
+    stop: np.ndarray,
+    g_render: np.ndarray,
+    g_alpha: np.ndarray,
     gradient_slots: np.ndarray,
-) -> None:  # fmt: skip
+) -> None:
     """Fill gradient_slots [M, 6 + max(D, 3)], zeros at first, from the gradients of render and alpha."""
     channels = colors.shape[1]
     columns, rows = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
@@ -390,9 +460,15 @@ def blend_backward(
 
 @kernel(parallel=True)
 def gather(
-    conics: np.ndarray, opacities: np.ndarray, starts: np.ndarray, positions: np.ndarray,
-    gradient_slots: np.ndarray, g_means2d: np.ndarray, g_conics: np.ndarray, g_opacities: np.ndarray,
-    g_colors: np.ndarray
+    conics: np.ndarray,
+    opacities: np.ndarray,
+    starts: np.ndarray,
+    positions: np.ndarray,
+    gradient_slots: np.ndarray,
+    g_means2d: np.ndarray,
+    g_conics: np.ndarray,
+    g_opacities: np.ndarray,
+    g_colors: np.ndarray,
 ) -> None:
     """Sum each Gaussian's slots, and turn the moments into gradients. All outputs are zeros at first."""
     shared = g_colors.shape[0] == 1
@@ -418,7 +494,7 @@ def gather(
             g_opacities[c, n] = -s / opacities[c, n]
 
 
-# ------------------------------------------------------------------------------------------------------------- autograd
+# ------------------------------------------------------------------------------------------------- autograd
 
 
 def _array(tensor: Tensor) -> np.ndarray:
@@ -428,60 +504,128 @@ def _array(tensor: Tensor) -> np.ndarray:
 class _Composite(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, means2d: Tensor, conics: Tensor, colors: Tensor, opacities: Tensor,
-        backgrounds: Tensor | None, radii: Tensor, depths: Tensor, width: int, height: int
+        ctx: Any,
+        means2d: Tensor,
+        conics: Tensor,
+        colors: Tensor,
+        opacities: Tensor,
+        backgrounds: Tensor | None,
+        radii: Tensor,
+        depths: Tensor,
+        width: int,
+        height: int,
     ) -> tuple[Tensor, ...]:
         device = means2d.device
-        means, cons, cols, opas, rads, deps = (_array(t) for t in (means2d, conics, colors, opacities, radii, depths))
+        means, cons, cols, opas, rads, deps = (
+            _array(t) for t in (means2d, conics, colors, opacities, radii, depths)
+        )
         cameras, count = deps.shape
         columns, rows = -(-width // TILE), -(-height // TILE)
         background = np.zeros((cameras, cols.shape[2]), F) if backgrounds is None else _array(backgrounds)
         with launch("compositing forward"):
             packed = np.empty((cameras * count, PACKED), F)
             features = cols.reshape(-1, cols.shape[2])  # [C * N, D] or [N, D]
-            boxes, tiles_per_gauss = np.empty((cameras, count, 4), np.int32), np.zeros((cameras, count), np.int32)
+            boxes, tiles_per_gauss = (
+                np.empty((cameras, count, 4), np.int32),
+                np.zeros((cameras, count), np.int32),
+            )
             prepare(means, cons, features, opas, rads, width, height, packed, boxes, tiles_per_gauss)
             starts = np.zeros(cameras * count + 1, np.int64)
             np.cumsum(tiles_per_gauss, out=starts[1:])
             total = int(starts[-1])
-            flatten_ids, isect_ids, positions = (np.empty(total, kind) for kind in (np.int32, np.int64, np.int64))
+            flatten_ids, isect_ids, positions = (
+                np.empty(total, kind) for kind in (np.int32, np.int64, np.int64)
+            )
             offsets = np.full(cameras * columns * rows + 1, total, np.int64)
             tile_bits = (columns * rows).bit_length()
             bin_tiles(
-                rads, boxes, deps.view(np.uint32), starts, columns, rows, tile_bits, flatten_ids, isect_ids, positions, offsets
+                rads,
+                boxes,
+                deps.view(np.uint32),
+                starts,
+                columns,
+                rows,
+                tile_bits,
+                flatten_ids,
+                isect_ids,
+                positions,
+                offsets,
             )
-            order = np.argsort(-np.diff(offsets), kind="stable")  # longest first, so that the threads end together
+            order = np.argsort(
+                -np.diff(offsets), kind="stable"
+            )  # longest first, so that the threads end together
             reach = np.empty((total, 2 * STRIPS), np.uint8)
             render = np.empty((cameras, height, width, cols.shape[2]), F)
             transmittance, stop = np.empty((cameras, height, width), F), np.empty((cameras, height, width), F)
             blend_forward(
-                packed, features, flatten_ids, offsets, order, background, width, height, nb.get_num_threads(),
-                reach, render, transmittance, stop,
-            )  # fmt: skip
-        ctx.save_for_backward(conics, colors, opacities)  # checked for changes in between, unlike what follows
+                packed,
+                features,
+                flatten_ids,
+                offsets,
+                order,
+                background,
+                width,
+                height,
+                nb.get_num_threads(),
+                reach,
+                render,
+                transmittance,
+                stop,
+            )
+        ctx.save_for_backward(
+            conics, colors, opacities
+        )  # checked for changes in between, unlike what follows
         ctx.lists = packed, flatten_ids, positions, starts, offsets, order, reach
         ctx.pixels = background, transmittance, stop
-        tiles = tiles_per_gauss, isect_ids, flatten_ids, offsets[:-1].reshape(cameras, rows, columns).astype(np.int32)
+        tiles = (
+            tiles_per_gauss,
+            isect_ids,
+            flatten_ids,
+            offsets[:-1].reshape(cameras, rows, columns).astype(np.int32),
+        )
         tiles = [torch.from_numpy(a).to(device) for a in tiles]
         ctx.mark_non_differentiable(*tiles)
-        return torch.from_numpy(render).to(device), torch.from_numpy(1 - transmittance[..., None]).to(device), *tiles
+        return (
+            torch.from_numpy(render).to(device),
+            torch.from_numpy(1 - transmittance[..., None]).to(device),
+            *tiles,
+        )
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, to_render: Tensor, to_alpha: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, to_render: Tensor, to_alpha: Tensor, *_: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
         cons, cols, opas = (_array(t) for t in ctx.saved_tensors)
         packed, flatten_ids, positions, starts, offsets, order, reach = ctx.lists
         background, transmittance, stop = ctx.pixels
         height, width = transmittance.shape[1:]
         device, g_render, g_alpha = to_render.device, _array(to_render), _array(to_alpha)
-        g_means2d, g_conics, g_opacities = np.zeros((*opas.shape, 2), F), np.zeros_like(cons), np.zeros_like(opas)
+        g_means2d, g_conics, g_opacities = (
+            np.zeros((*opas.shape, 2), F),
+            np.zeros_like(cons),
+            np.zeros_like(opas),
+        )
         g_colors, features = np.zeros_like(cols), cols.reshape(-1, cols.shape[2])
         with launch("compositing backward"):
             gradient_slots = np.zeros((len(positions), MOMENTS + max(FUSED, cols.shape[2])), F)
             blend_backward(
-                packed, features, flatten_ids, offsets, order, background, width, height, nb.get_num_threads(),
-                reach, transmittance, stop, g_render, g_alpha, gradient_slots,
-            )  # fmt: skip
+                packed,
+                features,
+                flatten_ids,
+                offsets,
+                order,
+                background,
+                width,
+                height,
+                nb.get_num_threads(),
+                reach,
+                transmittance,
+                stop,
+                g_render,
+                g_alpha,
+                gradient_slots,
+            )
             gather(cons, opas, starts, positions, gradient_slots, g_means2d, g_conics, g_opacities, g_colors)
         g_background = None
         if ctx.needs_input_grad[4]:

@@ -15,10 +15,13 @@ INSTALL = (
 
 @functools.cache
 def unusable_because() -> str | None:
-    """None if gsplat is installed with its CUDA kernels, else the reason in a few words. May compile gsplat, once."""
+    """None if gsplat is installed with its CUDA kernels, else the reason in a few words. May compile gsplat,
+    once."""
     try:
         from gsplat.cuda._backend import _C
-    except Exception as error:  # a broken build raises anything from ImportError to ninja's CalledProcessError
+    except (
+        Exception
+    ) as error:  # a broken build raises anything from ImportError to ninja's CalledProcessError
         return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
     return None if _C is not None else "it found no CUDA toolkit to compile its kernels"
 
@@ -27,7 +30,8 @@ def unusable_because() -> str | None:
 def warn_fallback() -> None:
     """Say once per process that a CUDA scene is rendered on the CPU."""
     warnings.warn(
-        f"gsplat is not usable ({unusable_because()}), so CUDA tensors are rasterised on the CPU, which is slow; {INSTALL}.",
+        f"gsplat is not usable ({unusable_because()}), so CUDA tensors are rasterised on the CPU, which is"
+        f" slow; {INSTALL}.",
         stacklevel=4,
     )
 
@@ -51,7 +55,8 @@ def rasterize(
     render_mode: str,
     rasterize_mode: str,
 ) -> tuple[Tensor, Tensor, dict]:
-    """gsplat 1.5.3's `rasterization`, unpacked so that `meta` has the [C, N, ...] shapes of the other backends."""
+    """gsplat 1.5.3's `rasterization`, unpacked so that `meta` has the [C, N, ...] shapes of the other
+    backends."""
     from gsplat import rasterization
 
     return rasterization(

@@ -1,8 +1,9 @@
-"""Step one on a CPU: 3D Gaussians to 2D ones, forward and backward, as numba kernels and an autograd Function.
+"""Step one on a CPU: 3D Gaussians to 2D ones, forward and backward, as numba kernels and an autograd
+Function.
 
-The mathematics is `reference.project`'s; names follow it. Writing the 2D covariance as H H^T with H = J R_cam (R_gauss S), a
-2x3 matrix with rows u and v, keeps everything in a few dozen scalars and gives its determinant as |u x v|^2, which stays
-exact in float32 for needles where `xx * yy - xy^2` cancels.
+The mathematics is `reference.project`'s; names follow it. Writing the 2D covariance as H H^T with H = J R_cam
+(R_gauss S), a 2x3 matrix with rows u and v, keeps everything in a few dozen scalars and gives its determinant
+as |u x v|^2, which stays exact in float32 for needles where `xx * yy - xy^2` cancels.
 """
 
 from __future__ import annotations
@@ -26,13 +27,12 @@ ALPHA_MIN_F, EXTENT_MAX_F, MARGIN_F = F(ALPHA_MIN), F(EXTENT_MAX), F(CLAMP_MARGI
 SMALLEST_NORM = F(1e-12)  # torch.nn.functional.normalize's
 LARGEST_RADIUS = F(1e9)  # fits int32
 LARGEST = F(1e30)  # of a determinant or coordinate in pixels: what follows from it stays inside float32
-CHUNK = 512  # Gaussians per task; the camera gradient is summed per chunk, so the result does not depend on the threads
+# Gaussians per task; the camera gradient is summed per chunk, so the result does not depend on the threads.
+CHUNK = 512
 
 
 @kernel(fastmath=KEEP_NAN)
-def _unit_quaternion(
-    w: np.float32, x: np.float32, y: np.float32, z: np.float32,
-) -> tuple[np.float32, ...]:
+def _unit_quaternion(w: np.float32, x: np.float32, y: np.float32, z: np.float32) -> tuple[np.float32, ...]:
     """The unit quaternion and 1 / norm, without overflow or underflow of the squares."""
     largest = max(max(abs(w), abs(x)), max(abs(y), abs(z)))
     if largest < SMALLEST_NORM:
@@ -43,9 +43,7 @@ def _unit_quaternion(
 
 
 @kernel(fastmath=KEEP_NAN)
-def _rotation(
-    w: np.float32, x: np.float32, y: np.float32, z: np.float32,
-) -> tuple[np.float32, ...]:
+def _rotation(w: np.float32, x: np.float32, y: np.float32, z: np.float32) -> tuple[np.float32, ...]:
     return (
         ONE - TWO * (y * y + z * z),
         TWO * (x * y - w * z),
@@ -61,7 +59,7 @@ def _rotation(
 
 @kernel(fastmath=KEEP_NAN)
 def _jacobian_rows(
-    x: np.float32, y: np.float32, z: np.float32, view: np.ndarray, K: np.ndarray, width: int, height: int,
+    x: np.float32, y: np.float32, z: np.float32, view: np.ndarray, K: np.ndarray, width: int, height: int
 ) -> Jacobian:
     """Rows of J R_cam, the entries of J, and whether x / z and y / z lie inside the clamp."""
     fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
@@ -90,7 +88,7 @@ def _to_camera(mean: np.ndarray, view: np.ndarray) -> tuple[np.float32, np.float
 
 @kernel(fastmath=KEEP_NAN)
 def _determinant(
-    u0: np.float32, u1: np.float32, u2: np.float32, v0: np.float32, v1: np.float32, v2: np.float32,
+    u0: np.float32, u1: np.float32, u2: np.float32, v0: np.float32, v1: np.float32, v2: np.float32
 ) -> np.float32:
     """|u x v|^2 = det(H H^T)."""
     c0, c1, c2 = u1 * v2 - u2 * v1, u2 * v0 - u0 * v2, u0 * v1 - u1 * v0
@@ -99,11 +97,25 @@ def _determinant(
 
 @kernel(parallel=True, fastmath=KEEP_NAN)
 def project_forward(
-    means: np.ndarray, quats: np.ndarray, scales: np.ndarray, opacities: np.ndarray, viewmats: np.ndarray,
-    Ks: np.ndarray, width: int, height: int, eps2d: np.float32, near: np.float32, far: np.float32,
-    radius_clip: np.float32, antialiased: bool, radii: np.ndarray, means2d: np.ndarray, depths: np.ndarray,
-    conics: np.ndarray, compensations: np.ndarray,
-) -> None:  # fmt: skip
+    means: np.ndarray,
+    quats: np.ndarray,
+    scales: np.ndarray,
+    opacities: np.ndarray,
+    viewmats: np.ndarray,
+    Ks: np.ndarray,
+    width: int,
+    height: int,
+    eps2d: np.float32,
+    near: np.float32,
+    far: np.float32,
+    radius_clip: np.float32,
+    antialiased: bool,
+    radii: np.ndarray,
+    means2d: np.ndarray,
+    depths: np.ndarray,
+    conics: np.ndarray,
+    compensations: np.ndarray,
+) -> None:
     """Fill the last five arrays, which come in as zeros, for every Gaussian that some camera sees."""
     count, chunks = means.shape[0], (means.shape[0] + CHUNK - 1) // CHUNK
     for chunk in nb.prange(chunks):
@@ -115,15 +127,22 @@ def project_forward(
                 x, y, z = _to_camera(means[n], viewmats[c])
                 if not (z >= near and z <= far):
                     continue
-                a0, a1, a2, b0, b1, b2, jx, jy, _, _, _, _ = _jacobian_rows(x, y, z, viewmats[c], Ks[c], width, height)
+                a0, a1, a2, b0, b1, b2, jx, jy, _, _, _, _ = _jacobian_rows(
+                    x, y, z, viewmats[c], Ks[c], width, height
+                )
                 u0, v0 = (a0 * r00 + a1 * r10 + a2 * r20) * s0, (b0 * r00 + b1 * r10 + b2 * r20) * s0
                 u1, v1 = (a0 * r01 + a1 * r11 + a2 * r21) * s1, (b0 * r01 + b1 * r11 + b2 * r21) * s1
                 u2, v2 = (a0 * r02 + a1 * r12 + a2 * r22) * s2, (b0 * r02 + b1 * r12 + b2 * r22) * s2
-                xx, xy, yy = u0 * u0 + u1 * u1 + u2 * u2, u0 * v0 + u1 * v1 + u2 * v2, v0 * v0 + v1 * v1 + v2 * v2
+                xx, xy, yy = (
+                    u0 * u0 + u1 * u1 + u2 * u2,
+                    u0 * v0 + u1 * v1 + u2 * v2,
+                    v0 * v0 + v1 * v1 + v2 * v2,
+                )
                 det_sharp = _determinant(u0, u1, u2, v0, v1, v2)
                 det = det_sharp + eps2d * (xx + yy + eps2d)
                 mx, my = jx * x + Ks[c, 0, 2], jy * y + Ks[c, 1, 2]
-                # False for NaN and infinity too: what overflows float32 is culled here and never reaches a pixel.
+                # False for NaN and infinity too: what overflows float32 is culled here and never reaches a
+                # pixel.
                 if not (det > ZERO and det < LARGEST and abs(mx) < LARGEST and abs(my) < LARGEST):
                     continue
                 compensation = np.sqrt(det_sharp / det) if antialiased else ONE
@@ -141,19 +160,40 @@ def project_forward(
                 means2d[c, n, 0], means2d[c, n, 1] = mx, my
                 depths[c, n] = z
                 inv_det = ONE / det
-                conics[c, n, 0], conics[c, n, 1], conics[c, n, 2] = (yy + eps2d) * inv_det, -xy * inv_det, (xx + eps2d) * inv_det
+                conics[c, n, 0], conics[c, n, 1], conics[c, n, 2] = (
+                    (yy + eps2d) * inv_det,
+                    -xy * inv_det,
+                    (xx + eps2d) * inv_det,
+                )
                 compensations[c, n] = compensation
 
 
 @kernel(parallel=True, fastmath=KEEP_NAN)
 def project_backward(
-    means: np.ndarray, quats: np.ndarray, scales: np.ndarray, viewmats: np.ndarray, Ks: np.ndarray,
-    width: int, height: int, eps2d: np.float32, antialiased: bool, with_viewmats: bool, radii: np.ndarray,
-    conics: np.ndarray, compensations: np.ndarray, g_means2d: np.ndarray, g_depths: np.ndarray,
-    g_conics: np.ndarray, g_compensations: np.ndarray, g_means: np.ndarray, g_quats: np.ndarray,
-    g_scales: np.ndarray, g_viewmats: np.ndarray,
-) -> None:  # fmt: skip
-    """Fill g_means, g_quats, g_scales and, per chunk of Gaussians, g_viewmats [chunks, C, 3, 4] float64 (zeros at first).
+    means: np.ndarray,
+    quats: np.ndarray,
+    scales: np.ndarray,
+    viewmats: np.ndarray,
+    Ks: np.ndarray,
+    width: int,
+    height: int,
+    eps2d: np.float32,
+    antialiased: bool,
+    with_viewmats: bool,
+    radii: np.ndarray,
+    conics: np.ndarray,
+    compensations: np.ndarray,
+    g_means2d: np.ndarray,
+    g_depths: np.ndarray,
+    g_conics: np.ndarray,
+    g_compensations: np.ndarray,
+    g_means: np.ndarray,
+    g_quats: np.ndarray,
+    g_scales: np.ndarray,
+    g_viewmats: np.ndarray,
+) -> None:
+    """Fill g_means, g_quats, g_scales and, per chunk of Gaussians, g_viewmats [chunks, C, 3, 4] float64
+    (zeros at first).
 
     `g_name` is the derivative of the loss by `name` throughout.
     """
@@ -167,24 +207,55 @@ def project_backward(
             m10, m11, m12 = r10 * s0, r11 * s1, r12 * s2
             m20, m21, m22 = r20 * s0, r21 * s1, r22 * s2
             g_x, g_y, g_z = ZERO, ZERO, ZERO
-            g00, g01, g02, g10, g11, g12, g20, g21, g22 = ZERO, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO  # by M
+            g00, g01, g02, g10, g11, g12, g20, g21, g22 = (
+                ZERO,
+                ZERO,
+                ZERO,
+                ZERO,
+                ZERO,
+                ZERO,
+                ZERO,
+                ZERO,
+                ZERO,
+            )  # by M
             for c in range(viewmats.shape[0]):
                 if radii[c, n, 0] <= 0:
                     continue
                 view = viewmats[c]
                 x, y, z = _to_camera(means[n], view)
-                a0, a1, a2, b0, b1, b2, jx, jy, jxz, jyz, inside_x, inside_y = _jacobian_rows(x, y, z, view, Ks[c], width, height)
-                u0, u1, u2 = a0 * m00 + a1 * m10 + a2 * m20, a0 * m01 + a1 * m11 + a2 * m21, a0 * m02 + a1 * m12 + a2 * m22
-                v0, v1, v2 = b0 * m00 + b1 * m10 + b2 * m20, b0 * m01 + b1 * m11 + b2 * m21, b0 * m02 + b1 * m12 + b2 * m22
+                a0, a1, a2, b0, b1, b2, jx, jy, jxz, jyz, inside_x, inside_y = _jacobian_rows(
+                    x, y, z, view, Ks[c], width, height
+                )
+                u0, u1, u2 = (
+                    a0 * m00 + a1 * m10 + a2 * m20,
+                    a0 * m01 + a1 * m11 + a2 * m21,
+                    a0 * m02 + a1 * m12 + a2 * m22,
+                )
+                v0, v1, v2 = (
+                    b0 * m00 + b1 * m10 + b2 * m20,
+                    b0 * m01 + b1 * m11 + b2 * m21,
+                    b0 * m02 + b1 * m12 + b2 * m22,
+                )
 
-                # P = inverse(covariance): g_covariance = -P g_P P; the off-diagonal entry of g_conics counts both sides.
+                # P = inverse(covariance): g_covariance = -P g_P P; the off-diagonal entry of g_conics counts
+                # both sides.
                 pxx, pxy, pyy = conics[c, n, 0], conics[c, n, 1], conics[c, n, 2]
                 gxx, gxy, gyy = g_conics[c, n, 0], HALF * g_conics[c, n, 1], g_conics[c, n, 2]
-                t00, t01, t10, t11 = pxx * gxx + pxy * gxy, pxx * gxy + pxy * gyy, pxy * gxx + pyy * gxy, pxy * gxy + pyy * gyy
-                g_xx, g_xy, g_yy = -(t00 * pxx + t01 * pxy), -(t10 * pxx + t11 * pxy), -(t10 * pxy + t11 * pyy)
+                t00, t01, t10, t11 = (
+                    pxx * gxx + pxy * gxy,
+                    pxx * gxy + pxy * gyy,
+                    pxy * gxx + pyy * gxy,
+                    pxy * gxy + pyy * gyy,
+                )
+                g_xx, g_xy, g_yy = (
+                    -(t00 * pxx + t01 * pxy),
+                    -(t10 * pxx + t11 * pxy),
+                    -(t10 * pxy + t11 * pyy),
+                )
                 if antialiased:
                     # compensation^2 = det_sharp / det, whose derivative by the covariance is
-                    # eps2d / det * ((trace + eps2d) P - I) once the large terms that cancel have been taken out by hand.
+                    # eps2d / det * ((trace + eps2d) P - I) once the large terms that cancel have been taken
+                    # out by hand.
                     trace = u0 * u0 + u1 * u1 + u2 * u2 + v0 * v0 + v1 * v1 + v2 * v2 + eps2d
                     det = _determinant(u0, u1, u2, v0, v1, v2) + eps2d * trace
                     factor = HALF * g_compensations[c, n] / compensations[c, n] * eps2d / det
@@ -195,9 +266,21 @@ def project_backward(
                 gu0, gv0 = TWO * (g_xx * u0 + g_xy * v0), TWO * (g_yy * v0 + g_xy * u0)
                 gu1, gv1 = TWO * (g_xx * u1 + g_xy * v1), TWO * (g_yy * v1 + g_xy * u1)
                 gu2, gv2 = TWO * (g_xx * u2 + g_xy * v2), TWO * (g_yy * v2 + g_xy * u2)
-                g00, g01, g02 = g00 + a0 * gu0 + b0 * gv0, g01 + a0 * gu1 + b0 * gv1, g02 + a0 * gu2 + b0 * gv2
-                g10, g11, g12 = g10 + a1 * gu0 + b1 * gv0, g11 + a1 * gu1 + b1 * gv1, g12 + a1 * gu2 + b1 * gv2
-                g20, g21, g22 = g20 + a2 * gu0 + b2 * gv0, g21 + a2 * gu1 + b2 * gv1, g22 + a2 * gu2 + b2 * gv2
+                g00, g01, g02 = (
+                    g00 + a0 * gu0 + b0 * gv0,
+                    g01 + a0 * gu1 + b0 * gv1,
+                    g02 + a0 * gu2 + b0 * gv2,
+                )
+                g10, g11, g12 = (
+                    g10 + a1 * gu0 + b1 * gv0,
+                    g11 + a1 * gu1 + b1 * gv1,
+                    g12 + a1 * gu2 + b1 * gv2,
+                )
+                g20, g21, g22 = (
+                    g20 + a2 * gu0 + b2 * gv0,
+                    g21 + a2 * gu1 + b2 * gv1,
+                    g22 + a2 * gu2 + b2 * gv2,
+                )
                 ga0, gb0 = gu0 * m00 + gu1 * m01 + gu2 * m02, gv0 * m00 + gv1 * m01 + gv2 * m02
                 ga1, gb1 = gu0 * m10 + gu1 * m11 + gu2 * m12, gv0 * m10 + gv1 * m11 + gv2 * m12
                 ga2, gb2 = gu0 * m20 + gu1 * m21 + gu2 * m22, gv0 * m20 + gv1 * m21 + gv2 * m22
@@ -206,10 +289,13 @@ def project_backward(
                 g_jxz = ga0 * view[2, 0] + ga1 * view[2, 1] + ga2 * view[2, 2]
                 g_jyz = gb0 * view[2, 0] + gb1 * view[2, 1] + gb2 * view[2, 2]
 
-                # jx = fx / z and jxz = -fx x / z^2 (inside the clamp) or -fx limit / z (outside, where x has no influence)
+                # jx = fx / z and jxz = -fx x / z^2 (inside the clamp) or -fx limit / z (outside, where x has
+                # no influence)
                 inv_z = ONE / z
                 gx, gy = jx * g_means2d[c, n, 0], jy * g_means2d[c, n, 1]
-                gz = g_depths[c, n] - inv_z * (jx * g_jx + jy * g_jy + jxz * g_jxz + jyz * g_jyz + x * gx + y * gy)
+                gz = g_depths[c, n] - inv_z * (
+                    jx * g_jx + jy * g_jy + jxz * g_jxz + jyz * g_jyz + x * gx + y * gy
+                )
                 if inside_x:
                     gx -= jx * inv_z * g_jxz
                     gz -= jxz * inv_z * g_jxz
@@ -222,7 +308,11 @@ def project_backward(
                 g_z += view[0, 2] * gx + view[1, 2] * gy + view[2, 2] * gz
                 if with_viewmats:
                     g_view = g_viewmats[chunk, c]
-                    for i, position, row_a, row_b in ((0, gx, jx, ZERO), (1, gy, ZERO, jy), (2, gz, jxz, jyz)):
+                    for i, position, row_a, row_b in (
+                        (0, gx, jx, ZERO),
+                        (1, gy, ZERO, jy),
+                        (2, gz, jxz, jyz),
+                    ):
                         g_view[i, 0] += position * means[n, 0] + row_a * ga0 + row_b * gb0
                         g_view[i, 1] += position * means[n, 1] + row_a * ga1 + row_b * gb1
                         g_view[i, 2] += position * means[n, 2] + row_a * ga2 + row_b * gb2
@@ -251,9 +341,20 @@ def _array(tensor: Tensor) -> np.ndarray:
 class _Project(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, viewmats: Tensor,
-        Ks: Tensor, width: int, height: int, eps2d: float, near_plane: float, far_plane: float,
-        radius_clip: float, antialiased: bool
+        ctx: Any,
+        means: Tensor,
+        quats: Tensor,
+        scales: Tensor,
+        opacities: Tensor,
+        viewmats: Tensor,
+        Ks: Tensor,
+        width: int,
+        height: int,
+        eps2d: float,
+        near_plane: float,
+        far_plane: float,
+        radius_clip: float,
+        antialiased: bool,
     ) -> tuple[Tensor, ...]:
         arrays = [_array(t) for t in (means, quats, scales, opacities, viewmats, Ks)]
         shape = (len(viewmats), len(means))
@@ -261,10 +362,23 @@ class _Project(torch.autograd.Function):
         means2d, depths, conics, compensations = (np.zeros(shape + tail, F) for tail in ((2,), (), (3,), ()))
         with launch("projection forward"):
             project_forward(
-                *arrays, width, height, F(eps2d), F(near_plane), F(far_plane), F(radius_clip), antialiased,
-                radii, means2d, depths, conics, compensations,
-            )  # fmt: skip
-        ctx.save_for_backward(means, quats, scales, viewmats, Ks)  # checked for changes in between, unlike what follows
+                *arrays,
+                width,
+                height,
+                F(eps2d),
+                F(near_plane),
+                F(far_plane),
+                F(radius_clip),
+                antialiased,
+                radii,
+                means2d,
+                depths,
+                conics,
+                compensations,
+            )
+        ctx.save_for_backward(
+            means, quats, scales, viewmats, Ks
+        )  # checked for changes in between, unlike what follows
         ctx.results = radii, conics, compensations
         ctx.settings = width, height, F(eps2d), antialiased
         out = [torch.from_numpy(a).to(means.device) for a in (radii, means2d, depths, conics, compensations)]
@@ -282,9 +396,20 @@ class _Project(torch.autograd.Function):
         g_viewmats = np.zeros((chunks, len(viewmats), 3, 4), np.float64)
         with launch("projection backward"):
             project_backward(
-                means, quats, scales, viewmats, Ks, *ctx.settings, with_viewmats,
-                radii, conics, compensations, *(_array(g) for g in gradients), *outputs, g_viewmats,
-            )  # fmt: skip
+                means,
+                quats,
+                scales,
+                viewmats,
+                Ks,
+                *ctx.settings,
+                with_viewmats,
+                radii,
+                conics,
+                compensations,
+                *(_array(g) for g in gradients),
+                *outputs,
+                g_viewmats,
+            )
         device = gradients[0].device
         g_means, g_quats, g_scales = (torch.from_numpy(a).to(device) for a in outputs)
         g_views = None

@@ -1,7 +1,9 @@
-"""Gaussian splatting in plain torch: any float dtype, autograd, no speed. Read this first; the other backends must agree.
+"""Gaussian splatting in plain torch: any float dtype, autograd, no speed. Read this first; the other backends
+must agree.
 
-Two steps, as everywhere in this room: `project` turns 3D Gaussians into 2D ones (EWA splatting, Zwicker et al. 2001, as in
-3DGS, Kerbl et al. 2023), `composite` blends those front to back. Constants and decisions are gsplat 1.5.3's.
+Two steps, as everywhere in this room: `project` turns 3D Gaussians into 2D ones (EWA splatting, Zwicker et
+al. 2001, as in 3DGS, Kerbl et al. 2023), `composite` blends those front to back. Constants and decisions are
+gsplat 1.5.3's.
 """
 
 from __future__ import annotations
@@ -46,14 +48,16 @@ def project(
     """2D Gaussians of every camera; all zeros, without gradient, where a Gaussian is culled.
 
     Returns:
-        radii [C, N, 2] int32 half extents in pixels (0 = culled), means2d [C, N, 2] pixels, depths [C, N] camera z,
-        conics [C, N, 3] the inverse 2D covariance (xx, xy, yy), compensations [C, N], the loss of peak height through the
-        `eps2d` blur (ones unless `antialiased`).
+        radii [C, N, 2] int32 half extents in pixels (0 = culled), means2d [C, N, 2] pixels, depths [C, N]
+        camera z,
+        conics [C, N, 3] the inverse 2D covariance (xx, xy, yy), compensations [C, N], the loss of peak height
+        through the `eps2d` blur (ones unless `antialiased`).
     """
     rotation, translation = viewmats[:, None, :3, :3], viewmats[:, None, :3, 3]
     in_camera = (rotation @ means[None, :, :, None]).squeeze(-1) + translation  # [C, N, 3]
     in_range = (in_camera[..., 2] >= near_plane) & (in_camera[..., 2] <= far_plane)
-    # Culled Gaussians get a harmless position: an infinity there would turn other gradients into NaN, even times zero.
+    # Culled Gaussians get a harmless position: an infinity there would turn other gradients into NaN, even
+    # times zero.
     x, y, z = torch.where(in_range[..., None], in_camera, torch.ones_like(in_camera)).unbind(-1)
 
     fx, fy, cx, cy = (Ks[:, i, j, None] for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))  # [C, 1] each
@@ -63,7 +67,8 @@ def project(
     ty = z * torch.minimum(torch.maximum(y / z, -cy / fy - margin_y), (height - cy) / fy + margin_y)
     zero = torch.zeros_like(z)
     jacobian = torch.stack(
-        [torch.stack([fx / z, zero, -fx * tx / z**2], -1), torch.stack([zero, fy / z, -fy * ty / z**2], -1)], -2
+        [torch.stack([fx / z, zero, -fx * tx / z**2], -1), torch.stack([zero, fy / z, -fy * ty / z**2], -1)],
+        -2,
     )  # [C, N, 2, 3]
     half = jacobian @ rotation @ (rotation_matrices(quats) * scales[:, None, :])  # [C, N, 2, 3]
     covariance = half @ half.transpose(-1, -2)  # [C, N, 2, 2]
@@ -103,8 +108,9 @@ def intersect_tiles(
     """Which Gaussian is blended in which tile, sorted by camera, tile, float32 depth and index.
 
     Returns:
-        tiles_per_gauss [C, N] int32, isect_ids [M] int64 (bits: camera | tile | float32 depth), flatten_ids [M] int32 into
-        C * N, isect_offsets [C, tile rows, tile columns] int32: where each tile's run in the two lists begins.
+        tiles_per_gauss [C, N] int32, isect_ids [M] int64 (bits: camera | tile | float32 depth), flatten_ids
+        [M] int32 into C * N, isect_offsets [C, tile rows, tile columns] int32: where each tile's run in the
+        two lists begins.
     """
     cameras, count = depths.shape
     columns, rows = -(-width // TILE), -(-height // TILE)
@@ -125,7 +131,9 @@ def intersect_tiles(
     tile_bits = (columns * rows).bit_length()
     keys = (camera << (32 + tile_bits)) | ((tile_y * columns + tile_x) << 32) | depth_bits
     isect_ids, order = torch.sort(keys, stable=True)
-    run_lengths = torch.bincount((camera * rows + tile_y) * columns + tile_x, minlength=cameras * rows * columns)
+    run_lengths = torch.bincount(
+        (camera * rows + tile_y) * columns + tile_x, minlength=cameras * rows * columns
+    )
     offsets = (run_lengths.cumsum(0) - run_lengths).reshape(cameras, rows, columns)
     return tiles_per_gauss.int(), isect_ids, ids[order].int(), offsets.int()
 
@@ -193,7 +201,8 @@ def _blend_tile(
     sigma = 0.5 * (a * dx * dx + c * dy * dy) + b * dx * dy  # [n, h, w]
     alpha = (opacities[:, None, None] * torch.exp(-sigma)).clamp(max=ALPHA_MAX)
     alpha = torch.where((sigma >= 0) & (alpha >= ALPHA_MIN), alpha, torch.zeros_like(alpha))
-    # The product only falls, so everything behind the first Gaussian that would finish a pixel is left out with it.
+    # The product only falls, so everything behind the first Gaussian that would finish a pixel is left out
+    # with it.
     unfinished = torch.cumprod(1 - alpha.detach(), 0) > TRANSMITTANCE_MIN
     alpha = torch.where(unfinished, alpha, torch.zeros_like(alpha))
     after = torch.cumprod(1 - alpha, 0)

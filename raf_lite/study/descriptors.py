@@ -1,4 +1,5 @@
-"""The study's descriptors: two encoder outputs, each as it is, minus the own neutral frame, or minus the own video mean."""
+"""The study's descriptors: two encoder outputs, each as it is, minus the own neutral frame, or minus the own
+video mean."""
 
 from __future__ import annotations
 
@@ -26,25 +27,33 @@ def parts(descriptor: str) -> tuple[str, str]:
 
 
 def in_form(descriptors: np.ndarray, form: str, neutral: np.ndarray, video: np.ndarray) -> np.ndarray:
-    """Descriptors [N, D] of one person in a form. neutral: [D] or [M, D]. video: [F, D], of which the mean is taken."""
+    """Descriptors [N, D] of one person in a form. neutral: [D] or [M, D]. video: [F, D], of which the mean is
+    taken."""
     return descriptors if form == "raw" else relative_to(descriptors, neutral if form == "neutral" else video)
 
 
 def reference_of(recording: dict[str, np.ndarray], encoded: str) -> tuple[np.ndarray, np.ndarray]:
-    """(neutral [D], usable video [F, D]): descriptors of a driver's recording; frames turned on purpose are left out."""
+    """(neutral [D], usable video [F, D]): descriptors of a driver's recording; frames turned on purpose are
+    left out."""
     plain = np.isin(recording["sequence"], [s for s in CROSS_SEQUENCES if s != TURNED]) & recording["found"]
     neutral = (recording["sequence"] == "FREE") & (recording["frame"] == 0)
     return recording[encoded][neutral][0], recording[encoded][plain]
 
 
-def graded_descriptors(answers: dict[str, np.ndarray], descriptor: str, own_neutral: np.ndarray,
-                       own_video: np.ndarray) -> np.ndarray:
-    """What drives each graded frame [T, D]: every row relative to the person who acts in it, the subject or a driver."""
+def graded_descriptors(
+    answers: dict[str, np.ndarray], descriptor: str, own_neutral: np.ndarray, own_video: np.ndarray
+) -> np.ndarray:
+    """What drives each graded frame [T, D]: every row relative to the person who acts in it, the subject or a
+    driver."""
     encoded, form = parts(descriptor)
     out = np.empty_like(answers[encoded])
     for driver in np.unique(answers["driver"]):
         rows = answers["driver"] == driver
-        reference = (own_neutral, own_video) if driver < 0 else reference_of(load_person("driver", int(driver)), encoded)
+        reference = (
+            (own_neutral, own_video)
+            if driver < 0
+            else reference_of(load_person("driver", int(driver)), encoded)
+        )
         out[rows] = in_form(answers[encoded][rows], form, *reference)
     return out
 
@@ -53,8 +62,8 @@ def graded_descriptors(answers: dict[str, np.ndarray], descriptor: str, own_neut
 def study_bank(descriptor: str, bank: str = "shipped", rows: int | None = None) -> ExpressionBank:
     """The shipped bank, or the one whose donors make seen faces only, in a descriptor's form.
 
-    rows: a random part of that many rows, the same for everyone (None: all). Donors keep their reference of the whole bank.
-    """
+    rows: a random part of that many rows, the same for everyone (None: all). Donors keep their reference of
+    the whole bank."""
     encoded, form = parts(descriptor)
     if bank == "shipped":
         source = ExpressionBank.load(find_data() / "bank", descriptor=BANK_COLUMNS[encoded])
@@ -70,5 +79,11 @@ def study_bank(descriptor: str, bank: str = "shipped", rows: int | None = None) 
     for donor in np.unique(donors):
         own = donors == donor
         formed[own] = in_form(descriptors[own], form, descriptors[own & neutral], descriptors[own])
-    kept = np.arange(len(formed)) if rows is None else np.sort(np.random.default_rng(0).permutation(len(formed))[:rows])
-    return ExpressionBank.from_arrays(formed[kept], donors[kept], encoder=ENCODER, descriptor=descriptor, neutral=neutral[kept])
+    kept = (
+        np.arange(len(formed))
+        if rows is None
+        else np.sort(np.random.default_rng(0).permutation(len(formed))[:rows])
+    )
+    return ExpressionBank.from_arrays(
+        formed[kept], donors[kept], encoder=ENCODER, descriptor=descriptor, neutral=neutral[kept]
+    )

@@ -28,7 +28,10 @@ def shown(effect: Effect | None, unit: str = "%") -> str:
         return "–"
     if effect.subjects == 1:
         return f"{effect.mean:+.1f} {unit} (1 subject)"
-    return f"{effect.mean:+.1f} {unit} [{effect.low:+.1f}, {effect.high:+.1f}], {effect.better}/{effect.subjects}"
+    return (
+        f"{effect.mean:+.1f} {unit} [{effect.low:+.1f}, {effect.high:+.1f}],"
+        f" {effect.better}/{effect.subjects}"
+    )
 
 
 def forest(rows: Sequence[tuple[str, Effect | None]], title: str) -> Figure:
@@ -48,24 +51,37 @@ def forest(rows: Sequence[tuple[str, Effect | None]], title: str) -> Figure:
     parts = []
     for k, (label, e) in enumerate(drawn):
         y = 22 + k * step
-        parts.append(f'<text x="{left - 10}" y="{y + 4}" text-anchor="end" font-size="13">{html.escape(label)}</text>'
-                     f'<line x1="{at(e.low):.1f}" x2="{at(e.high):.1f}" y1="{y}" y2="{y}" stroke="#1b4f72" stroke-width="3"/>'
-                     f'<circle cx="{at(e.mean):.1f}" cy="{y}" r="5" fill="#1b4f72"/>'
-                     f'<text x="{left + width + 8}" y="{y + 4}" font-size="13">{e.mean:+.1f} %</text>')
+        parts.append(
+            f'<text x="{left - 10}" y="{y + 4}" text-anchor="end"'
+            f' font-size="13">{html.escape(label)}</text><line x1="{at(e.low):.1f}" x2="{at(e.high):.1f}"'
+            f' y1="{y}" y2="{y}" stroke="#1b4f72" stroke-width="3"/><circle cx="{at(e.mean):.1f}" cy="{y}"'
+            f' r="5" fill="#1b4f72"/><text x="{left + width + 8}" y="{y + 4}" font-size="13">{e.mean:+.1f}'
+            " %</text>"
+        )
     height = 40 + len(drawn) * step
-    axis = "".join(f'<text x="{at(v):.1f}" y="{height - 4}" text-anchor="middle" font-size="11">{v:+.0f} %</text>'
-                   for v in (-0.8 * reach, 0.8 * reach))
-    svg = (f'<svg role="img" aria-label="{html.escape(sentence)}" viewBox="0 0 860 {height}" font-family="system-ui">'
-           f'<line x1="{at(0)}" x2="{at(0)}" y1="6" y2="{height - 16}" stroke="#333" stroke-dasharray="3 3"/>'
-           f'{axis}{"".join(parts)}</svg>')
+    axis = "".join(
+        f'<text x="{at(v):.1f}" y="{height - 4}" text-anchor="middle" font-size="11">{v:+.0f} %</text>'
+        for v in (-0.8 * reach, 0.8 * reach)
+    )
+    svg = (
+        f'<svg role="img" aria-label="{html.escape(sentence)}" viewBox="0 0 860 {height}"'
+        f' font-family="system-ui"><line x1="{at(0)}" x2="{at(0)}" y1="6" y2="{height - 16}" stroke="#333"'
+        f' stroke-dasharray="3 3"/>{axis}{"".join(parts)}</svg>'
+    )
     return Figure(svg, sentence)
 
 
 def curves(series: dict[str, list[tuple[str, float]]], title: str, unit: str) -> Figure:
     """Lines over named steps, each with its own dash and marker letter; the sentence lists every point."""
     series = {name: points for name, points in series.items() if points}
-    sentence = f"{title}: " + "; ".join(f"{name}: " + ", ".join(f"{x} {y:+.1f} {unit}" for x, y in points)
-                                        for name, points in series.items()) + "."
+    sentence = (
+        f"{title}: "
+        + "; ".join(
+            f"{name}: " + ", ".join(f"{x} {y:+.1f} {unit}" for x, y in points)
+            for name, points in series.items()
+        )
+        + "."
+    )
     if not series:
         return Figure("", f"{title}: nothing to show yet.")
     steps = list(dict.fromkeys(x for points in series.values() for x, _ in points))
@@ -74,12 +90,17 @@ def curves(series: dict[str, list[tuple[str, float]]], title: str, unit: str) ->
     span = max(high - low, 1e-6)
     at_x = lambda x: 90 + steps.index(x) * 520 / max(1, len(steps) - 1)  # noqa: E731
     at_y = lambda y: 20 + 200 * (high - y) / span  # noqa: E731
-    parts = [f'<line x1="80" x2="620" y1="{at_y(0):.1f}" y2="{at_y(0):.1f}" stroke="#999"/>'
-             f'<text x="74" y="{at_y(0) + 4:.1f}" text-anchor="end" font-size="12">0</text>']
+    parts = [
+        f'<line x1="80" x2="620" y1="{at_y(0):.1f}" y2="{at_y(0):.1f}" stroke="#999"/>'
+        f'<text x="74" y="{at_y(0) + 4:.1f}" text-anchor="end" font-size="12">0</text>'
+    ]
     # Long names take turns on two lines, so that neighbours do not overlap.
     lines = 2 if len(steps) > 1 and 7 * max(map(len, steps)) > 520 / (len(steps) - 1) else 1
-    parts += [f'<text x="{at_x(x):.1f}" y="{248 + 18 * (k % lines)}" text-anchor="middle" font-size="12">{html.escape(x)}</text>'
-              for k, x in enumerate(steps)]
+    parts += [
+        f'<text x="{at_x(x):.1f}" y="{248 + 18 * (k % lines)}" text-anchor="middle"'
+        f' font-size="12">{html.escape(x)}</text>'
+        for k, x in enumerate(steps)
+    ]
     label_y, lowest = {}, -1e9  # names at the lines' ends, at least a line of text apart
     for name in sorted(series, key=lambda n: at_y(series[n][-1][1])):
         lowest = label_y[name] = max(at_y(series[name][-1][1]) + 4, lowest + 14)
@@ -87,10 +108,14 @@ def curves(series: dict[str, list[tuple[str, float]]], title: str, unit: str) ->
         colour = ("#1b4f72", "#9c4a1a", "#2a6f4e", "#6c3483", "#555555", "#7d6608")[k % 6]
         line = " ".join(f"{at_x(x):.1f},{at_y(y):.1f}" for x, y in points)
         last_x, last_y = points[-1]
-        parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2" '
-                     f'stroke-dasharray="{2 + 3 * k} {2 * k}"/>'
-                     f'<text x="{at_x(last_x) + 8:.1f}" y="{label_y[name]:.1f}" font-size="12" fill="{colour}">'
-                     f'{html.escape(name)} {last_y:+.1f}</text>')
-    svg = (f'<svg role="img" aria-label="{html.escape(sentence)}" viewBox="0 0 900 {242 + 18 * lines}" font-family="system-ui">'
-           f'{"".join(parts)}</svg>')
+        parts.append(
+            f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2" '
+            f'stroke-dasharray="{2 + 3 * k} {2 * k}"/>'
+            f'<text x="{at_x(last_x) + 8:.1f}" y="{label_y[name]:.1f}" font-size="12" fill="{colour}">'
+            f"{html.escape(name)} {last_y:+.1f}</text>"
+        )
+    svg = (
+        f'<svg role="img" aria-label="{html.escape(sentence)}" viewBox="0 0 900 {242 + 18 * lines}"'
+        f' font-family="system-ui">{"".join(parts)}</svg>'
+    )
     return Figure(svg, sentence)

@@ -1,4 +1,5 @@
-"""Runs a plan in worker processes. A finished run is a line on disk at once; what is on disk is not run again."""
+"""Runs a plan in worker processes. A finished run is a line on disk at once; what is on disk is not run
+again."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ _ONE_THREAD = {"NUMBA_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "OMP_WAIT_POLIC
 
 
 def read_lines(folder: Path) -> Iterator[dict]:
-    """Every line of every plan's file, in the order of file names. ValueError names a line that is no JSON object with a key.
+    """Every line of every plan's file, in the order of file names. ValueError names a line that is no JSON
+    object with a key.
 
     A last line without its end, which a killed run leaves, is skipped: that run is done again.
     """
@@ -76,7 +78,9 @@ def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
     """Fresh processes of one thread each; a failure or Ctrl-C drops what has not begun."""
     before = {name: os.environ.get(name) for name in _ONE_THREAD}
     os.environ.update(_ONE_THREAD)
-    pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_one_torch_thread)
+    pool = ProcessPoolExecutor(
+        jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_one_torch_thread
+    )
     try:
         yield pool
     finally:
@@ -102,7 +106,8 @@ def render_people(needed: Iterable[tuple[str, int]], jobs: int) -> None:
 def execute(name: str, folder: Path = RESULTS, jobs: int = 2, most: int | None = None) -> int:
     """Do the runs of a plan that no file in `folder` has yet; returns how many are left.
 
-    most: stop after so many runs. Needs the rig and MediaPipe. May be stopped at any time; the same call goes on.
+    most: stop after so many runs. Needs the rig and MediaPipe. May be stopped at any time; the same call goes
+    on.
     """
     done = {line["key"] for line in read_lines(folder)}
     waiting = [spec for spec in plan(name, folder) if spec.key not in done]
@@ -122,7 +127,8 @@ def execute(name: str, folder: Path = RESULTS, jobs: int = 2, most: int | None =
 
 
 def grade_retrieval(folder: Path = RESULTS, jobs: int = 2) -> None:
-    """What retrieval finds for the confirmation subjects, a line a descriptor; lines that are there are kept."""
+    """What retrieval finds for the confirmation subjects, a line a descriptor; lines that are there are
+    kept."""
     from raf_lite.study.descriptors import DESCRIPTORS
     from raf_lite.study.retrieval_quality import quality_line
 

@@ -1,8 +1,10 @@
-"""The people of the study, rendered on demand: subjects with training frames and exact answers, drivers, and a panel.
+"""The people of the study, rendered on demand: subjects with training frames and exact answers, drivers, and
+a panel.
 
-Everyone here is rendered by the rig from a seed; selection and confirmation share nobody, and nobody is in the bank. Frames go
-from the renderer straight to the encoder, without a video codec between. Results are cached under a fingerprint of the
-settings and of the code that makes them, a file a person, so that a stopped preparation goes on where it was.
+Everyone here is rendered by the rig from a seed; selection and confirmation share nobody, and nobody is in
+the bank. Frames go from the renderer straight to the encoder, without a video codec between. Results are
+cached under a fingerprint of the settings and of the code that makes them, a file a person, so that a stopped
+preparation goes on where it was.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ from raf_lite.rig.studio import CAMERA_ANGLES, FRONTAL, Person, camera
 
 SUBJECTS = {"selection": tuple(range(5001, 5005)), "confirmation": tuple(range(6001, 6011))}
 DRIVERS = {"selection": tuple(range(7001, 7007)), "confirmation": tuple(range(8001, 8007))}
-PANEL = tuple(range(9001, 9013))  # identities that all make the same faces: what a descriptor says of who it is
+PANEL = tuple(
+    range(9001, 9013)
+)  # identities that all make the same faces: what a descriptor says of who it is
 SEEN_DONORS = tuple(range(30_000, 30_110))  # of the second bank, who never make a face that training lacks
 TRAIN_CAMERAS = (FRONTAL, "220700191", "222200036", "222200048")
 ENCODED_SIZE = 256  # pixels of the frames that the encoder reads
@@ -44,7 +48,7 @@ REGION_BITS = {"face": 1, "mouth": 2, "eyes": 4}
 
 
 def role_of(subject: int) -> str:
-    """"selection" or "confirmation"; ValueError for nobody's seed."""
+    """ "selection" or "confirmation"; ValueError for nobody's seed."""
     for role, seeds in SUBJECTS.items():
         if subject in seeds:
             return role
@@ -53,13 +57,26 @@ def role_of(subject: int) -> str:
 
 @cache
 def study_cache() -> Path:
-    """The cache folder of these settings and this version of the code that renders and encodes, with the shipped bank's landmark
-    basis and the rig. What the study itself sets (people, sizes, steps) stands in this file, which is hashed as code."""
+    """The cache folder of these settings and this version of the code that renders and encodes, with the
+    shipped bank's landmark basis and the rig. What the study itself sets (people, sizes, steps) stands in
+    this file, which is hashed as code.
+    """
     package = Path(raf_lite.__file__).parent
     digest = hashlib.sha256(repr(asdict(SETTINGS)).encode())
-    for name in ("_kernels.py", "captures/scaling.py", "rig/appearance.py", "rig/expressions.py", "rig/head.py",
-                 "rig/raster.py", "rig/scripts.py", "rig/studio.py", "descriptors/mediapipe.py", "descriptors/landmarks.py",
-                 "evaluation/regions.py", "study/people.py"):
+    for name in (
+        "_kernels.py",
+        "captures/scaling.py",
+        "rig/appearance.py",
+        "rig/expressions.py",
+        "rig/head.py",
+        "rig/raster.py",
+        "rig/scripts.py",
+        "rig/studio.py",
+        "descriptors/mediapipe.py",
+        "descriptors/landmarks.py",
+        "evaluation/regions.py",
+        "study/people.py",
+    ):
         digest.update((package / name).read_bytes())
     for file in (find_data() / "bank" / "landmark_pca.npz", find_pack()):
         digest.update(sha256_file(file).encode() if file else b"no rig")
@@ -101,8 +118,12 @@ def _poses(performance: Performance) -> np.ndarray:
 def _encode(images: np.ndarray) -> dict[str, np.ndarray]:
     """Both descriptors of frames uint8 [T, H, W, 3], and which had a face."""
     seen = _encoder().detect(images)
-    return {"blendshapes": seen.blendshapes, "landmarks": _landmark_pca().encode_landmarks(seen.landmarks),
-            "found": seen.face_found, "encoder_pose": seen.encoder_pose}
+    return {
+        "blendshapes": seen.blendshapes,
+        "landmarks": _landmark_pca().encode_landmarks(seen.landmarks),
+        "found": seen.face_found,
+        "encoder_pose": seen.encoder_pose,
+    }
 
 
 def _front(head: BakedHead, weights: np.ndarray, poses: np.ndarray, size: int) -> np.ndarray:
@@ -117,13 +138,16 @@ def render_driver(seed: int) -> dict[str, np.ndarray]:
     for sequence in (*CROSS_SEQUENCES, TURNED):
         performance = acted(seed, sequence)
         poses = _poses(performance)
-        parts.append(_encode(_front(head, performance.weights, poses, ENCODED_SIZE))
-                     | {"sequence": np.full(len(poses), sequence), "frame": np.arange(len(poses))})
+        parts.append(
+            _encode(_front(head, performance.weights, poses, ENCODED_SIZE))
+            | {"sequence": np.full(len(poses), sequence), "frame": np.arange(len(poses))}
+        )
     return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
 
 def render_training(seed: int) -> dict[str, np.ndarray]:
-    """A subject's training frames: images [F, C, S, S, 3], masks, both descriptors of the frontal view, poses, truth."""
+    """A subject's training frames: images [F, C, S, S, 3], masks, both descriptors of the frontal view,
+    poses, truth."""
     head, parts = _baked(seed), []
     views = [camera(*CAMERA_ANGLES[s], TRAIN_SIZE, s) for s in TRAIN_CAMERAS[1:]]
     front = [camera(0, 0, ENCODED_SIZE)]
@@ -137,21 +161,30 @@ def render_training(seed: int) -> dict[str, np.ndarray]:
             frontal.append(large)
             images.append(np.concatenate([shrink(large, ENCODED_SIZE // TRAIN_SIZE)[None], others]))
             masks.append(np.concatenate([shrink(alpha, ENCODED_SIZE // TRAIN_SIZE)[None], alphas]))
-        parts.append(_encode(np.stack(frontal))
-                     | {"images": np.stack(images), "masks": np.stack(masks), "head_pose": poses,
-                        "weights": performance.weights, "archetype": performance.archetype,
-                        "head_rotation": performance.head_rotation, "sequence": np.full(len(poses), sequence),
-                        "frame": np.arange(len(poses))})
+        parts.append(
+            _encode(np.stack(frontal))
+            | {
+                "images": np.stack(images),
+                "masks": np.stack(masks),
+                "head_pose": poses,
+                "weights": performance.weights,
+                "archetype": performance.archetype,
+                "head_rotation": performance.head_rotation,
+                "sequence": np.full(len(poses), sequence),
+                "frame": np.arange(len(poses)),
+            }
+        )
     return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
 
 def render_answers(seed: int, drivers: Sequence[int]) -> dict[str, np.ndarray]:
     """What a subject's avatar is asked for, and the exact answers, all from the front at GRADED_SIZE.
 
-    Rows [T]: `driver` (-1: the subject's own hold-out frames), `sequence`, `frame`, `archetype`, `amplitude`, `head_pose`,
-    `blendshapes` and `landmarks` that drive (of the subject's or the driver's own frame, never of the answer), `image`, `regions`
-    (bits), `points` [T, 478, 2] and `scores` [T, 52] as the encoder sees the answer, and the same of the answer moved by half a
-    pixel (`points_shifted`, `scores_shifted`): the noise floor.
+    Rows [T]: `driver` (-1: the subject's own hold-out frames), `sequence`, `frame`, `archetype`, `amplitude`,
+    `head_pose`, `blendshapes` and `landmarks` that drive (of the subject's or the driver's own frame, never
+    of the answer), `image`, `regions` (bits), `points` [T, 478, 2] and `scores` [T, 52] as the encoder sees
+    the answer, and the same of the answer moved by half a pixel (`points_shifted`, `scores_shifted`): the
+    noise floor.
     """
     from raf_lite.evaluation.metrics import half_pixel_shift
 
@@ -178,20 +211,31 @@ def render_answers(seed: int, drivers: Sequence[int]) -> dict[str, np.ndarray]:
                 regions[t] |= (masks[name] > 0.5).astype(np.uint8) * np.uint8(bit)
         floats = images.astype(np.float32) / 255
         seen, shifted = _encoder().detect(images), _encoder().detect(half_pixel_shift(floats))
-        part = encoded | {"driver": np.full(len(poses), driver), "sequence": np.full(len(poses), sequence),
-                        "frame": np.arange(len(performance.weights))[::step], "archetype": performance.archetype[::step],
-                        "amplitude": performance.amplitude[::step], "head_pose": poses, "image": images, "regions": regions,
-                        "points": seen.landmarks[..., :2], "scores": seen.blendshapes,
-                        "points_shifted": shifted.landmarks[..., :2] - np.float32(0.5), "scores_shifted": shifted.blendshapes}
+        part = encoded | {
+            "driver": np.full(len(poses), driver),
+            "sequence": np.full(len(poses), sequence),
+            "frame": np.arange(len(performance.weights))[::step],
+            "archetype": performance.archetype[::step],
+            "amplitude": performance.amplitude[::step],
+            "head_pose": poses,
+            "image": images,
+            "regions": regions,
+            "points": seen.landmarks[..., :2],
+            "scores": seen.blendshapes,
+            "points_shifted": shifted.landmarks[..., :2] - np.float32(0.5),
+            "scores_shifted": shifted.blendshapes,
+        }
         usable = encoded["found"] & seen.face_found & shifted.face_found
         parts.append({name: value[usable] for name, value in part.items()})
     return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
 
 def render_pairs(seed: int) -> dict[str, np.ndarray]:
-    """Descriptors of other identities with exactly a subject's weights and head pose, frame by frame: two a frame, [F, 2, D].
+    """Descriptors of other identities with exactly a subject's weights and head pose, frame by frame: two a
+    frame, [F, 2, D].
 
-    What retrieval tries to find, made by the renderer: the upper bound. The other identities are seeds of their own.
+    What retrieval tries to find, made by the renderer: the upper bound. The other identities are seeds of
+    their own.
     """
     weights, poses = [], []
     for sequence in SETTINGS.train_sequences:
@@ -202,8 +246,14 @@ def render_pairs(seed: int) -> dict[str, np.ndarray]:
     heads = [_baked(40_000 + 100 * (seed % 100) + other) for other in range(16)]
     out = []
     for other in range(2):
-        images = np.concatenate([_front(heads[(2 * f + other) % len(heads)], weights[f:f + 1], poses[f:f + 1], ENCODED_SIZE)
-                                 for f in range(len(weights))])
+        images = np.concatenate(
+            [
+                _front(
+                    heads[(2 * f + other) % len(heads)], weights[f : f + 1], poses[f : f + 1], ENCODED_SIZE
+                )
+                for f in range(len(weights))
+            ]
+        )
         out.append(_encode(images))
     return {name: np.stack([o[name] for o in out], 1) for name in out[0]}
 
@@ -216,29 +266,43 @@ def render_panel(seed: int) -> dict[str, np.ndarray]:
 
 
 def panel_weights() -> np.ndarray:
-    """The panel's faces [1 + PANEL_EXPRESSIONS, 57]: neutral, then the strongest frames of a random performance."""
+    """The panel's faces [1 + PANEL_EXPRESSIONS, 57]: neutral, then the strongest frames of a random
+    performance."""
     from raf_lite.rig.expressions import Style, units
 
     plain = Style(np.ones(len(units()), np.float32), np.zeros(len(units()), np.float32))
     performance = perform_random(plain, np.random.default_rng(9000), 7 * PANEL_EXPRESSIONS + 1)
     middles = 4 + 7 * np.arange(PANEL_EXPRESSIONS)
-    return np.concatenate([np.zeros((1, performance.weights.shape[1]), np.float32), performance.weights[middles]])
+    return np.concatenate(
+        [np.zeros((1, performance.weights.shape[1]), np.float32), performance.weights[middles]]
+    )
 
 
 def render_seen_donor(seed: int) -> dict[str, np.ndarray]:
-    """A donor of the second bank: performs the training scripts' gestures only, so the bank has not seen the exam either."""
+    """A donor of the second bank: performs the training scripts' gestures only, so the bank has not seen the
+    exam either."""
     head, rng = _baked(seed), np.random.default_rng([seed, 7])
-    sequences = rng.permutation(SETTINGS.train_sequences)[:4]  # about 84 frames, as a donor of the shipped bank has
+    sequences = rng.permutation(SETTINGS.train_sequences)[
+        :4
+    ]  # about 84 frames, as a donor of the shipped bank has
     parts = []
     for sequence in sequences:
         performance = acted(seed, str(sequence))
-        parts.append(_encode(_front(head, performance.weights, _poses(performance), ENCODED_SIZE))
-                     | {"weights": performance.weights, "neutral": np.arange(len(performance.weights)) == 0})
+        parts.append(
+            _encode(_front(head, performance.weights, _poses(performance), ENCODED_SIZE))
+            | {"weights": performance.weights, "neutral": np.arange(len(performance.weights)) == 0}
+        )
     return {name: np.concatenate([p[name] for p in parts])[:84] for name in parts[0]}
 
 
-RENDERERS = {"driver": render_driver, "training": render_training, "answers": render_answers, "pairs": render_pairs,
-             "panel": render_panel, "seen": render_seen_donor}
+RENDERERS = {
+    "driver": render_driver,
+    "training": render_training,
+    "answers": render_answers,
+    "pairs": render_pairs,
+    "panel": render_panel,
+    "seen": render_seen_donor,
+}
 
 
 def person_file(kind: str, seed: int) -> Path:
@@ -253,16 +317,23 @@ def prepare(kind: str, seed: int) -> None:
         return
     arguments = (DRIVERS[role_of(seed)],) if kind == "answers" else ()
     arrays = RENDERERS[kind](seed, *arguments)
-    write_npz(path, **{name: a.astype(np.float32) if a.dtype == np.float64 and name != "head_pose" else a
-                       for name, a in arrays.items()})
+    write_npz(
+        path,
+        **{
+            name: a.astype(np.float32) if a.dtype == np.float64 and name != "head_pose" else a
+            for name, a in arrays.items()
+        },
+    )
 
 
 def load_person(kind: str, seed: int) -> dict[str, np.ndarray]:
     """A cached recording. FileNotFoundError tells to prepare it, ValueError that it is damaged."""
     path = person_file(kind, seed)
     if not path.is_file():
-        raise FileNotFoundError(f"the study's {kind} of person {seed} is not rendered yet; run `raf-lite study run`, which "
-                                "renders what it needs")
+        raise FileNotFoundError(
+            f"the study's {kind} of person {seed} is not rendered yet; run `raf-lite study run`, which "
+            "renders what it needs"
+        )
     return read_npz(path, mend="delete it and run `raf-lite study run`, which renders it again")
 
 
@@ -274,14 +345,16 @@ class Training:
     frames: float = 1.0
 
     def sequences(self) -> tuple[str, ...]:
-        """The training scripts of this share: EXP-1-head, which has the neutral, and others spread over the list."""
+        """The training scripts of this share: EXP-1-head, which has the neutral, and others spread over the
+        list."""
         names = SETTINGS.train_sequences
         count = max(1, round(self.scripts * len(names)))
         chosen = np.unique(np.round(np.linspace(0, len(names) - 1, count)).astype(int))
         return tuple(names[i] for i in chosen)
 
     def rows(self, recording: dict[str, np.ndarray]) -> np.ndarray:
-        """Row numbers of a training recording, frames without a face left out; row 0, the neutral, is always in."""
+        """Row numbers of a training recording, frames without a face left out; row 0, the neutral, is always
+        in."""
         kept = np.isin(recording["sequence"], self.sequences()) & recording["found"]
         kept = np.flatnonzero(kept)
         return kept[:: round(1 / self.frames)]

@@ -1,4 +1,5 @@
-"""Which runs the study consists of. A plan is a list of runs; every run that is done, in whatever plan, is done for all."""
+"""Which runs the study consists of. A plan is a list of runs; every run that is done, in whatever plan, is
+done for all."""
 
 from __future__ import annotations
 
@@ -18,10 +19,25 @@ SELECT, CONFIRM = SUBJECTS["selection"], SUBJECTS["confirmation"]
 
 # What the selection subjects try: descriptor -> (variant, p).
 CANDIDATES = {
-    RAW: [("paper", 0.2), ("paper-k16", 0.2), ("centred", 0.1), ("centred", 0.2), ("centred-residual", 0.2), ("weighted", 0.1),
-          ("weighted", 0.2), ("blended", 0.3), ("weighted-blended", 0.3)],
-    RELATIVE: [("paper-k16", 0.2), ("centred", 0.1), ("paper-k16-residual", 0.2), ("centred-residual", 0.2), ("blended", 0.2),
-               ("weighted-blended", 0.2)],
+    RAW: [
+        ("paper", 0.2),
+        ("paper-k16", 0.2),
+        ("centred", 0.1),
+        ("centred", 0.2),
+        ("centred-residual", 0.2),
+        ("weighted", 0.1),
+        ("weighted", 0.2),
+        ("blended", 0.3),
+        ("weighted-blended", 0.3),
+    ],
+    RELATIVE: [
+        ("paper-k16", 0.2),
+        ("centred", 0.1),
+        ("paper-k16-residual", 0.2),
+        ("centred-residual", 0.2),
+        ("blended", 0.2),
+        ("weighted-blended", 0.2),
+    ],
 }
 
 
@@ -43,14 +59,19 @@ def read_selection(folder: Path) -> dict:
     """The committed choice. ValueError where it was not made: confirmation must not start before it."""
     path = folder / SELECTION_FILE
     if not path.is_file():
-        raise ValueError(f"{path} is not there; run the plan 'selection' and then `raf-lite study select`, which writes it, "
-                         "before anything is confirmed")
+        raise ValueError(
+            f"{path} is not there; run the plan 'selection' and then `raf-lite study select`, which writes"
+            " it, before anything is confirmed"
+        )
     mend = "delete it and run `raf-lite study select`, which writes it again"
     choice = read_json(path, dict, mend)
-    candidates = [c for name in (RAW, RELATIVE) for c in (choice.get(name), *_listed(choice.get(name), "candidates"))]
+    candidates = [
+        c for name in (RAW, RELATIVE) for c in (choice.get(name), *_listed(choice.get(name), "candidates"))
+    ]
     rates = [choice.get("p"), *(_entry(c, "p") for c in candidates)]
     if not all(isinstance(p, float) and 0 <= p <= 1 for p in rates) or not all(
-            isinstance(_entry(c, "variant"), str) for c in candidates):
+        isinstance(_entry(c, "variant"), str) for c in candidates
+    ):
         raise ValueError(f"{path} does not say which variant was chosen, and how often it retrieves; {mend}")
     return choice
 
@@ -73,24 +94,36 @@ def _with_noise(run: tuple[str, float]) -> list[tuple[str, float]]:
 def confirmed_variants(choice: dict, descriptor: str) -> list[tuple[str, float]]:
     """(variant, p) that the confirmation subjects get, each retrieval with its matched noise.
 
-    On blendshapes that includes the best candidate of another kind than the chosen one: blending, which cost nothing.
+    On blendshapes that includes the best candidate of another kind than the chosen one: blending, which cost
+    nothing.
     """
     best = choice[descriptor]["variant"], choice[descriptor]["p"]
     p = choice["p"]
-    out = [("paper", p), ("paper-k16", p), ("centred", p), *_with_noise(best), ("paper-k16-gaussian", p),
-           ("centred-gaussian", p), ("paper-gaussian", p), ("paper-random", p)]
+    out = [
+        ("paper", p),
+        ("paper-k16", p),
+        ("centred", p),
+        *_with_noise(best),
+        ("paper-k16-gaussian", p),
+        ("centred-gaussian", p),
+        ("paper-gaussian", p),
+        ("paper-random", p),
+    ]
     if descriptor == RAW:
         out += [("blended", 0.3), ("blended-gaussian", 0.3)]
     return list(dict.fromkeys(out))
 
 
 def confirmation(choice: dict) -> list[RunSpec]:
-    """All confirmation subjects, one after the other, blendshapes first: a part of the plan is a smaller study."""
+    """All confirmation subjects, one after the other, blendshapes first: a part of the plan is a smaller
+    study."""
     out = []
     for descriptor in (RAW, RELATIVE):
         for s in CONFIRM:
             out += baselines([s], descriptor)
-            out += [RunSpec(s, descriptor, variant, p) for variant, p in confirmed_variants(choice, descriptor)]
+            out += [
+                RunSpec(s, descriptor, variant, p) for variant, p in confirmed_variants(choice, descriptor)
+            ]
     return out
 
 
@@ -101,7 +134,11 @@ def seeds(choice: dict) -> list[RunSpec]:
         for descriptor in (RAW, RELATIVE):
             for s in CONFIRM[:2]:
                 best = choice[descriptor]
-                variants = [("paper-k16", choice["p"]), ("centred", choice["p"]), (best["variant"], best["p"])]
+                variants = [
+                    ("paper-k16", choice["p"]),
+                    ("centred", choice["p"]),
+                    (best["variant"], best["p"]),
+                ]
                 out += baselines([s], descriptor, seed=seed)
                 out += [RunSpec(s, descriptor, v, p, seed=seed) for v, p in dict.fromkeys(variants)]
     return out
@@ -109,15 +146,24 @@ def seeds(choice: dict) -> list[RunSpec]:
 
 def rates(choice: dict) -> list[RunSpec]:
     """How often: p up to one half."""
-    return baselines(SELECT, RAW) + [RunSpec(s, RAW, v, p) for v in ("paper", "paper-k16", "centred", "blended")
-                                     for p in (0.2, 0.5) for s in SELECT]
+    return baselines(SELECT, RAW) + [
+        RunSpec(s, RAW, v, p)
+        for v in ("paper", "paper-k16", "centred", "blended")
+        for p in (0.2, 0.5)
+        for s in SELECT
+    ]
 
 
 def descriptors(choice: dict) -> list[RunSpec]:
     """Every descriptor without retrieval and with two retrievals, on the selection subjects."""
     from raf_lite.study.descriptors import DESCRIPTORS
 
-    return [RunSpec(s, d, v) for d in DESCRIPTORS for v in ("none", "paper-k16", "centred", "centred-residual") for s in SELECT]
+    return [
+        RunSpec(s, d, v)
+        for d in DESCRIPTORS
+        for v in ("none", "paper-k16", "centred", "centred-residual")
+        for s in SELECT
+    ]
 
 
 def bank(choice: dict) -> list[RunSpec]:
@@ -132,48 +178,70 @@ def bank(choice: dict) -> list[RunSpec]:
 
 def coverage(choice: dict) -> list[RunSpec]:
     """How much of the scripts, or of the frames, the subject's own recording has."""
-    return [RunSpec(s, RAW, v, scripts=scripts, frames=frames) for scripts, frames in ((1, 1), (0.65, 1), (0.35, 1), (1, 0.25))
-            for v in ("none", "paper-k16", "centred") for s in SELECT]
+    return [
+        RunSpec(s, RAW, v, scripts=scripts, frames=frames)
+        for scripts, frames in ((1, 1), (0.65, 1), (0.35, 1), (1, 0.25))
+        for v in ("none", "paper-k16", "centred")
+        for s in SELECT
+    ]
 
 
 def bounds(choice: dict) -> list[RunSpec]:
     """True pairs (what perfect retrieval would give) and augmentation of the pose."""
-    return baselines(SELECT, RAW) + [RunSpec(s, RAW, v, p) for v, p in
-                                     (("pairs", 0.2), ("pairs", 0.5), ("pose", 0.5), ("centred+pose", 0.2)) for s in SELECT]
+    return baselines(SELECT, RAW) + [
+        RunSpec(s, RAW, v, p)
+        for v, p in (("pairs", 0.2), ("pairs", 0.5), ("pose", 0.5), ("centred+pose", 0.2))
+        for s in SELECT
+    ]
 
 
 def tolerance(choice: dict) -> list[RunSpec]:
     """Driving descriptors of 4 bits, 2 bits, and with noise."""
-    return [RunSpec(s, RAW, v, tolerance=True) for v in ("none", "paper-k16", "paper-k16-gaussian", "centred", "centred-gaussian")
-            for s in SELECT]
+    return [
+        RunSpec(s, RAW, v, tolerance=True)
+        for v in ("none", "paper-k16", "paper-k16-gaussian", "centred", "centred-gaussian")
+        for s in SELECT
+    ]
 
 
 def relative(choice: dict) -> list[RunSpec]:
-    """Does retrieval still help once the driver's neutral is taken out? Asked after the confirmation runs were seen, as the
-    report says."""
+    """Does retrieval still help once the driver's neutral is taken out? Asked after the confirmation runs
+    were seen, as the report says."""
     best = choice[RAW]["variant"], choice[RAW]["p"]
     variants = [("paper-k16", choice["p"]), ("centred", choice["p"]), *_with_noise(best)]
     return [RunSpec(s, RAW, v, p, tolerance=True) for s in CONFIRM for v, p in dict.fromkeys(variants)]
 
 
 def label_free(choice: dict) -> list[RunSpec]:
-    """Does retrieval help where nobody says which frame is neutral? The one gain that the selection subjects showed on a
-    descriptor relative to the own mean, and its noise. Asked after the other confirmation runs had been seen; before this plan
-    no confirmation subject was trained on this descriptor."""
+    """Does retrieval help where nobody says which frame is neutral? The one gain that the selection subjects
+    showed on a descriptor relative to the own mean, and its noise. Asked after the other confirmation runs
+    had been seen; before this plan no confirmation subject was trained on this descriptor."""
     variants = [("centred-residual", choice["p"]), ("centred-gaussian", choice["p"])]
-    return [run for s in CONFIRM for run in (*baselines([s], LABEL_FREE),
-                                             *(RunSpec(s, LABEL_FREE, v, p) for v, p in variants))]
+    return [
+        run
+        for s in CONFIRM
+        for run in (*baselines([s], LABEL_FREE), *(RunSpec(s, LABEL_FREE, v, p) for v, p in variants))
+    ]
 
 
 PLANS: dict[str, Callable[..., list[RunSpec]]] = {
-    "selection": selection, "confirmation": confirmation, "seeds": seeds, "rates": rates, "bounds": bounds, "bank": bank,
-    "coverage": coverage, "descriptors": descriptors, "tolerance": tolerance,
-    "relative": relative, "label_free": label_free}
+    "selection": selection,
+    "confirmation": confirmation,
+    "seeds": seeds,
+    "rates": rates,
+    "bounds": bounds,
+    "bank": bank,
+    "coverage": coverage,
+    "descriptors": descriptors,
+    "tolerance": tolerance,
+    "relative": relative,
+    "label_free": label_free,
+}
 
 
 def plan(name: str, folder: Path) -> list[RunSpec]:
-    """The runs of a plan, each once, one subject after the other within a descriptor. ValueError for an unknown name, or a choice
-    that is missing."""
+    """The runs of a plan, each once, one subject after the other within a descriptor. ValueError for an
+    unknown name, or a choice that is missing."""
     if name not in PLANS:
         raise ValueError(f"there is no plan '{name}'; choose one of {', '.join(PLANS)}")
     specs = selection() if name == "selection" else PLANS[name](read_selection(folder))

@@ -22,11 +22,17 @@ from raf_lite.study.variants import matched_noise, strategy_of
 from raf_lite.viewing.report import STYLE
 
 # (heading, group, measure, region)
-OUTCOMES = [("cross, landmarks", "cross", "landmarks", "face"), ("cross, mouth + eyes", "cross", "mae", "mouth+eyes"),
-            ("cross, face", "cross", "mae", "face"), ("cross, FLIP", "cross", "flip", "face"),
-            ("cross, AED", "cross", "aed", "face"), ("self-seen, face", "self-seen", "mae", "face"),
-            ("self-seen, landmarks", "self-seen", "landmarks", "face"),
-            ("self-unseen, face", "self-unseen", "mae", "face"), ("self-strong, face", "self-strong", "mae", "face")]
+OUTCOMES = [
+    ("cross, landmarks", "cross", "landmarks", "face"),
+    ("cross, mouth + eyes", "cross", "mae", "mouth+eyes"),
+    ("cross, face", "cross", "mae", "face"),
+    ("cross, FLIP", "cross", "flip", "face"),
+    ("cross, AED", "cross", "aed", "face"),
+    ("self-seen, face", "self-seen", "mae", "face"),
+    ("self-seen, landmarks", "self-seen", "landmarks", "face"),
+    ("self-unseen, face", "self-unseen", "mae", "face"),
+    ("self-strong, face", "self-strong", "mae", "face"),
+]
 MAIN = OUTCOMES[:2]
 MAIN_CROSS = OUTCOMES[1]
 AFTERWARDS = {LABEL_FREE: " Asked after the other confirmation runs had been seen."}
@@ -34,7 +40,8 @@ AFTERWARDS = {LABEL_FREE: " Asked after the other confirmation runs had been see
 
 @dataclass
 class Section:
-    """A heading, sentences, and tables and figures in order; `blocks` holds DataFrames of text, and Figures."""
+    """A heading, sentences, and tables and figures in order; `blocks` holds DataFrames of text, and
+    Figures."""
 
     title: str
     text: list[str] = field(default_factory=list)
@@ -48,8 +55,13 @@ def name_of(run: tuple[str, float]) -> str:
 
 def runs_in(table: pd.DataFrame, descriptor: str) -> list[tuple[str, float]]:
     """(variant, p) in a table, in a fixed order of reading: retrieval first, controls after it."""
-    found = {(v, float(p)) for v, p in table[table["descriptor"] == descriptor][["variant", "p"]].drop_duplicates().to_numpy()}
-    return sorted(found - {BASELINE}, key=lambda r: (strategy_of(r[0]) not in (None, "nearest", "residual"), *r))
+    found = {
+        (v, float(p))
+        for v, p in table[table["descriptor"] == descriptor][["variant", "p"]].drop_duplicates().to_numpy()
+    }
+    return sorted(
+        found - {BASELINE}, key=lambda r: (strategy_of(r[0]) not in (None, "nearest", "residual"), *r)
+    )
 
 
 def _matched(run: tuple[str, float]) -> tuple[str, float] | None:
@@ -79,15 +91,19 @@ class Study:
     def best(self, descriptor: str) -> tuple[str, float]:
         """The chosen run. ValueError where none was chosen yet."""
         if self.choice is None:
-            raise ValueError(f"no run was chosen yet, for lack of {SELECTION_FILE}; write it with `raf-lite study select`")
+            raise ValueError(
+                f"no run was chosen yet, for lack of {SELECTION_FILE}; write it with `raf-lite study select`"
+            )
         return self.choice[descriptor]["variant"], self.choice[descriptor]["p"]
 
     def overview(self, table: pd.DataFrame, descriptor: str, runs: list[tuple[str, float]]) -> pd.DataFrame:
         """These runs against the baseline of their descriptor, over all OUTCOMES."""
         rows = {}
         for run in runs:
-            cells = {heading: shown(effects(table, descriptor, run, group=g, measure=m, region=r))
-                     for heading, g, m, r in OUTCOMES}
+            cells = {
+                heading: shown(effects(table, descriptor, run, group=g, measure=m, region=r))
+                for heading, g, m, r in OUTCOMES
+            }
             if any(cell != "–" for cell in cells.values()):
                 rows[name_of(run)] = cells
         return pd.DataFrame.from_dict(rows, orient="index")
@@ -103,32 +119,52 @@ class Study:
                 out[heading] = f"{values.mean():.3g}{spread} {units[m]}"
         return pd.DataFrame.from_dict({"no retrieval": out}, orient="index")
 
-    # ------------------------------------------------------------------------------------------------------------ sections
+    # ---------------------------------------------------------------------------------------------- sections
 
     def main(self) -> Section:
         """Confirmation subjects: every run against the baseline."""
-        section = Section("What retrieval changes: confirmation subjects", [
-            "Percent change of an error against the same subject's avatar without retrieval, same seed, frames and budget: mean "
-            "over subjects [95 % t-interval], and in how many subjects it got better. Negative is better."])
+        section = Section(
+            "What retrieval changes: confirmation subjects",
+            [
+                "Percent change of an error against the same subject's avatar without retrieval, same seed,"
+                " frames and budget: mean over subjects [95 % t-interval], and in how many subjects it got"
+                " better. Negative is better."
+            ],
+        )
         for descriptor in (RAW, RELATIVE, LABEL_FREE):
             overview = self.overview(self.confirmed, descriptor, runs_in(self.confirmed, descriptor))
             if overview.empty:
                 continue
             n = self.confirmed[self.confirmed["descriptor"] == descriptor]["subject"].nunique()
             later = AFTERWARDS.get(descriptor, "")
-            section.blocks += [f"Descriptor: {descriptor}; {n} subjects.{later} Mean errors without retrieval:",
-                               self.levels(self.confirmed, descriptor), "Changes:", overview]
-            section.blocks += [forest([(name_of(r), effects(self.confirmed, descriptor, r, group=g, measure=m, region=reg))
-                                       for r in runs_in(self.confirmed, descriptor)], f"{descriptor}: {heading}")
-                               for heading, g, m, reg in MAIN]
+            section.blocks += [
+                f"Descriptor: {descriptor}; {n} subjects.{later} Mean errors without retrieval:",
+                self.levels(self.confirmed, descriptor),
+                "Changes:",
+                overview,
+            ]
+            section.blocks += [
+                forest(
+                    [
+                        (name_of(r), effects(self.confirmed, descriptor, r, group=g, measure=m, region=reg))
+                        for r in runs_in(self.confirmed, descriptor)
+                    ],
+                    f"{descriptor}: {heading}",
+                )
+                for heading, g, m, reg in MAIN
+            ]
         return section
 
     def against_noise(self) -> Section:
         """Retrieval against noise of the covariance of its own replacements."""
-        section = Section("Is it retrieval, or would noise do?", [
-            "Each retrieval setting against its matched noise: Gaussian, with the covariance of what that setting changes, at "
-            "the same rate. Negative: retrieval is better than the noise. p-values are paired t-tests, adjusted by Holm over "
-            "the table."])
+        section = Section(
+            "Is it retrieval, or would noise do?",
+            [
+                "Each retrieval setting against its matched noise: Gaussian, with the covariance of what that"
+                " setting changes, at the same rate. Negative: retrieval is better than the noise. p-values"
+                " are paired t-tests, adjusted by Holm over the table."
+            ],
+        )
         for descriptor in (RAW, RELATIVE, LABEL_FREE):
             rows, found = [], runs_in(self.confirmed, descriptor)
             for run in found:
@@ -140,23 +176,49 @@ class Study:
                             rows.append((run, heading, e))
             if rows:
                 adjusted = holm([e.p for *_, e in rows])
-                section.blocks += [f"Descriptor: {descriptor}.", pd.DataFrame.from_dict(
-                    {f"{name_of(run)}: {heading}": {"against its matched noise": shown(e), "p (Holm)": f"{p:.3f}",
-                                                    "bootstrap": f"[{e.boot_low:+.1f}, {e.boot_high:+.1f}]"}
-                     for (run, heading, e), p in zip(rows, adjusted, strict=True)}, orient="index")]
+                section.blocks += [
+                    f"Descriptor: {descriptor}.",
+                    pd.DataFrame.from_dict(
+                        {
+                            f"{name_of(run)}: {heading}": {
+                                "against its matched noise": shown(e),
+                                "p (Holm)": f"{p:.3f}",
+                                "bootstrap": f"[{e.boot_low:+.1f}, {e.boot_high:+.1f}]",
+                            }
+                            for (run, heading, e), p in zip(rows, adjusted, strict=True)
+                        },
+                        orient="index",
+                    ),
+                ]
         return section
 
     def across_descriptors(self) -> Section:
-        """Everything against landmarks minus the own neutral without retrieval: the strongest plain descriptor."""
-        section = Section("Against the strongest descriptor without retrieval", [
-            f"Every run against `{RELATIVE}` without retrieval. Negative: better than it."])
+        """Everything against landmarks minus the own neutral without retrieval: the strongest plain
+        descriptor."""
+        section = Section(
+            "Against the strongest descriptor without retrieval",
+            [f"Every run against `{RELATIVE}` without retrieval. Negative: better than it."],
+        )
         rows = {}
         for descriptor in (RAW, RELATIVE, LABEL_FREE):
             for run in [BASELINE, *runs_in(self.confirmed, descriptor)]:
                 if (descriptor, run) == (RELATIVE, BASELINE):
                     continue
-                cells = {heading: shown(effects(self.confirmed, descriptor, run, BASELINE, against_descriptor=RELATIVE, group=g,
-                                                measure=m, region=r)) for heading, g, m, r in OUTCOMES[:6]}
+                cells = {
+                    heading: shown(
+                        effects(
+                            self.confirmed,
+                            descriptor,
+                            run,
+                            BASELINE,
+                            against_descriptor=RELATIVE,
+                            group=g,
+                            measure=m,
+                            region=r,
+                        )
+                    )
+                    for heading, g, m, r in OUTCOMES[:6]
+                }
                 if any(c != "–" for c in cells.values()):
                     rows[f"{descriptor}: {name_of(run)}"] = cells
         if rows:
@@ -165,8 +227,13 @@ class Study:
 
     def targets(self) -> Section:
         """The project's targets, met or not."""
-        section = Section("Targets", ["Set before the study. Met means that the mean reaches the figure and, where an interval "
-                                      "is asked for, the 95 % t-interval lies below zero."])
+        section = Section(
+            "Targets",
+            [
+                "Set before the study. Met means that the mean reaches the figure and, where an interval "
+                "is asked for, the 95 % t-interval lies below zero."
+            ],
+        )
         if self.choice is None:
             return section
         best, rows = self.best(RAW), {}
@@ -175,8 +242,11 @@ class Study:
         def row(name: str, effect: Effect | None, bar: float, below_zero: bool) -> None:
             if effect is not None:
                 met = effect.mean <= bar and (not below_zero or effect.high < 0)
-                rows[name] = {"target": f"{bar:+g} %{', interval below zero' if below_zero else ''}", "reached": shown(effect),
-                              "met": "yes" if met else "no"}
+                rows[name] = {
+                    "target": f"{bar:+g} %{', interval below zero' if below_zero else ''}",
+                    "reached": shown(effect),
+                    "met": "yes" if met else "no",
+                }
 
         for heading, g, m, r in MAIN:
             change = partial(effects, self.confirmed, group=g, measure=m, region=r)
@@ -184,33 +254,61 @@ class Study:
             row(f"best ({name_of(best)}), blendshapes: {heading}", change(RAW, best), -20, True)
             if noise is not None:
                 row(f"best against its matched noise: {heading}", change(RAW, best, noise), 0, True)
-            row(f"best on {RELATIVE} ({name_of(self.best(RELATIVE))}) against {RELATIVE} without retrieval: {heading}",
-                change(RELATIVE, self.best(RELATIVE)), -3, True)
-        row("best, blendshapes: self-seen, face",
-            effects(self.confirmed, RAW, best, group="self-seen", measure="mae", region="face"), 2, False)
+            row(
+                f"best on {RELATIVE} ({name_of(self.best(RELATIVE))}) against {RELATIVE} without retrieval:"
+                f" {heading}",
+                change(RELATIVE, self.best(RELATIVE)),
+                -3,
+                True,
+            )
+        row(
+            "best, blendshapes: self-seen, face",
+            effects(self.confirmed, RAW, best, group="self-seen", measure="mae", region="face"),
+            2,
+            False,
+        )
         if rows:
             section.blocks.append(pd.DataFrame.from_dict(rows, orient="index"))
         return section
 
     def selection(self) -> Section:
         """What was tried on the selection subjects, and what was chosen."""
-        section = Section("What was tried, and the choice", [
-            f"{len(SELECT)} selection subjects, none of whom is a confirmation subject. The mean is of landmark error and of the "
-            "error in mouth and eyes, cross-driving."])
+        section = Section(
+            "What was tried, and the choice",
+            [
+                f"{len(SELECT)} selection subjects, none of whom is a confirmation subject. The mean is of"
+                " landmark error and of the error in mouth and eyes, cross-driving."
+            ],
+        )
         if self.choice is None:
             return section
         section.text.append(f"Rule: {self.choice['rule']}")
         for descriptor in (RAW, RELATIVE):
             chosen = self.best(descriptor)
-            section.blocks += [f"{descriptor}: chosen {name_of(chosen)}.", pd.DataFrame.from_dict(
-                {name_of((c["variant"], c["p"])): {"cross": f"{c['cross']:+.1f} %", "self-seen": f"{c['self_seen']:+.1f} %"}
-                 for c in self.choice[descriptor]["candidates"]}, orient="index")]
+            section.blocks += [
+                f"{descriptor}: chosen {name_of(chosen)}.",
+                pd.DataFrame.from_dict(
+                    {
+                        name_of((c["variant"], c["p"])): {
+                            "cross": f"{c['cross']:+.1f} %",
+                            "self-seen": f"{c['self_seen']:+.1f} %",
+                        }
+                        for c in self.choice[descriptor]["candidates"]
+                    },
+                    orient="index",
+                ),
+            ]
         return section
 
     def seeds(self) -> Section:
         """How far the change of one subject moves from seed to seed."""
-        section = Section("How much is the seed?", ["Change against the baseline of the same seed, subject by subject: mean and "
-                                                    "standard deviation over three seeds."])
+        section = Section(
+            "How much is the seed?",
+            [
+                "Change against the baseline of the same seed, subject by subject: mean and "
+                "standard deviation over three seeds."
+            ],
+        )
         many = self.confirmed[self.confirmed["seed"] > 0]
         rows = {}
         for descriptor in (RAW, RELATIVE):
@@ -219,11 +317,16 @@ class Study:
                     own = self.confirmed[self.confirmed["subject"] == subject]
                     cells = {}
                     for heading, g, m, r in OUTCOMES[:6]:
-                        each = [effects(own, descriptor, run, group=g, measure=m, region=r, seed=s)
-                                for s in sorted(own["seed"].unique())]
+                        each = [
+                            effects(own, descriptor, run, group=g, measure=m, region=r, seed=s)
+                            for s in sorted(own["seed"].unique())
+                        ]
                         means = pd.Series([e.mean for e in each if e is not None], dtype=float)
-                        cells[heading] = "–" if len(means) < 2 else \
-                            f"{means.mean():+.1f} ± {means.std():.1f} % ({len(means)} seeds)"
+                        cells[heading] = (
+                            "–"
+                            if len(means) < 2
+                            else f"{means.mean():+.1f} ± {means.std():.1f} % ({len(means)} seeds)"
+                        )
                     if any(c != "–" for c in cells.values()):
                         rows[f"{descriptor}: {name_of(run)}, subject {subject}"] = cells
         if rows:
@@ -232,88 +335,194 @@ class Study:
 
     def drives(self) -> Section:
         """Changes at run time alone."""
-        section = Section("What can be had without training", [
-            "The avatar without retrieval, driven otherwise: by the nearest training code, or by the driver's change from the "
-            "own neutral put on the subject's neutral descriptor. Against driving it directly."])
+        section = Section(
+            "What can be had without training",
+            [
+                "The avatar without retrieval, driven otherwise: by the nearest training code, or by the"
+                " driver's change from the own neutral put on the subject's neutral descriptor. Against"
+                " driving it directly."
+            ],
+        )
         rows = {}
         for descriptor in (RAW, RELATIVE):
             for drive in ("nearest training code", "neutral-relative"):
-                cells = {heading: shown(effects(self.table, descriptor, BASELINE, BASELINE, group=g, measure=m, region=r,
-                                                drive=drive, against_conditions={"drive": "direct"}))
-                         for heading, g, m, r in OUTCOMES if m in ("mae", "landmarks")}
+                cells = {
+                    heading: shown(
+                        effects(
+                            self.table,
+                            descriptor,
+                            BASELINE,
+                            BASELINE,
+                            group=g,
+                            measure=m,
+                            region=r,
+                            drive=drive,
+                            against_conditions={"drive": "direct"},
+                        )
+                    )
+                    for heading, g, m, r in OUTCOMES
+                    if m in ("mae", "landmarks")
+                }
                 if any(c != "–" for c in cells.values()):
                     rows[f"{descriptor}: {drive}"] = cells
         if rows:
             section.blocks.append(pd.DataFrame.from_dict(rows, orient="index"))
         relative = self.confirmed[self.confirmed["drive"] == "neutral-relative"]
-        asked = (("Confirmation subjects, driven relative to the neutral, with retrieval in training and without, against the "
-                  "avatar without retrieval driven directly. Asked after the other confirmation runs had been seen.", "direct"),
-                 ("The same against the avatar without retrieval, also driven relative to the neutral: what retrieval adds then.",
-                  "neutral-relative"))
+        asked = (
+            (
+                (
+                    "Confirmation subjects, driven relative to the neutral, with retrieval in training and"
+                    " without, against the avatar without retrieval driven directly. Asked after the other"
+                    " confirmation runs had been seen."
+                ),
+                "direct",
+            ),
+            (
+                (
+                    "The same against the avatar without retrieval, also driven relative to the neutral: what"
+                    " retrieval adds then."
+                ),
+                "neutral-relative",
+            ),
+        )
         for text, against in asked:
-            rows = {name_of(run): {heading: shown(effects(self.confirmed, RAW, run, group=g, measure=m, region=r,
-                                                          drive="neutral-relative", against_conditions={"drive": against}))
-                                   for heading, g, m, r in OUTCOMES if m in ("mae", "landmarks")}
-                    for run in [BASELINE, *runs_in(relative, RAW)] if run != BASELINE or against == "direct"}
+            rows = {
+                name_of(run): {
+                    heading: shown(
+                        effects(
+                            self.confirmed,
+                            RAW,
+                            run,
+                            group=g,
+                            measure=m,
+                            region=r,
+                            drive="neutral-relative",
+                            against_conditions={"drive": against},
+                        )
+                    )
+                    for heading, g, m, r in OUTCOMES
+                    if m in ("mae", "landmarks")
+                }
+                for run in [BASELINE, *runs_in(relative, RAW)]
+                if run != BASELINE or against == "direct"
+            }
             if len(rows) > (against == "direct"):
                 section.blocks += [text, pd.DataFrame.from_dict(rows, orient="index")]
         return section
 
     def identity(self) -> Section:
         """What the driver's identity does to the picture, always beside what their expression does."""
-        section = Section("Who drives, and how", [
-            "Twelve identities make the same 24 faces, and their descriptors drive the avatar. Spread over identities: how far "
-            "the pictures of one face differ; less is better only while the spread over faces, the expression, stays. Neutral "
-            "error: pictures for the twelve neutral faces against the subject's own neutral. Reach: distance from a driver's "
-            "descriptor to the nearest one that training showed. Grey levels; reach in the descriptor's units; percent change "
-            "against no retrieval."])
-        names = {"identity_spread": "spread over identities", "expression_spread": "spread over faces",
-                 "neutral_mae": "neutral error", "reach": "reach"}
+        section = Section(
+            "Who drives, and how",
+            [
+                "Twelve identities make the same 24 faces, and their descriptors drive the avatar. Spread"
+                " over identities: how far the pictures of one face differ; less is better only while the"
+                " spread over faces, the expression, stays. Neutral error: pictures for the twelve neutral"
+                " faces against the subject's own neutral. Reach: distance from a driver's descriptor to the"
+                " nearest one that training showed. Grey levels; reach in the descriptor's units; percent"
+                " change against no retrieval."
+            ],
+        )
+        names = {
+            "identity_spread": "spread over identities",
+            "expression_spread": "spread over faces",
+            "neutral_mae": "neutral error",
+            "reach": "reach",
+        }
         table = self.confirmed if len(self.confirmed) else self.table
         for descriptor in (RAW, RELATIVE):
-            rows = {name_of(run): {heading: shown(effects(table, descriptor, run, group="run", measure=m, region="all"))
-                                   for m, heading in names.items()} for run in runs_in(table, descriptor)}
+            rows = {
+                name_of(run): {
+                    heading: shown(effects(table, descriptor, run, group="run", measure=m, region="all"))
+                    for m, heading in names.items()
+                }
+                for run in runs_in(table, descriptor)
+            }
             if rows:
                 section.blocks += [f"Descriptor: {descriptor}.", pd.DataFrame.from_dict(rows, orient="index")]
         return section
 
     def sweeps(self) -> Section:
         """Rates, bank sizes, coverage, bounds: selection subjects."""
-        section = Section("Sweeps on the selection subjects", ["Smaller comparisons, four subjects: read them as directions."])
+        section = Section(
+            "Sweeps on the selection subjects",
+            ["Smaller comparisons, four subjects: read them as directions."],
+        )
         table, (_, group, measure, region) = self.selected, MAIN_CROSS
         pick = lambda run, **c: effects(table, RAW, run, group=group, measure=measure, region=region, **c)  # noqa: E731
         sizes = [("1,000", 1000), ("3,000", 3000), ("all", 0)]
-        bank = {v: [(label, e.mean) for label, n in sizes if (e := pick((v, 0.2), bank_rows=n)) is not None]
-                for v in ("paper-k16", "centred")}
+        bank = {
+            v: [(label, e.mean) for label, n in sizes if (e := pick((v, 0.2), bank_rows=n)) is not None]
+            for v in ("paper-k16", "centred")
+        }
         if any(len(points) > 1 for points in bank.values()):
-            section.blocks.append(curves(bank, "Rows in the bank: change of the cross-driving error in mouth and eyes", "%"))
+            section.blocks.append(
+                curves(bank, "Rows in the bank: change of the cross-driving error in mouth and eyes", "%")
+            )
         rows = {}
         for v in ("paper-k16", "centred"):
-            for label, name in (("shipped bank", "shipped"), ("bank without the faces that training lacks", "seen")):
-                cells = {h: shown(effects(table, RAW, (v, 0.2), group=g, measure=m, region=r, bank=name))
-                         for h, g, m, r in OUTCOMES}
+            for label, name in (
+                ("shipped bank", "shipped"),
+                ("bank without the faces that training lacks", "seen"),
+            ):
+                cells = {
+                    h: shown(effects(table, RAW, (v, 0.2), group=g, measure=m, region=r, bank=name))
+                    for h, g, m, r in OUTCOMES
+                }
                 if any(x != "–" for x in cells.values()):
                     rows[f"{v}, {label}"] = cells
-        section.blocks += ["Has the bank seen the exam?", pd.DataFrame.from_dict(rows, orient="index")] if rows else []
+        section.blocks += (
+            ["Has the bank seen the exam?", pd.DataFrame.from_dict(rows, orient="index")] if rows else []
+        )
         rows = {}
-        for scripts, frames, label in ((1, 1, "all scripts"), (0.65, 1, "65 % of the scripts"), (0.35, 1, "35 % of the scripts"),
-                                       (1, 0.25, "a quarter of the frames")):
+        for scripts, frames, label in (
+            (1, 1, "all scripts"),
+            (0.65, 1, "65 % of the scripts"),
+            (0.35, 1, "35 % of the scripts"),
+            (1, 0.25, "a quarter of the frames"),
+        ):
             for v in ("paper-k16", "centred"):
-                cells = {h: shown(effects(table, RAW, (v, 0.2), group=g, measure=m, region=r, scripts=scripts, frames=frames))
-                         for h, g, m, r in OUTCOMES}
+                cells = {
+                    h: shown(
+                        effects(
+                            table, RAW, (v, 0.2), group=g, measure=m, region=r, scripts=scripts, frames=frames
+                        )
+                    )
+                    for h, g, m, r in OUTCOMES
+                }
                 if any(x != "–" for x in cells.values()):
                     rows[f"{label}: {v}"] = cells
         if rows:
-            section.blocks += ["How much the person's own recording covers:", pd.DataFrame.from_dict(rows, orient="index")]
-        overview = self.overview(table, RAW, [run for run in runs_in(table, RAW) if strategy_of(run[0]) != "gaussian"])
-        section.blocks += ["All runs on blendshapes, selection subjects (with true pairs, the upper bound of retrieval, and pose "
-                           "augmentation where they were run):", overview]
-        asked = (("landmarks", "landmarks", "face"), ("mouth + eyes", "mae", "mouth+eyes"), ("face", "mae", "face"))
-        turned = {name_of(run): {h: shown(effects(table, RAW, run, group="cross-turned", measure=m, region=r))
-                                 for h, m, r in asked}
-                  for run in runs_in(table, RAW)}
-        section.blocks += ["Drivers with the head turned up to 21, 35 and 17 degrees (the limit that the paper states):",
-                           pd.DataFrame.from_dict(turned, orient="index")]
+            section.blocks += [
+                "How much the person's own recording covers:",
+                pd.DataFrame.from_dict(rows, orient="index"),
+            ]
+        overview = self.overview(
+            table, RAW, [run for run in runs_in(table, RAW) if strategy_of(run[0]) != "gaussian"]
+        )
+        section.blocks += [
+            (
+                "All runs on blendshapes, selection subjects (with true pairs, the upper bound of retrieval,"
+                " and pose augmentation where they were run):"
+            ),
+            overview,
+        ]
+        asked = (
+            ("landmarks", "landmarks", "face"),
+            ("mouth + eyes", "mae", "mouth+eyes"),
+            ("face", "mae", "face"),
+        )
+        turned = {
+            name_of(run): {
+                h: shown(effects(table, RAW, run, group="cross-turned", measure=m, region=r))
+                for h, m, r in asked
+            }
+            for run in runs_in(table, RAW)
+        }
+        section.blocks += [
+            "Drivers with the head turned up to 21, 35 and 17 degrees (the limit that the paper states):",
+            pd.DataFrame.from_dict(turned, orient="index"),
+        ]
         return section
 
     def descriptor_table(self) -> Section:
@@ -325,88 +534,159 @@ class Study:
         rows, points = {}, {}
         for d in DESCRIPTORS:
             base = values_of(self.selected, d, BASELINE, group="cross", measure="landmarks", region="face")
-            gains = {v: effects(self.selected, d, (v, 0.2), group="cross", measure="landmarks", region="face")
-                     for v in ("paper-k16", "centred", "centred-residual")}
+            gains = {
+                v: effects(self.selected, d, (v, 0.2), group="cross", measure="landmarks", region="face")
+                for v in ("paper-k16", "centred", "centred-residual")
+            }
             if not len(base) and d not in leaks:
                 continue
             leak = leaks.get(d)
-            rows[d] = {"identity's share of variance": f"{leak['variance_share']:.2f}" if leak else "–",
-                       "linear probe of the donor": f"{leak['probe']:.2f} (chance {leak['probe_chance']:.3f})" if leak else "–",
-                       "cross landmarks, no retrieval (px)": f"{base.mean():.3f}" if len(base) else "–",
-                       **{v: shown(e) for v, e in gains.items()}}
+            rows[d] = {
+                "identity's share of variance": f"{leak['variance_share']:.2f}" if leak else "–",
+                "linear probe of the donor": (
+                    f"{leak['probe']:.2f} (chance {leak['probe_chance']:.3f})" if leak else "–"
+                ),
+                "cross landmarks, no retrieval (px)": f"{base.mean():.3f}" if len(base) else "–",
+                **{v: shown(e) for v, e in gains.items()},
+            }
             if leak:
                 for v, e in gains.items():
                     if e is not None:
                         points.setdefault(v, []).append((leak["variance_share"], d, e.mean))
         if rows:
-            section.text.append("Leakage is measured on the shipped bank; gains are the change of cross-driving landmark error "
-                                "on the selection subjects.")
+            section.text.append(
+                "Leakage is measured on the shipped bank; gains are the change of cross-driving landmark"
+                " error on the selection subjects."
+            )
             section.blocks.append(pd.DataFrame.from_dict(rows, orient="index"))
-        series = {v: [(f"{d} ({x:.2f})", y) for x, d, y in sorted(p)] for v, p in points.items() if len(p) > 1}
+        series = {
+            v: [(f"{d} ({x:.2f})", y) for x, d, y in sorted(p)] for v, p in points.items() if len(p) > 1
+        }
         if series:
-            section.blocks.append(curves(series, "Gain by descriptor, ordered by the share of identity in it", "%"))
+            section.blocks.append(
+                curves(series, "Gain by descriptor, ordered by the share of identity in it", "%")
+            )
         return section
 
     def retrieval(self) -> Section:
         """Neighbours against the truth."""
-        section = Section("What retrieval finds", [
-            "Error of the retrieved row's expression (mm over the face, resting tone taken off) and of its head rotation, for "
-            "the training frames of the confirmation subjects."])
+        section = Section(
+            "What retrieval finds",
+            [
+                "Error of the retrieved row's expression (mm over the face, resting tone taken off) and of"
+                " its head rotation, for the training frames of the confirmation subjects."
+            ],
+        )
         for line in self.lines:
             if "retrieval" in line:
-                frame = pd.DataFrame.from_dict({name: {"expression": f"{v['expression_mm']:.2f} mm", "head rotation": "–" if
-                                                       v["rotation_degrees"] is None else f"{v['rotation_degrees']:.1f}°"}
-                                                for name, v in line["retrieval"].items()}, orient="index")
+                frame = pd.DataFrame.from_dict(
+                    {
+                        name: {
+                            "expression": f"{v['expression_mm']:.2f} mm",
+                            "head rotation": (
+                                "–" if v["rotation_degrees"] is None else f"{v['rotation_degrees']:.1f}°"
+                            ),
+                        }
+                        for name, v in line["retrieval"].items()
+                    },
+                    orient="index",
+                )
                 section.blocks += [f"Descriptor: {line['descriptor']}.", frame]
         return section
 
     def tolerance(self) -> Section:
         """Coarse and noisy driving descriptors."""
-        section = Section("Coarse and noisy descriptors", [
-            "Error in the face with driving descriptors of 4 bits, 2 bits, or with noise (a quarter of each dimension's "
-            "deviation), against the same avatar without retrieval and the same descriptors. Selection subjects."])
-        table = self.selected[self.selected["tolerance"].astype(bool)] if len(self.selected) else self.selected
+        section = Section(
+            "Coarse and noisy descriptors",
+            [
+                "Error in the face with driving descriptors of 4 bits, 2 bits, or with noise (a quarter of"
+                " each dimension's deviation), against the same avatar without retrieval and the same"
+                " descriptors. Selection subjects."
+            ],
+        )
+        table = (
+            self.selected[self.selected["tolerance"].astype(bool)] if len(self.selected) else self.selected
+        )
         for group in ("self-seen", "cross"):
             series = {}
             for run in runs_in(table, RAW):
-                points = [(label, e.mean) for label, drive in (("full", "direct"), ("4 bits", "4 bits"), ("2 bits", "2 bits"),
-                                                               ("noise", "noise"))
-                          if (e := effects(table, RAW, run, group=group, measure="mae", region="face", drive=drive)) is not None]
+                points = [
+                    (label, e.mean)
+                    for label, drive in (
+                        ("full", "direct"),
+                        ("4 bits", "4 bits"),
+                        ("2 bits", "2 bits"),
+                        ("noise", "noise"),
+                    )
+                    if (e := effects(table, RAW, run, group=group, measure="mae", region="face", drive=drive))
+                    is not None
+                ]
                 series[name_of(run)] = points
             if any(len(p) > 1 for p in series.values()):
-                section.blocks.append(curves(series, f"{group}: change against no retrieval with the same descriptors", "%"))
+                section.blocks.append(
+                    curves(series, f"{group}: change against no retrieval with the same descriptors", "%")
+                )
         return section
 
     def cost(self) -> Section:
         """Time, and how it was measured."""
-        extras = self.table[(self.table["group"] == "run") & self.table["measure"].isin(["augment_ms", "step_ms"])]
+        extras = self.table[
+            (self.table["group"] == "run") & self.table["measure"].isin(["augment_ms", "step_ms"])
+        ]
         means = extras.groupby("measure")["value"].median()
-        spent = [line["seconds"]["training"] + line["seconds"]["grading"] for line in self.lines if "spec" in line]
-        section = Section("Cost, and how it was measured", [
-            f"{len(spent)} runs, {sum(spent) / 3600:.1f} hours of one core. Median run: {pd.Series(spent).median():.0f} s on "
-            f"one of two cores, of which training is a step of {means.get('step_ms', math.nan):.1f} ms (median) times the "
-            "number of steps."])
+        spent = [
+            line["seconds"]["training"] + line["seconds"]["grading"] for line in self.lines if "spec" in line
+        ]
+        section = Section(
+            "Cost, and how it was measured",
+            [
+                f"{len(spent)} runs, {sum(spent) / 3600:.1f} hours of one core. Median run:"
+                f" {pd.Series(spent).median():.0f} s on one of two cores, of which training is a step of"
+                f" {means.get('step_ms', math.nan):.1f} ms (median) times the number of steps."
+            ],
+        )
         if "augment_ms" in means:
             section.text.append(f"Retrieval itself takes {means['augment_ms']:.2f} ms a step (median).")
-        machines = {json.dumps({k: v for k, v in line["machine"].items() if k != "load_before"}, sort_keys=True)
-                    for line in self.lines if "machine" in line}
+        machines = {
+            json.dumps({k: v for k, v in line["machine"].items() if k != "load_before"}, sort_keys=True)
+            for line in self.lines
+            if "machine" in line
+        }
         section.text += [f"Machine: {m}" for m in sorted(machines)]
         varied = ("seed", "descriptor", "retrieval", "retrieval_p")
-        presets = {json.dumps({k: v for k, v in line["preset"].items() if k not in varied})
-                   for line in self.lines if "preset" in line}
+        presets = {
+            json.dumps({k: v for k, v in line["preset"].items() if k not in varied})
+            for line in self.lines
+            if "preset" in line
+        }
         section.text += [f"Preset: {p}" for p in sorted(presets)]
         return section
 
     def sections(self) -> list[Section]:
         """Those that have something to show."""
-        made = [self.targets(), self.main(), self.against_noise(), self.across_descriptors(), self.selection(), self.seeds(),
-                self.drives(), self.identity(), self.retrieval(), self.descriptor_table(), self.sweeps(), self.tolerance()]
+        made = [
+            self.targets(),
+            self.main(),
+            self.against_noise(),
+            self.across_descriptors(),
+            self.selection(),
+            self.seeds(),
+            self.drives(),
+            self.identity(),
+            self.retrieval(),
+            self.descriptor_table(),
+            self.sweeps(),
+            self.tolerance(),
+        ]
         return [s for s in made if s.blocks] + [self.cost()]
 
 
-CAVEATS = ("Rendered faces, one renderer, one encoder; the bank, the subjects and the drivers share one library of expressions. "
-           f"{len(CONFIRM)} confirmation subjects are planned; each table says how many it has. A study avatar is small (128 "
-           "pixels, under half a minute of training): figures of large avatars may differ. Where not said otherwise, one seed.")
+CAVEATS = (
+    "Rendered faces, one renderer, one encoder; the bank, the subjects and the drivers share one library of"
+    f" expressions. {len(CONFIRM)} confirmation subjects are planned; each table says how many it has. A"
+    " study avatar is small (128 pixels, under half a minute of training): figures of large avatars may"
+    " differ. Where not said otherwise, one seed."
+)
 
 
 def _html_table(frame: pd.DataFrame) -> str:
@@ -419,33 +699,47 @@ def _html_table(frame: pd.DataFrame) -> str:
 
 
 def _markdown_table(frame: pd.DataFrame) -> str:
-    lines = ["| | " + " | ".join(str(c) for c in frame.columns) + " |", "|---" * (len(frame.columns) + 1) + "|"]
-    lines += [f"| {i} | " + " | ".join("–" if pd.isna(v) else str(v) for v in row) + " |"
-              for i, row in zip(frame.index, frame.to_numpy(), strict=True)]
+    lines = [
+        "| | " + " | ".join(str(c) for c in frame.columns) + " |",
+        "|---" * (len(frame.columns) + 1) + "|",
+    ]
+    lines += [
+        f"| {i} | " + " | ".join("–" if pd.isna(v) else str(v) for v in row) + " |"
+        for i, row in zip(frame.index, frame.to_numpy(), strict=True)
+    ]
     return "\n".join(lines)
 
 
 def write_study_report(folder: str | os.PathLike, out: str | os.PathLike | None = None) -> tuple[Path, Path]:
-    """Write `report.html` and `report.md` from the lines in `folder`, beside them or in `out`; returns both paths."""
+    """Write `report.html` and `report.md` from the lines in `folder`, beside them or in `out`; returns both
+    paths."""
     folder = Path(folder)
     out = Path(out) if out is not None else folder
     pages = [f"<h1>RAF: the study</h1><p>{html.escape(CAVEATS)}</p>"]
     texts = ["# RAF: the study", CAVEATS]
     for section in Study(folder).sections():
-        pages.append(f"<h2>{html.escape(section.title)}</h2>" + "".join(f"<p>{html.escape(t)}</p>" for t in section.text))
+        pages.append(
+            f"<h2>{html.escape(section.title)}</h2>"
+            + "".join(f"<p>{html.escape(t)}</p>" for t in section.text)
+        )
         texts += [f"## {section.title}", *section.text]
         for block in section.blocks:
             if isinstance(block, pd.DataFrame):
                 pages.append(_html_table(block))
                 texts.append(_markdown_table(block))
             elif isinstance(block, Figure):
-                pages.append(f"<figure>{block.svg}<figcaption>{html.escape(block.sentence)}</figcaption></figure>")
+                pages.append(
+                    f"<figure>{block.svg}<figcaption>{html.escape(block.sentence)}</figcaption></figure>"
+                )
                 texts.append(f"*{block.sentence}*")
             else:
                 pages.append(f"<p><strong>{html.escape(block)}</strong></p>")
                 texts.append(f"**{block}**")
-    page = ('<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-            f"<title>RAF: the study</title><style>{STYLE}</style><body>{''.join(pages)}</body></html>\n")
+    page = (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport"'
+        ' content="width=device-width">'
+        f"<title>RAF: the study</title><style>{STYLE}</style><body>{''.join(pages)}</body></html>\n"
+    )
     with atomic_path(out / "report.html") as tmp:
         tmp.write_text(page, encoding="utf-8", newline="\n")
     with atomic_path(out / "report.md") as tmp:

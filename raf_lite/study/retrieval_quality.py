@@ -1,7 +1,8 @@
-"""How good retrieval is, against the truth: does a neighbour make the same face, in the same head pose, and what leaks?
+"""How good retrieval is, against the truth: does a neighbour make the same face, in the same head pose, and
+what leaks?
 
-Errors are over the front of the rig's skin, in mm (root mean square over vertices) on its average head, after each person's
-resting tone is taken off: only what the face *does* counts.
+Errors are over the front of the rig's skin, in mm (root mean square over vertices) on its average head, after
+each person's resting tone is taken off: only what the face *does* counts.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ def expression_metric() -> np.ndarray:
 
 
 def linear_probe(descriptors: np.ndarray, people: np.ndarray, ridge: float = 1e-2) -> float:
-    """How often a linear classifier names the person from one descriptor: trained on every other row, tested on the rest.
+    """How often a linear classifier names the person from one descriptor: trained on every other row, tested
+    on the rest.
 
     Ridge regression to one-hot targets, on standardised descriptors. Chance is one over the number of people.
     """
@@ -49,7 +51,8 @@ def linear_probe(descriptors: np.ndarray, people: np.ndarray, ridge: float = 1e-
 
 
 def leakage(descriptor: str) -> dict[str, float]:
-    """What a descriptor of the shipped bank says of who made it: share of variance between donors, and a linear probe."""
+    """What a descriptor of the shipped bank says of who made it: share of variance between donors, and a
+    linear probe."""
     bank = study_bank(descriptor)
     donors = np.unique(bank.donors)
     return {
@@ -60,9 +63,10 @@ def leakage(descriptor: str) -> dict[str, float]:
 
 
 def _errors(
-    done: np.ndarray, turned: np.ndarray, own: np.ndarray, own_turn: np.ndarray, found: np.ndarray,
+    done: np.ndarray, turned: np.ndarray, own: np.ndarray, own_turn: np.ndarray, found: np.ndarray
 ) -> tuple[float, float]:
-    """Mean errors (mm, degrees) of bank rows `found` [F, n] for frames whose true face and turn are `own` and `own_turn`."""
+    """Mean errors (mm, degrees) of bank rows `found` [F, n] for frames whose true face and turn are `own` and
+    `own_turn`."""
     return (
         float(np.linalg.norm(done[found] - own[:, None], axis=-1).mean()),
         float(np.rad2deg(np.linalg.norm(turned[found] - own_turn[:, None], axis=-1)).mean()),
@@ -70,15 +74,19 @@ def _errors(
 
 
 def quality(descriptor: str, role: str) -> dict:
-    """Errors of what retrieval finds for the training frames of a role's subjects: means over frames, then over subjects.
+    """Errors of what retrieval finds for the training frames of a role's subjects: means over frames, then
+    over subjects.
 
-    For each key and rank: expression error in mm, head rotation error in degrees. Beside them a random row, the subject's own
-    neutral face, and the oracle (the best row of the bank by truth).
+    For each key and rank: expression error in mm, head rotation error in degrees. Beside them a random row,
+    the subject's own neutral face, and the oracle (the best row of the bank by truth).
     """
     parts(descriptor)
     metric, truth = expression_metric(), load_truth(find_data() / "bank")
     bank = study_bank(descriptor)
-    resting = {d: truth["weights"][(bank.donors == d) & bank.neutral].astype(np.float32).mean(0) for d in np.unique(bank.donors)}
+    resting = {
+        d: truth["weights"][(bank.donors == d) & bank.neutral].astype(np.float32).mean(0)
+        for d in np.unique(bank.donors)
+    }
     done = (truth["weights"].astype(np.float32) - np.stack([resting[d] for d in bank.donors])) @ metric
     turned = truth["head_rotation"].astype(np.float32)
     rng, out = np.random.default_rng(0), {}
@@ -99,7 +107,9 @@ def quality(descriptor: str, role: str) -> dict:
     return {
         name: {
             "expression_mm": round(float(np.mean([v[0] for v in values])), 4),
-            "rotation_degrees": None if np.isnan(values[0][1]) else round(float(np.mean([v[1] for v in values])), 3),
+            "rotation_degrees": (
+                None if np.isnan(values[0][1]) else round(float(np.mean([v[1] for v in values])), 3)
+            ),
         }
         for name, values in out.items()
     }

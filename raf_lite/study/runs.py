@@ -23,7 +23,16 @@ from raf_lite.rig.studio import CAMERA_ANGLES, camera
 from raf_lite.study.augmentations import PairAugmentation, PoseAugmentation
 from raf_lite.study.descriptors import BANKS, graded_descriptors, in_form, parts, study_bank
 from raf_lite.study.grading import SLOW_STEP, group_members, pooled, region_masks
-from raf_lite.study.people import GRADED_SIZE, PANEL, REGION_BITS, TRAIN_CAMERAS, TRAIN_SIZE, Training, load_person, role_of
+from raf_lite.study.people import (
+    GRADED_SIZE,
+    PANEL,
+    REGION_BITS,
+    TRAIN_CAMERAS,
+    TRAIN_SIZE,
+    Training,
+    load_person,
+    role_of,
+)
 from raf_lite.study.variants import POSE_VARIANTS, setting_of
 from raf_lite.training import TrainConfig, Trainer, TrainingSet
 
@@ -41,17 +50,19 @@ PRESET = TrainConfig(
     lr_basis=1e-2,
     checkpoint_every=10**9,
 )
-"""A study run, the same for all variants: the `cpu` preset with fewer pixels and Gaussians and one camera a step. One camera buys
-twice the steps in the same time, and it is expressions, not views, that the study asks about."""
-
+"""A study run, the same for all variants: the `cpu` preset with fewer pixels and Gaussians and one camera a
+step. One camera buys twice the steps in the same time, and it is expressions, not views, that the study asks
+about."""
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """What one run is. Two runs that differ in `variant`, `p` and bank alone see the same frames and cameras in the same order.
+    """What one run is. Two runs that differ in `variant`, `p` and bank alone see the same frames and cameras
+    in the same order.
 
-    variant: the name of a setting, or one of STUDY_VARIANTS (`raf_lite.study.variants`). tolerance: also grade with coarse and
-    noisy driving descriptors, and (as the baseline always is) driven relative to the neutral.
+    variant: the name of a setting, or one of STUDY_VARIANTS (`raf_lite.study.variants`). tolerance: also
+    grade with coarse and noisy driving descriptors, and (as the baseline always is) driven relative to the
+    neutral.
     """
 
     subject: int
@@ -75,17 +86,25 @@ class RunSpec:
     @property
     def key(self) -> str:
         """Names the run; what does not matter to a baseline (p, bank) is left out."""
-        bank = "" if self.variant == "none" else f" p{self.p:g} {self.bank}{'' if self.bank_rows is None else self.bank_rows}"
+        bank = (
+            ""
+            if self.variant == "none"
+            else f" p{self.p:g} {self.bank}{'' if self.bank_rows is None else self.bank_rows}"
+        )
         return (
             f"{self.subject} {self.descriptor} {self.variant}{bank} seed{self.seed} scripts{self.scripts:g} "
             f"frames{self.frames:g}{' tolerance' if self.tolerance else ''}"
         )
 
     def needs(self) -> list[tuple[str, int]]:
-        """Recordings (kind, person) that must be rendered first; drivers come before the answers that use them."""
+        """Recordings (kind, person) that must be rendered first; drivers come before the answers that use
+        them."""
         from raf_lite.study.people import DRIVERS, SEEN_DONORS
 
-        kinds = [("driver", d) for d in DRIVERS[role_of(self.subject)]] + [("training", self.subject), ("answers", self.subject)]
+        kinds = [("driver", d) for d in DRIVERS[role_of(self.subject)]] + [
+            ("training", self.subject),
+            ("answers", self.subject),
+        ]
         kinds += [("panel", seed) for seed in PANEL]
         if self.variant == "pairs":
             kinds.append(("pairs", self.subject))
@@ -109,7 +128,13 @@ def training_set(spec: RunSpec) -> tuple[TrainingSet, np.ndarray, np.ndarray]:
     cameras = [camera(*CAMERA_ANGLES[serial], TRAIN_SIZE, serial) for serial in TRAIN_CAMERAS]
     names = [(str(recording["sequence"][r]), int(recording["frame"][r])) for r in rows]
     data = TrainingSet(
-        recording["images"][rows], recording["masks"][rows], descriptors, recording["head_pose"][rows], cameras, names, 0
+        recording["images"][rows],
+        recording["masks"][rows],
+        descriptors,
+        recording["head_pose"][rows],
+        cameras,
+        names,
+        0,
     )
     return data, neutral, video
 
@@ -122,12 +147,21 @@ def make_augmentation(spec: RunSpec, descriptors: np.ndarray) -> Augmentation | 
     if spec.variant == "pairs":
         encoded, form = parts(spec.descriptor)
         if form != "raw":
-            raise ValueError(f"true pairs are rendered for raw descriptors only, not for '{spec.descriptor}'; drop its ending")
+            raise ValueError(
+                f"true pairs are rendered for raw descriptors only, not for '{spec.descriptor}'; drop its"
+                " ending"
+            )
         rows = Training(spec.scripts, spec.frames).rows(_recording("training", spec.subject))
         return PairAugmentation(load_person("pairs", spec.subject)[encoded][rows], spec.p)
     setting = POSE_VARIANTS[spec.variant] if spec.variant in POSE_VARIANTS else setting_of(spec.variant)
-    retrieval = None if setting is None else RetrievalAugmentation.of(bank, setting, p=spec.p).fit(descriptors)
-    return PoseAugmentation(bank, _bank_rotations(), p=0.5, inner=retrieval) if spec.variant in POSE_VARIANTS else retrieval
+    retrieval = (
+        None if setting is None else RetrievalAugmentation.of(bank, setting, p=spec.p).fit(descriptors)
+    )
+    return (
+        PoseAugmentation(bank, _bank_rotations(), p=0.5, inner=retrieval)
+        if spec.variant in POSE_VARIANTS
+        else retrieval
+    )
 
 
 @cache
@@ -138,7 +172,10 @@ def _bank_rotations() -> np.ndarray:
 
     pose = ExpressionBank.load(find_data() / "bank", descriptor="blendshapes").encoder_pose
     if pose is None:
-        raise ValueError("the shipped bank has no encoder poses to turn descriptors by; build it with `raf-lite data build`")
+        raise ValueError(
+            "the shipped bank has no encoder poses to turn descriptors by; build it with `raf-lite data"
+            " build`"
+        )
     return Rotation.from_matrix(pose[:, :3, :3]).as_rotvec()
 
 
@@ -156,7 +193,9 @@ def _milliseconds_per_call(augmentation: Augmentation, descriptors: np.ndarray, 
     return (time.perf_counter() - started) / calls * 1e3
 
 
-def _reach(descriptors: np.ndarray, augmentation: Augmentation | None, asked: np.ndarray, draws: int = 8) -> float:
+def _reach(
+    descriptors: np.ndarray, augmentation: Augmentation | None, asked: np.ndarray, draws: int = 8
+) -> float:
     """Mean distance from what drives to the nearest descriptor seen in training, with its replacements."""
     shown = [torch.from_numpy(descriptors)]
     if augmentation is not None:
@@ -169,21 +208,28 @@ def coarser(descriptors: np.ndarray, bits: int, training: np.ndarray) -> np.ndar
     """Descriptors rounded to 2^bits levels over the range of each dimension in training."""
     low, span = training.min(0), np.maximum(np.ptp(training, axis=0), 1e-9)
     levels = 2**bits - 1
-    return (np.round(np.clip((descriptors - low) / span, 0, 1) * levels) / levels * span + low).astype(np.float32)
+    return (np.round(np.clip((descriptors - low) / span, 0, 1) * levels) / levels * span + low).astype(
+        np.float32
+    )
 
 
 def drives(
     spec: RunSpec, answers: dict, data: TrainingSet, descriptors: np.ndarray, own: Sequence[np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """name -> descriptors [T, D] that drive the same avatar in other ways, none of which needs training of its own."""
+    """name -> descriptors [T, D] that drive the same avatar in other ways, none of which needs training of
+    its own."""
     out: dict[str, np.ndarray] = {}
     if spec.variant == "none":
-        nearest = torch.cdist(torch.from_numpy(descriptors), torch.from_numpy(data.descriptors)).argmin(1).numpy()
+        nearest = (
+            torch.cdist(torch.from_numpy(descriptors), torch.from_numpy(data.descriptors)).argmin(1).numpy()
+        )
         out["nearest training code"] = data.descriptors[nearest]
     encoded, form = parts(spec.descriptor)
     if form == "raw" and (spec.variant == "none" or spec.tolerance):
         relative = graded_descriptors(answers, f"{encoded}-neutral", *own)
-        out["neutral-relative"] = np.where(answers["driver"][:, None] < 0, descriptors, relative + own[0]).astype(np.float32)
+        out["neutral-relative"] = np.where(
+            answers["driver"][:, None] < 0, descriptors, relative + own[0]
+        ).astype(np.float32)
     return out
 
 
@@ -198,7 +244,8 @@ def tolerance_drives(descriptors: np.ndarray, training: np.ndarray) -> dict[str,
 
 
 def _panel(spec: RunSpec, own: Sequence[np.ndarray]) -> np.ndarray:
-    """The panel's descriptors [identities, 1 + expressions, D] in the run's form; each identity relative to itself."""
+    """The panel's descriptors [identities, 1 + expressions, D] in the run's form; each identity relative to
+    itself."""
     encoded, form = parts(spec.descriptor)
     people = [load_person("panel", seed)[encoded] for seed in PANEL]
     return np.stack([in_form(p, form, p[0], p) for p in people]).astype(np.float32)
@@ -209,8 +256,9 @@ def decoupling(
 ) -> dict[str, float]:
     """What the avatar's picture owes to who drives it and what to how: spreads in grey levels over the face.
 
-    identity_spread: deviation over the panel's identities that make the same face, averaged over faces. expression_spread:
-    deviation over faces of the mean over identities. neutral_mae: pictures for the panel's neutral faces against
+    identity_spread: deviation over the panel's identities that make the same face, averaged over faces.
+    expression_spread: deviation over faces of the mean over identities. neutral_mae: pictures for the panel's
+    neutral faces against
     the subject's own neutral.
     """
     panel = _panel(spec, own)
@@ -237,7 +285,8 @@ def _seen_errors(seen: Detections, answers: dict) -> Errors:
 
 
 def run(spec: RunSpec, encoder: MediaPipeEncoder) -> dict:
-    """Train and grade; returns the line. encoder: a MediaPipeEncoder for what is seen in the avatar's pictures."""
+    """Train and grade; returns the line. encoder: a MediaPipeEncoder for what is seen in the avatar's
+    pictures."""
     data, *own = training_set(spec)
     answers, recording = _recording("answers", spec.subject), _recording("training", spec.subject)
     augmentation = make_augmentation(spec, data.descriptors)
@@ -261,7 +310,9 @@ def run(spec: RunSpec, encoder: MediaPipeEncoder) -> dict:
     outcomes = {"direct": pooled(errors, members)}
     for name, driving in drives(spec, answers, data, descriptors, own).items():
         images = rendered(driving)
-        errors = _seen_errors(encoder.detect(images), answers) | picture_errors(images, truth, regions, ["mae"])
+        errors = _seen_errors(encoder.detect(images), answers) | picture_errors(
+            images, truth, regions, ["mae"]
+        )
         outcomes[name] = pooled(errors, members)
     if spec.tolerance:
         for name, driving in tolerance_drives(descriptors, data.descriptors).items():
@@ -286,9 +337,12 @@ def run(spec: RunSpec, encoder: MediaPipeEncoder) -> dict:
 
 
 def noise_floor(subject: int) -> dict:
-    """What landmark error and AED say of the answers against themselves moved by half a pixel: group -> measure -> region."""
+    """What landmark error and AED say of the answers against themselves moved by half a pixel: group ->
+    measure -> region."""
     answers = load_person("answers", subject)
-    errors = encoder_errors(answers["points_shifted"], answers["scores_shifted"], answers["points"], answers["scores"])
+    errors = encoder_errors(
+        answers["points_shifted"], answers["scores_shifted"], answers["points"], answers["scores"]
+    )
     return {
         "key": f"{subject} noise floor",
         "role": role_of(subject),

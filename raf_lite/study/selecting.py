@@ -1,4 +1,5 @@
-"""From the runs on the selection subjects to one choice per descriptor, written down before anything is confirmed."""
+"""From the runs on the selection subjects to one choice per descriptor, written down before anything is
+confirmed."""
 
 from __future__ import annotations
 
@@ -11,28 +12,30 @@ from raf_lite.study.tables import effects, long_table
 
 SELF_LIMIT = 2.0
 RULE = (
-    f"Among the candidates that cost at most {SELF_LIMIT:g} % on self-seen (mean over subjects, error of the face), the one with "
-    "the largest mean reduction in cross-driving of landmark error (face) and of the error in mouth and eyes, averaged; if none "
-    "is that cheap, the cheapest."
+    f"Among the candidates that cost at most {SELF_LIMIT:g} % on self-seen (mean over subjects, error of the"
+    " face), the one with the largest mean reduction in cross-driving of landmark error (face) and of the"
+    " error in mouth and eyes, averaged; if none is that cheap, the cheapest."
 )
 
 
 def choose(folder: Path) -> dict:
-    """Apply RULE to the lines in `folder` and write the choice there. ValueError while selection runs are missing, or once made.
+    """Apply RULE to the lines in `folder` and write the choice there. ValueError while selection runs are
+    missing, or once made.
 
-    Returns what was written: for each descriptor `variant`, `p` and the figures of every candidate; `p` of the named settings.
-    """
+    Returns what was written: for each descriptor `variant`, `p` and the figures of every candidate; `p` of
+    the named settings."""
     path = folder / SELECTION_FILE
     if path.exists():
         raise ValueError(
-            f"{path} is there already; a choice is made once, before confirmation. Delete it only together with every "
-            "confirmation line"
+            f"{path} is there already; a choice is made once, before confirmation. Delete it only together"
+            " with every confirmation line"
         )
     lines = list(read_lines(folder))
     missing = {spec.key for spec in selection()} - {line["key"] for line in lines}
     if missing:
         raise ValueError(
-            f"{len(missing)} selection runs are missing, such as '{sorted(missing)[0]}'; run the plan 'selection' first"
+            f"{len(missing)} selection runs are missing, such as '{sorted(missing)[0]}'; run the plan"
+            " 'selection' first"
         )
     table = long_table(line for line in lines if line["role"] == "selection")
     choice: dict = {"rule": RULE, "p": 0.2}
@@ -41,18 +44,29 @@ def choose(folder: Path) -> dict:
         for variant, p in candidates:
 
             def mean(
-                group: str, measure: str, region: str, variant: str = variant, p: float = p,
-                descriptor: str = descriptor
+                group: str,
+                measure: str,
+                region: str,
+                variant: str = variant,
+                p: float = p,
+                descriptor: str = descriptor,
             ) -> float:
                 effect = effects(table, descriptor, (variant, p), group=group, measure=measure, region=region)
                 if effect is None:
-                    raise ValueError(f"the runs of {variant} on {descriptor} have no {measure} of {region} in group {group}; do "
-                                     "the plan 'selection' again")
+                    raise ValueError(
+                        f"the runs of {variant} on {descriptor} have no {measure} of {region} in group"
+                        f" {group}; do the plan 'selection' again"
+                    )
                 return effect.mean
 
             gain = (mean("cross", "landmarks", "face") + mean("cross", "mae", "mouth+eyes")) / 2
             rows.append(
-                {"variant": variant, "p": p, "cross": round(gain, 2), "self_seen": round(mean("self-seen", "mae", "face"), 2)}
+                {
+                    "variant": variant,
+                    "p": p,
+                    "cross": round(gain, 2),
+                    "self_seen": round(mean("self-seen", "mae", "face"), 2),
+                }
             )
         cheap = [r for r in rows if r["self_seen"] <= SELF_LIMIT]
         best = min(cheap, key=lambda r: r["cross"]) if cheap else min(rows, key=lambda r: r["self_seen"])

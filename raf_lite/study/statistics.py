@@ -1,4 +1,5 @@
-"""Paired comparisons over subjects: percent changes with intervals, sign counts, and what many comparisons ask for."""
+"""Paired comparisons over subjects: percent changes with intervals, sign counts, and what many comparisons
+ask for."""
 
 from __future__ import annotations
 
@@ -13,10 +14,12 @@ HIGHER_IS_BETTER = ("psnr", "ssim")
 
 @dataclass(frozen=True)
 class Effect:
-    """A paired change over subjects, in percent of the reference (dB for PSNR, points for SSIM); negative errors are gains.
+    """A paired change over subjects, in percent of the reference (dB for PSNR, points for SSIM); negative
+    errors are gains.
 
-    mean; low, high: 95 % t-interval over subjects; boot_low, boot_high: 95 % percentile bootstrap over subjects; better:
-    subjects in whom it improved; subjects; p: two-sided paired t-test. With one subject the intervals and p are NaN.
+    mean; low, high: 95 % t-interval over subjects; boot_low, boot_high: 95 % percentile bootstrap over
+    subjects; better: subjects in whom it improved; subjects; p: two-sided paired t-test. With one subject the
+    intervals and p are NaN.
     """
 
     mean: float
@@ -29,7 +32,9 @@ class Effect:
     p: float
 
 
-def paired_effect(values: np.ndarray, reference: np.ndarray, *, measure: str = "mae", draws: int = 5000) -> Effect:
+def paired_effect(
+    values: np.ndarray, reference: np.ndarray, *, measure: str = "mae", draws: int = 5000
+) -> Effect:
     """The effect of `values` against `reference`, one number a subject each, [S].
 
     >>> effect = paired_effect(np.array([3.0, 3.6, 4.5]), np.array([4.0, 4.0, 5.0]))
@@ -38,7 +43,10 @@ def paired_effect(values: np.ndarray, reference: np.ndarray, *, measure: str = "
     """
     values, reference = np.asarray(values, np.float64), np.asarray(reference, np.float64)
     if values.shape != reference.shape or values.ndim != 1 or not len(values):
-        raise ValueError(f"paired values must be two lists of one number a subject, not {values.shape} and {reference.shape}")
+        raise ValueError(
+            f"paired values must be two lists of one number a subject, not {values.shape} and"
+            f" {reference.shape}"
+        )
     if measure == "psnr":
         change = values - reference
     elif measure == "ssim":

@@ -1,4 +1,5 @@
-"""What a run of the study changes in training: its variant, by the name that stands in its line, and what controls it."""
+"""What a run of the study changes in training: its variant, by the name that stands in its line, and what
+controls it."""
 
 from __future__ import annotations
 
@@ -21,12 +22,15 @@ def setting_of(variant: str) -> Setting | None:
     Raises ValueError for an unknown variant.
     """
     if variant not in _SETTINGS and variant not in STUDY_VARIANTS:
-        raise ValueError(f"unknown variant '{variant}'; choose one of {', '.join((*STUDY_VARIANTS, *SETTINGS))}")
+        raise ValueError(
+            f"unknown variant '{variant}'; choose one of {', '.join((*STUDY_VARIANTS, *SETTINGS))}"
+        )
     return _SETTINGS.get(variant)
 
 
 def strategy_of(variant: str) -> str | None:
-    """The strategy of a variant's setting, None where it has no setting. ValueError for an unknown variant."""
+    """The strategy of a variant's setting, None where it has no setting. ValueError for an unknown
+    variant."""
     setting = setting_of(variant)
     return None if setting is None else setting.strategy
 

@@ -1,7 +1,7 @@
 """Training: settings, losses, the loop with progress, logs and resume.
 
-The settings come at once and the rest when it is asked for (PEP 562), so that the command line shows them without torch.
-"""
+The settings come at once and the rest when it is asked for (PEP 562), so that the command line shows them
+without torch."""
 
 from typing import TYPE_CHECKING
 
@@ -16,5 +16,12 @@ if TYPE_CHECKING:
 
 __all__ = ["PRESETS", "TrainConfig", "Trainer", "TrainingSet", "reconstruction_loss", "ssim"]
 
-__getattr__, __dir__ = attach(__name__, {"Trainer": "trainer", "TrainingSet": "training_set", "reconstruction_loss": "losses",
-                                         "ssim": "structural_similarity"})
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "Trainer": "trainer",
+        "TrainingSet": "training_set",
+        "reconstruction_loss": "losses",
+        "ssim": "structural_similarity",
+    },
+)

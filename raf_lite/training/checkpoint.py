@@ -1,4 +1,5 @@
-"""A run that was stopped, in one file: JSON in the header of a safetensors file, and every tensor that changes."""
+"""A run that was stopped, in one file: JSON in the header of a safetensors file, and every tensor that
+changes."""
 
 from __future__ import annotations
 
@@ -21,8 +22,8 @@ def write_checkpoint(path: Path, header: Mapping[str, Any], tensors: Mapping[str
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Header and tensors of a checkpoint. Raises FileNotFoundError, or ValueError for a damaged one and for numbers that
-    are not finite."""
+    """Header and tensors of a checkpoint. Raises FileNotFoundError, or ValueError for a damaged one and for
+    numbers that are not finite."""
     if not path.is_file():  # opening a pipe would wait for ever
         raise FileNotFoundError(f"there is no checkpoint {path}; train from the start")
     try:

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Settings of one run. Two runs that differ in `retrieval` alone see the same frames and cameras in the same order.
+    """Settings of one run. Two runs that differ in `retrieval` alone see the same frames and cameras in the
+    same order.
 
     >>> TrainConfig(steps=300, retrieval="centred").with_(seed=1).seed
     1
@@ -19,23 +20,27 @@ class TrainConfig:
     size: int = 256
     """Longest side of the training pictures in pixels; frames are scaled down to it, never up."""
     coarse_steps: int = 1400
-    """First steps that see pictures of half that size: cheaper, and enough while everything is still blurred."""
+    """First steps that see pictures of half that size: cheaper, and enough while everything is still
+    blurred."""
     views: int = 2
     """Cameras a step."""
     gaussians: int = 10000
     """How many Gaussians the head is made of."""
-    # In the same minutes on a CPU the basis is the better one on expressions (self and cross), the MLP from cameras that training
-    # never saw; the basis can be played in a browser too.
+    # In the same minutes on a CPU the basis is the better one on expressions (self and cross), the MLP from
+    # cameras that training never saw; the basis can be played in a browser too.
     field: Literal["basis", "mlp"] = "basis"
-    """Deformation field: 'basis' (LearnedBasis: better on expressions, plays in a browser) or 'mlp' (FieldMLP: on new views)."""
+    """Deformation field: 'basis' (LearnedBasis: better on expressions, plays in a browser) or 'mlp'
+    (FieldMLP: on new views)."""
     descriptor: str = "blendshapes"
     """Which stored descriptor drives the avatar."""
     retrieval: str | None = None
-    """A named setting of `raf_lite.retrieval` ('paper', 'paper-k16', 'centred', a control), or None for the baseline."""
+    """A named setting of `raf_lite.retrieval` ('paper', 'paper-k16', 'centred', a control), or None for the
+    baseline."""
     retrieval_p: float = 0.2
     """Probability that a frame's descriptor is replaced."""
     seed: int = 0
-    """Of everything random: where Gaussians start, which frames and cameras a step sees, what is retrieved."""
+    """Of everything random: where Gaussians start, which frames and cameras a step sees, what is
+    retrieved."""
     lr_means: float = 1.5e-3
     """Adam's learning rate of the Gaussians' positions, in head radii."""
     lr_quats: float = 2e-3
@@ -65,9 +70,14 @@ class TrainConfig:
         """Raises ValueError for a number with which nothing can be trained."""
         for name in ("steps", "size", "views", "gaussians", "checkpoint_every"):
             if getattr(self, name) < 1:
-                raise ValueError(f"nothing can be trained with {name} = {getattr(self, name)}; give a whole number of at least 1")
+                raise ValueError(
+                    f"nothing can be trained with {name} = {getattr(self, name)}; give a whole number of at"
+                    " least 1"
+                )
         if not 0 < self.lr_final <= 1:
-            raise ValueError(f"learning rates cannot fall to {self.lr_final} of their start; give lr_final in (0, 1]")
+            raise ValueError(
+                f"learning rates cannot fall to {self.lr_final} of their start; give lr_final in (0, 1]"
+            )
 
     def with_(self, **changes: Any) -> TrainConfig:
         """A copy with some fields changed."""
@@ -81,6 +91,8 @@ class TrainConfig:
 PRESETS = {
     "fast": TrainConfig(steps=60, size=64, coarse_steps=0, gaussians=1500, checkpoint_every=20),
     "cpu": TrainConfig(),
-    "gpu": TrainConfig(steps=15000, size=512, coarse_steps=5000, views=4, gaussians=60000, checkpoint_every=1000),
+    "gpu": TrainConfig(
+        steps=15000, size=512, coarse_steps=5000, views=4, gaussians=60000, checkpoint_every=1000
+    ),
 }
 """`fast` for tests (its numbers mean nothing), `cpu` for two cores in about a minute, `gpu` for CUDA."""

@@ -1,4 +1,5 @@
-"""The training loop: random frames and cameras, retrieval in one line, resumable, and loud when something breaks."""
+"""The training loop: random frames and cameras, retrieval in one line, resumable, and loud when something
+breaks."""
 
 from __future__ import annotations
 
@@ -38,24 +39,35 @@ LOG = "log.jsonl"
 AVATAR = "avatar.safetensors"
 
 
-def _halve(images: torch.Tensor, masks: torch.Tensor, Ks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Pictures [C, H, W, 3], masks [C, H, W] and intrinsics [C, 3, 3] at half the size, by averaging 2x2 blocks."""
-    pooled = F.avg_pool2d(torch.cat([images, masks[..., None]], -1).permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
+def _halve(
+    images: torch.Tensor, masks: torch.Tensor, Ks: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Pictures [C, H, W, 3], masks [C, H, W] and intrinsics [C, 3, 3] at half the size, by averaging 2x2
+    blocks."""
+    pooled = F.avg_pool2d(torch.cat([images, masks[..., None]], -1).permute(0, 3, 1, 2), 2).permute(
+        0, 2, 3, 1
+    )
     return pooled[..., :3], pooled[..., 3], Ks * Ks.new_tensor([[0.5], [0.5], [1.0]])
 
 
 def _first_views(data: TrainingSet) -> tuple[np.ndarray, np.ndarray, list[Camera], np.ndarray]:
-    """What the first Gaussians are carved from: pictures [C, H, W, 3] and masks [C, H, W] in [0, 1], cameras and head pose.
+    """What the first Gaussians are carved from: pictures [C, H, W, 3] and masks [C, H, W] in [0, 1], cameras
+    and head pose.
 
-    All cameras at the neutral moment. One camera alone sees the head from several sides as it turns: then it is taken at up to 16
-    moments, the neutral one first, each as a camera of its own about a head that stays. Raises ValueError where the head hardly
-    turns.
+    All cameras at the neutral moment. One camera alone sees the head from several sides as it turns: then it
+    is taken at up to 16 moments, the neutral one first, each as a camera of its own about a head that stays.
+    Raises ValueError where the head hardly turns.
     """
     if len(data.cameras) > 1:
         n = data.neutral
         seen = np.ones(len(data.cameras), bool) if data.seen is None else data.seen[n]
         cameras = [camera for camera, filmed in zip(data.cameras, seen, strict=True) if filmed]
-        return data.images[n][seen] / np.float32(255), data.masks[n][seen] / np.float32(255), cameras, data.head_poses[n]
+        return (
+            data.images[n][seen] / np.float32(255),
+            data.masks[n][seen] / np.float32(255),
+            cameras,
+            data.head_poses[n],
+        )
     rotations = Rotation.from_matrix(data.head_poses[:, :3, :3])
     rows, nearest = [data.neutral], (rotations * rotations[data.neutral].inv()).magnitude()
     while len(rows) < min(16, len(rotations)) and nearest.max() > np.deg2rad(3):
@@ -63,16 +75,25 @@ def _first_views(data: TrainingSet) -> tuple[np.ndarray, np.ndarray, list[Camera
         nearest = np.minimum(nearest, (rotations * rotations[rows[-1]].inv()).magnitude())
     widest = float((rotations[rows] * rotations[data.neutral].inv()).magnitude().max())
     if widest < np.deg2rad(15):
-        raise ValueError(f"one camera and a head that turns by {np.rad2deg(widest):.0f} degrees do not show its shape; record "
-                         "it turning by at least 15 degrees, or use several cameras")
+        raise ValueError(
+            f"one camera and a head that turns by {np.rad2deg(widest):.0f} degrees do not show its shape;"
+            " record it turning by at least 15 degrees, or use several cameras"
+        )
     (camera,) = data.cameras
-    cameras = [replace(camera, serial=f"{camera.serial} frame {r}", world_to_camera=camera.world_to_camera @ data.head_poses[r])
-               for r in rows]
+    cameras = [
+        replace(
+            camera,
+            serial=f"{camera.serial} frame {r}",
+            world_to_camera=camera.world_to_camera @ data.head_poses[r],
+        )
+        for r in rows
+    ]
     return data.images[rows, 0] / np.float32(255), data.masks[rows, 0] / np.float32(255), cameras, np.eye(4)
 
 
 def _settings(config: TrainConfig, augmentation: Augmentation | None) -> dict:
-    """What runs on the same data differ in: `config`, and `augmentation` where it is not the config that names it."""
+    """What runs on the same data differ in: `config`, and `augmentation` where it is not the config that
+    names it."""
     settings: dict = {"config": config.as_dict()}
     if augmentation is not None and config.retrieval is None:
         kind = type(augmentation)
@@ -83,35 +104,65 @@ def _settings(config: TrainConfig, augmentation: Augmentation | None) -> dict:
 
 def _provenance(data: TrainingSet, config: TrainConfig, augmentation: Augmentation | None) -> dict:
     """What decides the result: settings, version, and a checksum of training frames, cameras and bank."""
-    pictures = [np.frombuffer(data.fingerprint.encode(), np.uint8)] if data.fingerprint else [data.images, data.masks]
-    cameras = repr([(c.serial, c.width, c.height, c.K.tolist(), c.world_to_camera.tolist()) for c in data.cameras])
+    pictures = (
+        [np.frombuffer(data.fingerprint.encode(), np.uint8)]
+        if data.fingerprint
+        else [data.images, data.masks]
+    )
+    cameras = repr(
+        [(c.serial, c.width, c.height, c.K.tolist(), c.world_to_camera.tolist()) for c in data.cameras]
+    )
     rest = repr((cameras, data.names, data.neutral, data.front))
     arrays = [*pictures, data.descriptors, data.head_poses, np.frombuffer(rest.encode(), np.uint8)]
     arrays += [] if data.seen is None else [data.seen]
     if isinstance(augmentation, RetrievalAugmentation):
         bank = augmentation.bank
-        arrays += [bank.descriptors, bank.donors, np.frombuffer(f"{bank.encoder} {bank.descriptor}".encode(), np.uint8)]
-        arrays += [] if augmentation.subject is None else [np.frombuffer(str(augmentation.subject).encode(), np.uint8)]
-    checksum = functools.reduce(lambda crc, array: zlib.crc32(np.ascontiguousarray(array).data, crc), arrays, 0)
-    return {**_settings(config, augmentation), "raf_lite": raf_lite.__version__, "training_frames": len(data.names),
-            "checksum": checksum}
+        arrays += [
+            bank.descriptors,
+            bank.donors,
+            np.frombuffer(f"{bank.encoder} {bank.descriptor}".encode(), np.uint8),
+        ]
+        arrays += (
+            []
+            if augmentation.subject is None
+            else [np.frombuffer(str(augmentation.subject).encode(), np.uint8)]
+        )
+    checksum = functools.reduce(
+        lambda crc, array: zlib.crc32(np.ascontiguousarray(array).data, crc), arrays, 0
+    )
+    return {
+        **_settings(config, augmentation),
+        "raf_lite": raf_lite.__version__,
+        "training_frames": len(data.names),
+        "checksum": checksum,
+    }
 
 
 def _check_encoder(bank: ExpressionBank, data: TrainingSet) -> None:
     """ValueError where bank and capture come from two encoders, a warning where one of them does not say."""
     bank.check_descriptors(data.descriptors, encoder=data.encoder, what="the capture's descriptors")
     if data.subject and (data.encoder or "unknown") == "unknown":
-        warnings.warn(f"the capture of {data.subject} does not say which encoder made its descriptors, so nobody can tell "
-                      f"whether it is the bank's ('{bank.encoder}'); neighbours mean nothing if it is not", stacklevel=3)
+        warnings.warn(
+            f"the capture of {data.subject} does not say which encoder made its descriptors, so nobody can"
+            f" tell whether it is the bank's ('{bank.encoder}'); neighbours mean nothing if it is not",
+            stacklevel=3,
+        )
     elif data.subject and bank.encoder == "unknown":
-        warnings.warn("the bank does not say which encoder made it, so nobody can tell whether it is the capture's "
-                      f"('{data.encoder}'); neighbours mean nothing if it is not", stacklevel=3)
+        warnings.warn(
+            "the bank does not say which encoder made it, so nobody can tell whether it is the capture's "
+            f"('{data.encoder}'); neighbours mean nothing if it is not",
+            stacklevel=3,
+        )
 
 
 def _donor_of(bank: ExpressionBank, subject: str) -> int | str | None:
     """The donor of a bank who bears the subject's id; None where nobody does."""
     named = np.unique(bank.donors)
-    return next((donor.item() for donor in named if str(donor).strip() == subject.strip()), None) if subject else None
+    return (
+        next((donor.item() for donor in named if str(donor).strip() == subject.strip()), None)
+        if subject
+        else None
+    )
 
 
 def _check_excluded(augmentation: RetrievalAugmentation, data: TrainingSet) -> None:
@@ -121,21 +172,25 @@ def _check_excluded(augmentation: RetrievalAugmentation, data: TrainingSet) -> N
     named = _donor_of(bank, data.subject)
     for donor in (*([] if named is None else [named]), *same_frames(bank.descriptors, bank.donors, own)):
         if donor not in augmentation.excluded:
-            raise ValueError(f"donor {donor} of the bank is the subject by name or frames, and the augmentation may take of "
-                             f"them; make it with subject={donor!r}, and fit it")
+            raise ValueError(
+                f"donor {donor} of the bank is the subject by name or frames, and the augmentation may take"
+                f" of them; make it with subject={donor!r}, and fit it"
+            )
 
 
 class Trainer:
     """Trains one avatar on one capture, writing to `folder`: avatar.safetensors, log.jsonl and a checkpoint.
 
-    bank: needed when `config.retrieval` names a setting. augmentation: any other object that changes descriptors, fitted where it
-    has to be; instead of `config.retrieval`, never beside it. It is asked on the CPU, and one run is told from another by its
-    `repr`, so let that say its settings, as a dataclass's does. device: where it runs (default: CUDA if usable, else CPU).
+    bank: needed when `config.retrieval` names a setting. augmentation: any other object that changes
+    descriptors, fitted where it has to be; instead of `config.retrieval`, never beside it. It is asked on the
+    CPU, and one run is told from another by its `repr`, so let that say its settings, as a dataclass's does.
+    device: where it runs (default: CUDA if usable, else CPU).
 
-    Nothing is retrieved from a donor who bears the subject's id or has the subject's very frames; a warning says so.
+    Nothing is retrieved from a donor who bears the subject's id or has the subject's very frames; a warning
+    says so.
 
-    Raises ValueError for retrieval without a bank or beside an augmentation, for an augmentation that has no `augment`, and for a
-    bank of another encoder than the capture's descriptors.
+    Raises ValueError for retrieval without a bank or beside an augmentation, for an augmentation that has no
+    `augment`, and for a bank of another encoder than the capture's descriptors.
 
     >>> from dataclasses import replace
     >>> from raf_lite import open_capture
@@ -148,26 +203,47 @@ class Trainer:
     (200, ['avatar.safetensors', 'log.jsonl'])
     """
 
-    def __init__(self, data: TrainingSet, config: TrainConfig, folder: str | Path, *, bank: ExpressionBank | None = None,
-                 augmentation: Augmentation | None = None, device: str | None = None, progress: bool = True) -> None:
+    def __init__(
+        self,
+        data: TrainingSet,
+        config: TrainConfig,
+        folder: str | Path,
+        *,
+        bank: ExpressionBank | None = None,
+        augmentation: Augmentation | None = None,
+        device: str | None = None,
+        progress: bool = True,
+    ) -> None:
         self.data, self.config, self.folder, self.progress = data, config, Path(folder), progress
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.folder.mkdir(parents=True, exist_ok=True)
         if augmentation is not None and not isinstance(augmentation, Augmentation):
-            raise ValueError(f"the augmentation is {augmentation!r}, which has no augment(descriptors, generator, index); name a "
-                             "setting in TrainConfig.retrieval, or pass an object that has it")
+            raise ValueError(
+                f"the augmentation is {augmentation!r}, which has no augment(descriptors, generator, index);"
+                " name a setting in TrainConfig.retrieval, or pass an object that has it"
+            )
         self.augmentation = augmentation
         if config.retrieval is not None:
             if augmentation is not None:
-                raise ValueError(f"retrieval '{config.retrieval}' and an augmentation were both asked for; give one of them")
+                raise ValueError(
+                    f"retrieval '{config.retrieval}' and an augmentation were both asked for; give one of"
+                    " them"
+                )
             if bank is None:
-                raise ValueError(f"retrieval '{config.retrieval}' needs an expression bank; pass bank=ExpressionBank.load(...)")
+                raise ValueError(
+                    f"retrieval '{config.retrieval}' needs an expression bank; pass"
+                    " bank=ExpressionBank.load(...)"
+                )
             _check_encoder(bank, data)
             subject = _donor_of(bank, data.subject)
             if subject is not None:
-                warnings.warn(f"the bank has a donor {subject}, as the subject is called: nothing is taken of them", stacklevel=2)
-            self.augmentation = RetrievalAugmentation.named(bank, config.retrieval, p=config.retrieval_p, subject=subject).fit(
-                data.descriptors, encoder=data.encoder, held_out=data.held_out)
+                warnings.warn(
+                    f"the bank has a donor {subject}, as the subject is called: nothing is taken of them",
+                    stacklevel=2,
+                )
+            self.augmentation = RetrievalAugmentation.named(
+                bank, config.retrieval, p=config.retrieval_p, subject=subject
+            ).fit(data.descriptors, encoder=data.encoder, held_out=data.held_out)
         elif isinstance(augmentation, RetrievalAugmentation):
             _check_encoder(augmentation.bank, data)
             _check_excluded(augmentation, data)
@@ -179,43 +255,64 @@ class Trainer:
             torch.manual_seed(config.seed)
             deviation = data.descriptors.std(0).mean()
             self.avatar = GaussianAvatar.from_capture(
-                *_first_views(data), gaussians=config.gaussians, rng=np.random.default_rng(config.seed),
+                *_first_views(data),
+                gaussians=config.gaussians,
+                rng=np.random.default_rng(config.seed),
                 descriptor=config.descriptor,
-                descriptor_mean=data.descriptors.mean(0), descriptor_scale=2.5 * max(float(deviation), 1e-6),
-                neutral_descriptor=data.descriptors[data.neutral], front=data.front,
-                provenance=_provenance(data, config, self.augmentation), field=config.field).to(self.device)
+                descriptor_mean=data.descriptors.mean(0),
+                descriptor_scale=2.5 * max(float(deviation), 1e-6),
+                neutral_descriptor=data.descriptors[data.neutral],
+                front=data.front,
+                provenance=_provenance(data, config, self.augmentation),
+                field=config.field,
+            ).to(self.device)
         self.optimizer = torch.optim.Adam(self._parameter_groups(), eps=1e-15, fused=True)
-        self.schedule = torch.optim.lr_scheduler.ExponentialLR(self.optimizer, config.lr_final ** (1 / config.steps))
+        self.schedule = torch.optim.lr_scheduler.ExponentialLR(
+            self.optimizer, config.lr_final ** (1 / config.steps)
+        )
         self.step = 0
         self.images = torch.from_numpy(data.images)
         self.masks = torch.from_numpy(data.masks)
         self.descriptors = torch.from_numpy(data.descriptors)
-        self.views = torch.as_tensor(np.stack([[self.avatar.view(c, pose) for c in data.cameras] for pose in data.head_poses]),
-                                     dtype=torch.float32)
-        self.Ks = torch.as_tensor(np.stack([c.K for c in data.cameras]), dtype=torch.float32, device=self.device)
+        self.views = torch.as_tensor(
+            np.stack([[self.avatar.view(c, pose) for c in data.cameras] for pose in data.head_poses]),
+            dtype=torch.float32,
+        )
+        self.Ks = torch.as_tensor(
+            np.stack([c.K for c in data.cameras]), dtype=torch.float32, device=self.device
+        )
 
     def _parameter_groups(self) -> list[dict]:
         a, c = self.avatar, self.config
         output = [a.field.basis] if c.field == "basis" else list(a.field.head.parameters())
         network = [p for p in a.field.parameters() if not any(p is o for o in output)]
-        return [{"params": [a.means], "lr": c.lr_means}, {"params": [a.quats], "lr": c.lr_quats},
-                {"params": [a.log_scales], "lr": c.lr_scales}, {"params": [a.opacity_logits], "lr": c.lr_opacities},
-                {"params": [a.color_logits], "lr": c.lr_colors}, {"params": output, "lr": c.lr_basis},
-                {"params": network, "lr": c.lr_network}]
+        return [
+            {"params": [a.means], "lr": c.lr_means},
+            {"params": [a.quats], "lr": c.lr_quats},
+            {"params": [a.log_scales], "lr": c.lr_scales},
+            {"params": [a.opacity_logits], "lr": c.lr_opacities},
+            {"params": [a.color_logits], "lr": c.lr_colors},
+            {"params": output, "lr": c.lr_basis},
+            {"params": network, "lr": c.lr_network},
+        ]
 
-    def train(self, resume: bool = False, watch: Callable[[Trainer, dict], None] | None = None) -> GaussianAvatar:
+    def train(
+        self, resume: bool = False, watch: Callable[[Trainer, dict], None] | None = None
+    ) -> GaussianAvatar:
         """Run all steps and write the avatar.
 
-        resume: go on from the folder's checkpoint, to the same result; an avatar that the same settings and data have already
-        given is read instead of trained again. A trainer that was interrupted goes on where it stopped either way.
-        watch: called with this trainer and each line of the log (every 50 steps and at the end: step, seconds, psnr and the
-        terms of the loss); it may look, and must not change anything.
+        resume: go on from the folder's checkpoint, to the same result; an avatar that the same settings and
+        data have already given is read instead of trained again. A trainer that was interrupted goes on where
+        it stopped either way.
+        watch: called with this trainer and each line of the log (every 50 steps and at the end: step,
+        seconds, psnr and the terms of the loss); it may look, and must not change anything.
 
-        Ctrl-C, a notebook's interrupt and SIGTERM let the step end and write a checkpoint before they stop it.
+        Ctrl-C, a notebook's interrupt and SIGTERM let the step end and write a checkpoint before they stop
+        it.
 
-        Raises TimeoutError where another process trains into the folder, ValueError for a checkpoint of another run, and
-        FloatingPointError naming step, frame and camera when the loss or a gradient is not finite; the last checkpoint stays.
-        """
+        Raises TimeoutError where another process trains into the folder, ValueError for a checkpoint of
+        another run, and FloatingPointError naming step, frame and camera when the loss or a gradient is not
+        finite; the last checkpoint stays."""
         if self.step == 0 and resume and (self.folder / CHECKPOINT).exists():
             self._load_checkpoint()
         elif self.step == 0 and resume and self._is_finished():
@@ -232,16 +329,26 @@ class Trainer:
         """The steps that are left, logged and checkpointed, until they are done or `stopped`."""
         before = self._keep_log()
         clock = time.perf_counter()
-        kind = "baseline" if self.augmentation is None else self.config.retrieval or type(self.augmentation).__name__
-        with tqdm(total=self.config.steps, initial=self.step, desc=kind,
-                  disable=not self.progress) as bar, open(self.folder / LOG, "a", encoding="utf-8", newline="\n") as log:
+        kind = (
+            "baseline"
+            if self.augmentation is None
+            else self.config.retrieval or type(self.augmentation).__name__
+        )
+        with (
+            tqdm(total=self.config.steps, initial=self.step, desc=kind, disable=not self.progress) as bar,
+            open(self.folder / LOG, "a", encoding="utf-8", newline="\n") as log,
+        ):
             while self.step < self.config.steps:
                 mse, terms = self._take_step()
                 bar.update()
                 if self.step % 50 == 0 or self.step == self.config.steps:
                     psnr = -10 * math.log10(max(float(mse), 1e-12))
                     bar.set_postfix(psnr=f"{psnr:.1f} dB")
-                    line = {"step": self.step, "seconds": round(before + time.perf_counter() - clock, 2), "psnr": round(psnr, 3)}
+                    line = {
+                        "step": self.step,
+                        "seconds": round(before + time.perf_counter() - clock, 2),
+                        "psnr": round(psnr, 3),
+                    }
                     line |= {k: round(float(v.detach()), 6) for k, v in terms.items()}
                     log.write(json.dumps(line) + "\n")
                     log.flush()
@@ -249,8 +356,10 @@ class Trainer:
                         self._show(watch, line)
                 if stopped() and self.step < self.config.steps:
                     self._save_checkpoint()
-                    bar.write(f"stopped at step {self.step} of {self.config.steps}; training with the same settings and data "
-                              f"goes on from {self.folder / CHECKPOINT}")
+                    bar.write(
+                        f"stopped at step {self.step} of {self.config.steps}; training with the same settings"
+                        f" and data goes on from {self.folder / CHECKPOINT}"
+                    )
                     return
                 if self.step % self.config.checkpoint_every == 0 and self.step < self.config.steps:
                     self._save_checkpoint()
@@ -264,16 +373,20 @@ class Trainer:
             raise
 
     def _take_step(self) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """One optimiser step on one frame: the mean squared error of its pictures, and the terms of its loss."""
-        # Two draws a step before anything else happens, so the order of frames is independent of what training does.
+        """One optimiser step on one frame: the mean squared error of its pictures, and the terms of its
+        loss."""
+        # Two draws a step before anything else happens, so the order of frames is independent of what
+        # training does.
         row = int(torch.randint(len(self.descriptors), (1,), generator=self.generator))
         cameras = torch.randperm(len(self.data.cameras), generator=self.generator)
         if self.data.seen is not None:
             cameras = cameras[torch.from_numpy(self.data.seen[row])[cameras]]
-        cameras = cameras[:self.config.views]
-        descriptor = self.descriptors[row:row + 1]
+        cameras = cameras[: self.config.views]
+        descriptor = self.descriptors[row : row + 1]
         if self.augmentation is not None:
-            descriptor, _ = self.augmentation.augment(descriptor, self.augmentation_generator, index=torch.tensor([row]))
+            descriptor, _ = self.augmentation.augment(
+                descriptor, self.augmentation_generator, index=torch.tensor([row])
+            )
         target = self.images[row, cameras].to(self.device).float() / 255
         mask = self.masks[row, cameras].to(self.device).float() / 255
         Ks = self.Ks[cameras]
@@ -281,13 +394,25 @@ class Trainer:
             target, mask, Ks = _halve(target, mask, Ks)
         try:
             image, alpha, offsets = self.avatar.splat(
-                descriptor[0].to(self.device), self.views[row, cameras].to(self.device), Ks, mask.shape[2],
-                mask.shape[1])
+                descriptor[0].to(self.device),
+                self.views[row, cameras].to(self.device),
+                Ks,
+                mask.shape[2],
+                mask.shape[1],
+            )
         except ValueError as error:  # the rasteriser refuses Gaussians that are not finite
             raise self._broken(row, cameras) from error
         c = self.config
-        terms = reconstruction_loss(image, alpha, offsets, target, mask, ssim_weight=c.ssim_weight, mask_weight=c.mask_weight,
-                                    offset_weight=c.offset_weight)
+        terms = reconstruction_loss(
+            image,
+            alpha,
+            offsets,
+            target,
+            mask,
+            ssim_weight=c.ssim_weight,
+            mask_weight=c.mask_weight,
+            offset_weight=c.offset_weight,
+        )
         self.optimizer.zero_grad(set_to_none=True)
         terms["total"].backward()
         self._guard(terms["total"], row, cameras)
@@ -304,7 +429,9 @@ class Trainer:
                 # A line that a kill cut short.
                 with contextlib.suppress(ValueError, KeyError, TypeError, OverflowError, RecursionError):
                     line = json.loads(text)
-                    if (kept[-1]["step"] if kept else 0) < line["step"] <= self.step and math.isfinite(line["seconds"]):
+                    if (kept[-1]["step"] if kept else 0) < line["step"] <= self.step and math.isfinite(
+                        line["seconds"]
+                    ):
                         kept.append(line)
         with atomic_path(path) as tmp:
             tmp.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8", newline="\n")
@@ -329,8 +456,10 @@ class Trainer:
     def _broken(self, row: int, cameras: torch.Tensor) -> FloatingPointError:
         sequence, frame = self.data.names[row]
         serials = ", ".join(self.data.cameras[c].serial for c in cameras.tolist())
-        return FloatingPointError(f"step {self.step}: Gaussians, loss or gradient are not finite at {sequence} frame {frame}, "
-                                  f"camera(s) {serials}; look at that frame, or lower the learning rates")
+        return FloatingPointError(
+            f"step {self.step}: Gaussians, loss or gradient are not finite at {sequence} frame {frame}, "
+            f"camera(s) {serials}; look at that frame, or lower the learning rates"
+        )
 
     def _save_checkpoint(self) -> None:
         tensors = {f"avatar.{k}": v for k, v in self.avatar.state_dict().items()}
@@ -338,7 +467,9 @@ class Trainer:
             tensors |= {f"adam.{i}.{k}": v for k, v in state.items()}
         tensors["generator"] = self.generator.get_state()
         tensors["augmentation_generator"] = self.augmentation_generator.get_state()
-        write_checkpoint(self.folder / CHECKPOINT, {"step": self.step, "provenance": dict(self.avatar.provenance)}, tensors)
+        write_checkpoint(
+            self.folder / CHECKPOINT, {"step": self.step, "provenance": dict(self.avatar.provenance)}, tensors
+        )
 
     def _load_checkpoint(self) -> None:
         """Become what the checkpoint holds, or raise ValueError and stay as it is."""
@@ -355,12 +486,19 @@ class Trainer:
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         state = {k.removeprefix("avatar."): v for k, v in tensors.items() if k.startswith("avatar.")}
         kinds = {k: (v.shape, v.dtype) for k, v in self.avatar.state_dict().items()}
-        if {k: (v.shape, v.dtype) for k, v in state.items()} != kinds or set(adam) != set(range(len(parameters))) or any(
-                set(moments) != {"step", "exp_avg", "exp_avg_sq"} or moments["step"].numel() != 1
+        if (
+            {k: (v.shape, v.dtype) for k, v in state.items()} != kinds
+            or set(adam) != set(range(len(parameters)))
+            or any(
+                set(moments) != {"step", "exp_avg", "exp_avg_sq"}
+                or moments["step"].numel() != 1
                 or not moments["exp_avg"].shape == moments["exp_avg_sq"].shape == p.shape
-                or any(moment.dtype != torch.float32 for moment in moments.values()) or moments["exp_avg_sq"].min() < 0
+                or any(moment.dtype != torch.float32 for moment in moments.values())
+                or moments["exp_avg_sq"].min() < 0
                 or moments["step"] < 0
-                for moments, p in zip((adam[i] for i in sorted(adam)), parameters, strict=True)):
+                for moments, p in zip((adam[i] for i in sorted(adam)), parameters, strict=True)
+            )
+        ):
             raise ValueError(f"{path} is damaged (its tensors are not those of this avatar); {MEND}")
         try:
             for name in ("generator", "augmentation_generator"):
@@ -368,11 +506,15 @@ class Trainer:
         except (KeyError, RuntimeError, TypeError) as error:
             raise ValueError(f"{path} is damaged (its random state is none); {MEND}") from error
         self.avatar.load_state_dict(state)
-        self.optimizer.load_state_dict({"state": adam, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        self.optimizer.load_state_dict(
+            {"state": adam, "param_groups": self.optimizer.state_dict()["param_groups"]}
+        )
         self.generator.set_state(tensors["generator"])
         self.augmentation_generator.set_state(tensors["augmentation_generator"])
         self.step = step
-        for group in self.optimizer.param_groups:  # multiplied as often as the schedule did: a power is another last bit
+        for group in (
+            self.optimizer.param_groups
+        ):  # multiplied as often as the schedule did: a power is another last bit
             for _ in range(step):
                 group["lr"] *= self.schedule.gamma
         self.schedule.last_epoch = step
@@ -387,10 +529,20 @@ class Trainer:
         other = sorted(name for name in {*theirs, *mine} if theirs.get(name) != mine.get(name))
         mend = "use them, another folder, or delete it"
         if "config" in other and isinstance(theirs.get("config"), dict):
-            fields = [name for name, value in mine["config"].items() if theirs["config"].get(name, value) != value]
-            raise ValueError(f"{path} belongs to a run with other settings ({', '.join(fields) or 'of another version'}); {mend}")
+            fields = [
+                name for name, value in mine["config"].items() if theirs["config"].get(name, value) != value
+            ]
+            raise ValueError(
+                f"{path} belongs to a run with other settings ({', '.join(fields) or 'of another version'});"
+                f" {mend}"
+            )
         if "augmentation" in other:
-            raise ValueError(f"{path} belongs to a run with another augmentation; use it, another folder, or delete it")
+            raise ValueError(
+                f"{path} belongs to a run with another augmentation; use it, another folder, or delete it"
+            )
         if "raf_lite" in other:
-            raise ValueError(f"{path} was written by raf_lite {theirs.get('raf_lite')}; go on with that version, or delete it")
+            raise ValueError(
+                f"{path} was written by raf_lite {theirs.get('raf_lite')}; go on with that version, or"
+                " delete it"
+            )
         raise ValueError(f"{path} belongs to a run on other frames, masks, cameras or another bank; {mend}")

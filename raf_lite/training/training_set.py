@@ -1,4 +1,5 @@
-"""The frames that an avatar is trained on: decoded and scaled once, kept in memory, or on disk where they are too many."""
+"""The frames that an avatar is trained on: decoded and scaled once, kept in memory, or on disk where they are
+too many."""
 
 from __future__ import annotations
 
@@ -23,21 +24,26 @@ from raf_lite.training.config import TrainConfig
 
 MEMORY_BYTES = 2 << 30  # pictures that need more go to disk
 _ZEROS = 1 << 24  # bytes written at a time
-CACHE_BYTES = 64 << 30  # of all training sets on disk together; the ones that were not used for longest make room
+CACHE_BYTES = (
+    64 << 30
+)  # of all training sets on disk together; the ones that were not used for longest make room
 
 
 @dataclass(frozen=True)
 class TrainingSet:
     """Every training frame of a capture, decoded and scaled once.
 
-    images: uint8 [F, C, H, W, 3], over white. masks: uint8 [F, C, H, W]. descriptors: float32 [F, D]. head_poses: [F, 4, 4].
-    cameras: C, scaled to the pictures. names: (sequence, frame) of each row. neutral: the row of the neutral frame. front: the
-    camera that sees the face from the front. fingerprint: where pictures lie on disk, what they were made from. subject: the
-    person's id ("" where nobody says). encoder: what made the descriptors (None where the capture does not say). seen: bool
-    [F, C], which camera filmed which frame (None: each did); what was not filmed is black and outside the mask. held_out: float32
-    [M, D], descriptors of the person's other sequences, of which nothing is learned: a bank that holds them holds the person.
+    images: uint8 [F, C, H, W, 3], over white. masks: uint8 [F, C, H, W]. descriptors: float32 [F, D].
+    head_poses: [F, 4, 4]. cameras: C, scaled to the pictures. names: (sequence, frame) of each row. neutral:
+    the row of the neutral frame. front: the camera that sees the face from the front. fingerprint: where
+    pictures lie on disk, what they were made from. subject: the person's id ("" where nobody says). encoder:
+    what made the descriptors (None where the capture does not say). seen: bool [F, C], which camera filmed
+    which frame (None: each did); what was not filmed is black and outside the mask. held_out: float32 [M, D],
+    descriptors of the person's other sequences, of which nothing is learned: a bank that holds them holds the
+    person.
 
-    Conventions: docs/conventions.md#pictures-colours-and-masks, docs/conventions.md#head-pose, docs/conventions.md#descriptors.
+    Conventions: docs/conventions.md#pictures-colours-and-masks, docs/conventions.md#head-pose,
+    docs/conventions.md#descriptors.
 
     >>> from dataclasses import replace
     >>> from raf_lite import open_capture
@@ -66,11 +72,12 @@ class TrainingSet:
     def from_capture(cls, capture: Capture, config: TrainConfig, *, progress: bool = True) -> TrainingSet:
         """Read the training sequences and cameras of the capture's default split.
 
-        Each video is decoded once, a frame at a time, and scaled down as it is read. Pictures of more than MEMORY_BYTES are kept
-        in the cache folder, where a run that was stopped goes on. Frames without a face are left out and counted; cameras that
-        did not film a sequence are left out of it, and named.
-        Raises ValueError where head poses or masks are missing, a mask can be no head's (`raf_lite.captures.masks`), no frame is
-        left, the descriptors come from several encoders, or the disk has no room.
+        Each video is decoded once, a frame at a time, and scaled down as it is read. Pictures of more than
+        MEMORY_BYTES are kept in the cache folder, where a run that was stopped goes on. Frames without a face
+        are left out and counted; cameras that did not film a sequence are left out of it, and named.
+        Raises ValueError where head poses or masks are missing, a mask can be no head's
+        (`raf_lite.captures.masks`), no frame is left, the descriptors come from several encoders, or the disk
+        has no room.
         """
         split = capture.split("default")
         sequences, serials = _filmed(capture, split)
@@ -84,7 +91,10 @@ class TrainingSet:
             poses.append(head_poses[found[sequence]])
             names += [(sequence, int(t)) for t in np.flatnonzero(found[sequence])]
         if not names:
-            raise ValueError(f"{capture.root}: the encoder found no face in any training frame; check the frontal camera's video")
+            raise ValueError(
+                f"{capture.root}: the encoder found no face in any training frame; check the frontal camera's"
+                " video"
+            )
         missed = sum(int((~f).sum()) for f in found.values())
         if missed:
             print(f"{missed} training frames without a face were left out")
@@ -94,26 +104,46 @@ class TrainingSet:
         cameras = [capture.cameras[s].scaled(1 / factors[s]) for s in serials]
         if len({(c.width, c.height) for c in cameras}) > 1:
             sizes = ", ".join(f"{c.serial} {c.width}x{c.height}" for c in cameras)
-            raise ValueError(f"{capture.root}: the training cameras have pictures of several sizes ({sizes}); open the capture "
-                             "with a crop that makes them alike")
+            raise ValueError(
+                f"{capture.root}: the training cameras have pictures of several sizes ({sizes}); open the"
+                " capture with a crop that makes them alike"
+            )
         for sequence in sequences:
             judge_masks(capture, sequence, [s for s in serials if s in capture.cameras_of(sequence)])
-        images, masks, fingerprint = _pictures(capture, found, factors, cameras[0].height, cameras[0].width, progress)
+        images, masks, fingerprint = _pictures(
+            capture, found, factors, cameras[0].height, cameras[0].width, progress
+        )
         filming = {s: [serial in capture.cameras_of(s) for serial in serials] for s in sequences}
         seen = np.array([filming[sequence] for sequence, _ in names])
-        return cls(images, masks, descriptors, np.concatenate(poses), cameras, names,
-                   _neutral_row(capture, names, descriptors, seen),
-                   serials.index(capture.encoder_camera) if capture.encoder_camera in serials else 0, fingerprint,
-                   capture.subject, encoder, None if seen.all() else seen, _held_out(capture, sequences, config.descriptor))
+        return cls(
+            images,
+            masks,
+            descriptors,
+            np.concatenate(poses),
+            cameras,
+            names,
+            _neutral_row(capture, names, descriptors, seen),
+            serials.index(capture.encoder_camera) if capture.encoder_camera in serials else 0,
+            fingerprint,
+            capture.subject,
+            encoder,
+            None if seen.all() else seen,
+            _held_out(capture, sequences, config.descriptor),
+        )
 
 
 def _filmed(capture: Capture, split: Split) -> tuple[list[str], list[str]]:
     """The training sequences and cameras of which there is something; prints what is missing."""
-    filming = {s: [c for c in split.train_cameras if c in capture.cameras_of(s)] for s in split.train_sequences}
+    filming = {
+        s: [c for c in split.train_cameras if c in capture.cameras_of(s)] for s in split.train_sequences
+    }
     sequences = [s for s, cameras in filming.items() if cameras]
     serials = [c for c in split.train_cameras if any(c in cameras for cameras in filming.values())]
     if not sequences:
-        raise ValueError(f"{capture.root}: no training camera has filmed a training sequence; check its split, or copy it again")
+        raise ValueError(
+            f"{capture.root}: no training camera has filmed a training sequence; check its split, or copy it"
+            " again"
+        )
     for sequence in (s for s in filming if s not in sequences):
         print(f"no training camera has filmed {sequence}, which is left out")
     for serial in (c for c in split.train_cameras if c not in serials):
@@ -130,13 +160,16 @@ def _encoder(capture: Capture, sequences: list[str], descriptor: str) -> str | N
     made = {capture.encoder_of(sequence, descriptor): sequence for sequence in reversed(sequences)}
     if len(made) > 1:
         (one, first), (other, second) = list(made.items())[:2]
-        raise ValueError(f"{capture.root}: the '{descriptor}' of {first} come from encoder '{one or 'unknown'}' and those of "
-                         f"{second} from '{other or 'unknown'}'; encode the capture again")
+        raise ValueError(
+            f"{capture.root}: the '{descriptor}' of {first} come from encoder '{one or 'unknown'}' and those"
+            f" of {second} from '{other or 'unknown'}'; encode the capture again"
+        )
     return next(iter(made))
 
 
 def _held_out(capture: Capture, trained: list[str], descriptor: str) -> np.ndarray | None:
-    """Descriptors [M, D] of the sequences that are not trained on, as far as there are any; None where there are none."""
+    """Descriptors [M, D] of the sequences that are not trained on, as far as there are any; None where there
+    are none."""
     rows = []
     for sequence in (s for s in (*capture.sequences, *capture.cross_sequences) if s not in trained):
         with contextlib.suppress(ValueError, FileNotFoundError):  # not encoded, or no face
@@ -145,20 +178,30 @@ def _held_out(capture: Capture, trained: list[str], descriptor: str) -> np.ndarr
     return np.concatenate(rows) if rows else None
 
 
-def _neutral_row(capture: Capture, names: list[tuple[str, int]], descriptors: np.ndarray, seen: np.ndarray) -> int:
-    """The row of the capture's neutral frame; where nobody named one, of the frame that is nearest to the mean expression among
-    those that most cameras have filmed."""
+def _neutral_row(
+    capture: Capture, names: list[tuple[str, int]], descriptors: np.ndarray, seen: np.ndarray
+) -> int:
+    """The row of the capture's neutral frame; where nobody named one, of the frame that is nearest to the
+    mean expression among those that most cameras have filmed."""
     if capture.neutral is None:
         away = np.linalg.norm(descriptors - descriptors.mean(0), axis=1)
         return int(np.where(seen.sum(1) == seen.sum(1).max(), away, np.inf).argmin())
     if capture.neutral not in names:
-        raise ValueError(f"{capture.root}: its neutral frame {capture.neutral} is no usable training frame; name a sequence and "
-                         "frame of the training set under 'neutral' in capture.json")
+        raise ValueError(
+            f"{capture.root}: its neutral frame {capture.neutral} is no usable training frame; name a"
+            " sequence and frame of the training set under 'neutral' in capture.json"
+        )
     return names.index(capture.neutral)
 
 
-def _pictures(capture: Capture, found: dict[str, np.ndarray], factors: dict[str, int], height: int, width: int,
-              progress: bool) -> tuple[np.ndarray, np.ndarray, str]:
+def _pictures(
+    capture: Capture,
+    found: dict[str, np.ndarray],
+    factors: dict[str, int],
+    height: int,
+    width: int,
+    progress: bool,
+) -> tuple[np.ndarray, np.ndarray, str]:
     """Pictures [F, C, H, W, 3], masks [F, C, H, W], and their fingerprint ("" in memory)."""
     shape = (sum(int(f.sum()) for f in found.values()), len(factors), height, width)
     total = int(np.prod(shape, dtype=np.int64)) * 4
@@ -179,26 +222,58 @@ def _pictures(capture: Capture, found: dict[str, np.ndarray], factors: dict[str,
                 _reserve(folder / f"{name}.npy", (*shape, *extra))
             write_json(folder / "done.json", done)
         # Mapped anew for each video, or the pages that were written would all stay in our memory.
-        _read_videos(capture, found, factors, progress, lambda: _mapped(folder, "r+"), done,
-                     lambda done: write_json(folder / "done.json", done))
+        _read_videos(
+            capture,
+            found,
+            factors,
+            progress,
+            lambda: _mapped(folder, "r+"),
+            done,
+            lambda done: write_json(folder / "done.json", done),
+        )
     # Nobody writes to them from here on; "c" lets torch take them without complaint.
     return *_mapped(folder, "c"), fingerprint
 
 
-def _read_videos(capture: Capture, found: dict[str, np.ndarray], factors: dict[str, int], progress: bool,
-                 arrays: Callable[[], tuple[np.ndarray, np.ndarray]], done: list[tuple[str, str]],
-                 note: Callable[[list[tuple[str, str]]], None]) -> None:
-    """Fill pictures and masks from every video that is not `done`; `arrays` gives where to, `note` is told of each one's end."""
+def _read_videos(
+    capture: Capture,
+    found: dict[str, np.ndarray],
+    factors: dict[str, int],
+    progress: bool,
+    arrays: Callable[[], tuple[np.ndarray, np.ndarray]],
+    done: list[tuple[str, str]],
+    note: Callable[[list[tuple[str, str]]], None],
+) -> None:
+    """Fill pictures and masks from every video that is not `done`; `arrays` gives where to, `note` is told of
+    each one's end."""
     starts = dict(zip(found, np.cumsum([0, *(int(f.sum()) for f in found.values())]), strict=False))
     columns = {serial: c for c, serial in enumerate(factors)}
-    videos = [(sequence, serial) for sequence in found for serial in factors if serial in capture.cameras_of(sequence)]
-    with tqdm(total=sum(len(found[sequence]) for sequence, _ in videos), desc="reading frames", unit="frame",
-              disable=not progress) as bar:
+    videos = [
+        (sequence, serial)
+        for sequence in found
+        for serial in factors
+        if serial in capture.cameras_of(sequence)
+    ]
+    with tqdm(
+        total=sum(len(found[sequence]) for sequence, _ in videos),
+        desc="reading frames",
+        unit="frame",
+        disable=not progress,
+    ) as bar:
         for sequence, serial in videos:
             if (sequence, serial) not in done:
                 images, masks = arrays()
-                _read_video(capture, sequence, serial, factors[serial], found[sequence], starts[sequence], columns[serial],
-                            images, masks)
+                _read_video(
+                    capture,
+                    sequence,
+                    serial,
+                    factors[serial],
+                    found[sequence],
+                    starts[sequence],
+                    columns[serial],
+                    images,
+                    masks,
+                )
                 for array in (images, masks):
                     if isinstance(array, np.memmap):
                         array.flush()
@@ -208,11 +283,14 @@ def _read_videos(capture: Capture, found: dict[str, np.ndarray], factors: dict[s
 
 
 def _reserve(path: Path, shape: tuple[int, ...]) -> None:
-    """Make a uint8 npy of this shape whose bytes the disk has set aside: into a file with holes, a write through memory ends the
-    process (SIGBUS) once the disk is full. Raises OSError, and leaves no file, where there is no room."""
+    """Make a uint8 npy of this shape whose bytes the disk has set aside: into a file with holes, a write
+    through memory ends the process (SIGBUS) once the disk is full. Raises OSError, and leaves no file, where
+    there is no room."""
     try:
         with named_in_errors(path), open(path, "wb") as file:
-            np.lib.format.write_array_header_2_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            np.lib.format.write_array_header_2_0(
+                file, {"descr": "|u1", "fortran_order": False, "shape": shape}
+            )
             start, size = file.tell(), int(np.prod(shape, dtype=np.int64))
             if hasattr(os, "posix_fallocate"):
                 file.flush()
@@ -230,12 +308,23 @@ def _mapped(folder: Path, mode: Literal["r+", "c"]) -> tuple[np.ndarray, np.ndar
     return np.load(folder / "images.npy", mmap_mode=mode), np.load(folder / "masks.npy", mmap_mode=mode)
 
 
-def _read_video(capture: Capture, sequence: str, serial: str, factor: int, found: np.ndarray, row: int, column: int,
-                images: np.ndarray, masks: np.ndarray) -> None:
+def _read_video(
+    capture: Capture,
+    sequence: str,
+    serial: str,
+    factor: int,
+    found: np.ndarray,
+    row: int,
+    column: int,
+    images: np.ndarray,
+    masks: np.ndarray,
+) -> None:
     """Fill one column of some rows from one camera's video."""
     small = capture.reduced(factor)
     # Both streams must end together: strict raises where one is longer than the header said.
-    streams = zip(found, small.stream_frames(sequence, serial), small.stream_masks(sequence, serial), strict=True)
+    streams = zip(
+        found, small.stream_frames(sequence, serial), small.stream_masks(sequence, serial), strict=True
+    )
     for frame_number, (keep, frame, mask) in enumerate(streams):
         if keep:
             require_mask(mask, capture, sequence, serial, frame_number)
@@ -245,10 +334,11 @@ def _read_video(capture: Capture, sequence: str, serial: str, factor: int, found
 
 
 def _fingerprint(capture: Capture, found: dict[str, np.ndarray], factors: dict[str, int]) -> str:
-    """A name for what a training set is made from: the state of every file of its sequences and cameras, and the settings.
+    """A name for what a training set is made from: the state of every file of its sequences and cameras, and
+    the settings.
 
-    found: the frames that are kept, by sequence. factors: the reduction, by serial. FileNotFoundError for a file that is gone.
-    """
+    found: the frames that are kept, by sequence. factors: the reduction, by serial. FileNotFoundError for a
+    file that is gone."""
     source = capture.source
     digest = hashlib.sha256(repr((capture.subject, source.crop, source.downscale)).encode())
     for serial, factor in factors.items():
@@ -257,7 +347,9 @@ def _fingerprint(capture: Capture, found: dict[str, np.ndarray], factors: dict[s
     for sequence, kept in found.items():
         digest.update(repr((sequence, len(kept))).encode() + kept.tobytes())
     # Cameras share their sequence's annotations: each file is asked once.
-    files = dict.fromkeys(file for sequence in found for serial in factors for file in source.files(sequence, serial))
+    files = dict.fromkeys(
+        file for sequence in found for serial in factors for file in source.files(sequence, serial)
+    )
     for name, size, modified in _states(files, capture.root.resolve()):
         digest.update(repr((name, size, modified)).encode())
     return digest.hexdigest()[:16]
@@ -265,7 +357,9 @@ def _fingerprint(capture: Capture, found: dict[str, np.ndarray], factors: dict[s
 
 def _states(files: Iterable[Path], root: Path) -> Iterator[tuple[str, int, int]]:
     """Name relative to the capture, size in bytes, and time of change in ns of each file."""
-    folders: dict[str, str] = {}  # names of folders are worked out once: captures have hundreds of thousands of files in few
+    folders: dict[
+        str, str
+    ] = {}  # names of folders are worked out once: captures have hundreds of thousands of files in few
     for file in files:
         folder, name = os.path.split(file)
         if folder not in folders:
@@ -281,15 +375,21 @@ def _states(files: Iterable[Path], root: Path) -> Iterator[tuple[str, int, int]]
 def _make_room(folder: Path, needed: int) -> None:
     """Make an empty folder for `needed` bytes, removing the training sets that were not used for longest."""
     shutil.rmtree(folder, ignore_errors=True)
-    others = sorted((p for p in folder.parent.iterdir() if p.is_dir()), key=lambda p: p.stat().st_mtime, reverse=True)
+    others = sorted(
+        (p for p in folder.parent.iterdir() if p.is_dir()), key=lambda p: p.stat().st_mtime, reverse=True
+    )
     sizes = {p: sum(f.stat().st_size for f in p.iterdir()) for p in others}
     while others and sum(sizes[p] for p in others) + needed > CACHE_BYTES:
         oldest = others.pop()
-        with contextlib.suppress(PermissionError):  # Windows lets nobody move a folder that another training reads from
+        with contextlib.suppress(
+            PermissionError
+        ):  # Windows lets nobody move a folder that another training reads from
             shutil.rmtree(oldest.rename(oldest.with_name(f"{oldest.name}.gone")))
     free = shutil.disk_usage(folder.parent).free
     if needed > min(free, CACHE_BYTES):
-        raise ValueError(f"the training pictures need {needed / 1e9:.1f} GB on disk, and {folder.parent} may hold "
-                         f"{min(free, CACHE_BYTES) / 1e9:.1f} GB; train at a smaller size or on fewer sequences, or let "
-                         "RAF_LITE_CACHE name a larger disk")
+        raise ValueError(
+            f"the training pictures need {needed / 1e9:.1f} GB on disk, and {folder.parent} may hold "
+            f"{min(free, CACHE_BYTES) / 1e9:.1f} GB; train at a smaller size or on fewer sequences, or let "
+            "RAF_LITE_CACHE name a larger disk"
+        )
     folder.mkdir(parents=True)

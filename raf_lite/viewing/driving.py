@@ -29,26 +29,41 @@ def _panel(frame: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(sheet) / np.float32(255)
 
 
-def drive_video(avatar: GaussianAvatar, video: str | os.PathLike, encoding: VideoDetections, out: str | os.PathLike, *,
-                size: int = 384, relative: str | int | None = None, hold_head: bool = False, progress: bool = True) -> Path:
-    """Write an H.264 mp4 with each frame of the video beside the avatar that it drives, shown as long as in the video; one frame
-    at a time is in memory.
+def drive_video(
+    avatar: GaussianAvatar,
+    video: str | os.PathLike,
+    encoding: VideoDetections,
+    out: str | os.PathLike,
+    *,
+    size: int = 384,
+    relative: str | int | None = None,
+    hold_head: bool = False,
+    progress: bool = True,
+) -> Path:
+    """Write an H.264 mp4 with each frame of the video beside the avatar that it drives, shown as long as in
+    the video; one frame at a time is in memory.
 
-    size: pixels a side of both panels, even. relative: see `driving_descriptors`. hold_head: the avatar looks straight ahead;
-    otherwise it turns with the driver. Frames without a face are captioned so, and the avatar holds still.
+    size: pixels a side of both panels, even. relative: see `driving_descriptors`. hold_head: the avatar looks
+    straight ahead; otherwise it turns with the driver. Frames without a face are captioned so, and the avatar
+    holds still.
 
-    Raises ValueError as `driving_descriptors` does, for an avatar that is not driven by blendshapes, for an odd size, and for a
-    video that is not the one that was encoded.
+    Raises ValueError as `driving_descriptors` does, for an avatar that is not driven by blendshapes, for an
+    odd size, and for a video that is not the one that was encoded.
     """
     from tqdm.auto import tqdm
 
     if avatar.descriptor != "blendshapes":
-        raise ValueError(f"this avatar is driven by '{avatar.descriptor}', and a video gives blendshapes; train it on those")
+        raise ValueError(
+            f"this avatar is driven by '{avatar.descriptor}', and a video gives blendshapes; train it on"
+            " those"
+        )
     if size < 2 or size % 2:
         raise ValueError(f"panels of {size} pixels cannot be filmed; give an even number")
     values = driving_descriptors(avatar, encoding.blendshapes, relative)
     camera = frontal_camera(avatar, size)
-    rotations = encoding.head_pose[:, :3, :3] @ _FLIP  # a face that looks into the camera has the pose _FLIP there
+    rotations = (
+        encoding.head_pose[:, :3, :3] @ _FLIP
+    )  # a face that looks into the camera has the pose _FLIP there
     poses = turned(avatar, camera, np.tile(np.eye(3), (len(values), 1, 1)) if hold_head else rotations)
 
     fps, repeats = steady(frame_times(video), encoding.fps)
@@ -58,16 +73,21 @@ def drive_video(avatar: GaussianAvatar, video: str | os.PathLike, encoding: Vide
         bar = tqdm(pictures, total=len(encoding), desc="driving", unit="frame", disable=not progress)
         for number, frame in enumerate(bar):
             if number >= len(encoding):
-                raise ValueError(f"{video} has more frames than the {len(encoding)} that were encoded; encode it again")
-            image = avatar.render(values[number:number + 1], poses[number:number + 1], [camera])[0, 0]
+                raise ValueError(
+                    f"{video} has more frames than the {len(encoding)} that were encoded; encode it again"
+                )
+            image = avatar.render(values[number : number + 1], poses[number : number + 1], [camera])[0, 0]
             seen = encoding.face_found[number]
             shown = _panel((image * 255 + 0.5).astype(np.uint8), size)
-            sheet = caption_panels([_panel(frame, size), shown], ["driver" if seen else "driver: no face found",
-                                                                  "avatar" if seen else "avatar: holds"])
+            sheet = caption_panels(
+                [_panel(frame, size), shown],
+                ["driver" if seen else "driver: no face found", "avatar" if seen else "avatar: holds"],
+            )
             yield from itertools.repeat(sheet, repeats[number])
         if number + 1 < len(encoding):
-            raise ValueError(f"{video} has {number + 1} frames, and {len(encoding)} were encoded; encode it again")
+            raise ValueError(
+                f"{video} has {number + 1} frames, and {len(encoding)} were encoded; encode it again"
+            )
 
     write_video(out, frames(), fps)
     return Path(out)
-

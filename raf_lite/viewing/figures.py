@@ -22,9 +22,11 @@ def _to_uint8(image: np.ndarray) -> np.ndarray:
 
 
 def strip_html(images: Sequence[np.ndarray], captions: Sequence[str], alt: str, *, height: int = 160) -> str:
-    """Pictures side by side as HTML, each [H, W, 3] with a caption under it; `alt` says in words what the row shows.
+    """Pictures side by side as HTML, each [H, W, 3] with a caption under it; `alt` says in words what the row
+    shows.
 
-    height: of each picture on the page, in CSS pixels; larger pictures are scaled down, smaller ones are not enlarged.
+    height: of each picture on the page, in CSS pixels; larger pictures are scaled down, smaller ones are not
+    enlarged.
 
     >>> grey = np.full((32, 32, 3), 128, np.uint8)
     >>> page = strip_html([grey, grey], ["before", "after"], "Twice the same grey square.")
@@ -35,16 +37,22 @@ def strip_html(images: Sequence[np.ndarray], captions: Sequence[str], alt: str, 
     for image, caption in zip(images, captions, strict=True):
         picture = Image.fromarray(_to_uint8(np.asarray(image)))
         if picture.height > height:
-            picture = picture.resize((round(picture.width * height / picture.height), height), Image.Resampling.LANCZOS)
+            picture = picture.resize(
+                (round(picture.width * height / picture.height), height), Image.Resampling.LANCZOS
+            )
         buffer = io.BytesIO()
         picture.save(buffer, "JPEG", quality=85)
         data = base64.b64encode(buffer.getvalue()).decode()
         label = html.escape(caption)
-        cells.append(f'<figure style="margin:4px;display:inline-block"><img alt="{label}" height="{picture.height}" '
-                     f'src="data:image/jpeg;base64,{data}"><figcaption style="font-size:12px;text-align:center;'
-                     f'max-width:{picture.width}px">{label}</figcaption></figure>')
+        cells.append(
+            f'<figure style="margin:4px;display:inline-block"><img alt="{label}" height="{picture.height}" '
+            f'src="data:image/jpeg;base64,{data}"><figcaption style="font-size:12px;text-align:center;'
+            f'max-width:{picture.width}px">{label}</figcaption></figure>'
+        )
     label = html.escape(alt)
-    return f'<div role="group" aria-label="{label}">{"".join(cells)}<p style="font-size:13px">{label}</p></div>'
+    return (
+        f'<div role="group" aria-label="{label}">{"".join(cells)}<p style="font-size:13px">{label}</p></div>'
+    )
 
 
 def show_strip(images: Sequence[np.ndarray], captions: Sequence[str], alt: str, *, height: int = 160) -> None:
@@ -59,8 +67,12 @@ def show_video(path: str | Path, alt: str) -> None:
     from IPython.display import HTML, display
 
     data = base64.b64encode(Path(path).read_bytes()).decode()
-    display(HTML(f'<video controls loop muted aria-label="{html.escape(alt)}" style="max-width:100%" '
-                 f'src="data:video/mp4;base64,{data}"></video><p style="font-size:13px">{html.escape(alt)}</p>'))
+    display(
+        HTML(
+            f'<video controls loop muted aria-label="{html.escape(alt)}" style="max-width:100%" '
+            f'src="data:video/mp4;base64,{data}"></video><p style="font-size:13px">{html.escape(alt)}</p>'
+        )
+    )
 
 
 def show_figure(figure: go.Figure, alt: str) -> None:

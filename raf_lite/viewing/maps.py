@@ -1,4 +1,5 @@
-"""Two-dimensional maps of a bank: one linear, one that keeps neighbourhoods; and what of a bank a person's recording covers."""
+"""Two-dimensional maps of a bank: one linear, one that keeps neighbourhoods; and what of a bank a person's
+recording covers."""
 
 from __future__ import annotations
 
@@ -14,15 +15,18 @@ from raf_lite.bank import ExpressionBank
 METHODS = ("pca", "tsne")
 
 
-def map_bank(bank: ExpressionBank, own: np.ndarray | None = None, method: str = "pca", *,
-             seed: int = 0) -> tuple[np.ndarray, np.ndarray, str]:
+def map_bank(
+    bank: ExpressionBank, own: np.ndarray | None = None, method: str = "pca", *, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, str]:
     """Where the rows of a bank, and a person's own descriptors [T, D], lie on a map.
 
-    method: "pca", the two directions of the bank's largest variance; or "tsne" (van der Maaten 2008, by openTSNE), on which
-    neighbours stay neighbours and distances beyond them mean nothing. The bank alone makes the map; `own` is placed on it.
+    method: "pca", the two directions of the bank's largest variance; or "tsne" (van der Maaten 2008, by
+    openTSNE), on which neighbours stay neighbours and distances beyond them mean nothing. The bank alone
+    makes the map; `own` is placed on it.
 
-    Returns float32 [N, 2], [T, 2], and a sentence about what the map keeps. t-SNE of 18,000 rows takes about 20 s on two cores,
-    once: it is kept in the cache folder. Raises ValueError for an unknown method or an `own` of another dimension.
+    Returns float32 [N, 2], [T, 2], and a sentence about what the map keeps. t-SNE of 18,000 rows takes about
+    20 s on two cores, once: it is kept in the cache folder. Raises ValueError for an unknown method or an
+    `own` of another dimension.
 
     >>> rng = np.random.default_rng(0)
     >>> bank = ExpressionBank.from_arrays(rng.normal(size=(300, 52)), np.repeat(np.arange(10), 30))
@@ -30,7 +34,11 @@ def map_bank(bank: ExpressionBank, own: np.ndarray | None = None, method: str = 
     >>> spots.shape, own.shape
     ((300, 2), (5, 2))
     """
-    own = np.empty((0, bank.dim), np.float32) if own is None else bank.check_descriptors(own, what="own descriptors")
+    own = (
+        np.empty((0, bank.dim), np.float32)
+        if own is None
+        else bank.check_descriptors(own, what="own descriptors")
+    )
     rows = bank.descriptors
     if method == "pca":
         mean = rows.mean(0, dtype=np.float64)
@@ -62,8 +70,10 @@ def _read(path: Path, rows: int, own: int) -> tuple[np.ndarray, np.ndarray] | No
         first, second = read_npz(path, ("rows", "own")).values()
     except (FileNotFoundError, ValueError):
         return None
-    whole = all(array.shape == (count, 2) and array.dtype == np.float32 and np.isfinite(array).all()
-                for array, count in ((first, rows), (second, own)))
+    whole = all(
+        array.shape == (count, 2) and array.dtype == np.float32 and np.isfinite(array).all()
+        for array, count in ((first, rows), (second, own))
+    )
     return (first, second) if whole else None
 
 
@@ -71,14 +81,21 @@ def _tsne(rows: np.ndarray, own: np.ndarray, seed: int) -> tuple[np.ndarray, np.
     from openTSNE import TSNE
 
     perplexity = min(30.0, max(2.0, (len(rows) - 1) / 3 - 1))
-    embedding = TSNE(perplexity=perplexity, early_exaggeration_iter=120, n_iter=300, initialization="pca", n_jobs=-1,
-                     random_state=seed).fit(rows)
+    embedding = TSNE(
+        perplexity=perplexity,
+        early_exaggeration_iter=120,
+        n_iter=300,
+        initialization="pca",
+        n_jobs=-1,
+        random_state=seed,
+    ).fit(rows)
     placed = np.asarray(embedding.transform(own)) if len(own) else np.empty((0, 2))
     return np.asarray(embedding, np.float32), placed.astype(np.float32)
 
 
 def coverage(bank: ExpressionBank, own: np.ndarray) -> tuple[np.ndarray, float]:
-    """How far each row of a bank is from a person's nearest own descriptor, [N], and the share of rows that are holes.
+    """How far each row of a bank is from a person's nearest own descriptor, [N], and the share of rows that
+    are holes.
 
     A hole is a row farther away than 95 % of the person's own frames are from their nearest other one.
 

@@ -18,7 +18,8 @@ MAX_BYTES = 5_000_000
 
 
 def error_map(image: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Absolute difference of pictures [..., 3] as a colour: white is none, then orange, dark red is 64 grey levels or more.
+    """Absolute difference of pictures [..., 3] as a colour: white is none, then orange, dark red is 64 grey
+    levels or more.
 
     Conventions: docs/conventions.md#pictures-colours-and-masks.
 
@@ -49,19 +50,29 @@ def caption_panels(panels: Sequence[np.ndarray], captions: Sequence[str]) -> np.
     return np.asarray(sheet)
 
 
-def comparison_frames(avatars: Mapping[str, Drivable], capture: Capture, driver: Capture, cross_sequence: str,
-                      size: int = 256, frames: slice = slice(None)) -> np.ndarray:
-    """Frames uint8 [T, H, W, 3] of one CROSS sequence: driver | ground truth | an avatar and its error, for each avatar.
+def comparison_frames(
+    avatars: Mapping[str, Drivable],
+    capture: Capture,
+    driver: Capture,
+    cross_sequence: str,
+    size: int = 256,
+    frames: slice = slice(None),
+) -> np.ndarray:
+    """Frames uint8 [T, H, W, 3] of one CROSS sequence: driver | ground truth | an avatar and its error, for
+    each avatar.
 
-    size: pixels a side at which each avatar is rendered; driver and ground truth are shown at their own resolution where that
-    is `size`, else scaled down. Raises ValueError where they are smaller (nothing is enlarged), or where
+    size: pixels a side at which each avatar is rendered; driver and ground truth are shown at their own
+    resolution where that is `size`, else scaled down. Raises ValueError where they are smaller (nothing is
+    enlarged), or where
     the driver's sequence has no head poses.
 
     >>> from raf_lite import GaussianAvatar, open_capture
     >>> from raf_lite.manifest import find_data
     >>> avatar = GaussianAvatar.load(find_data() / "checkpoints" / "001-centred.safetensors")
     >>> capture, driver = (open_capture(find_data() / "mini_nersemble" / person) for person in ("001", "101"))
-    >>> comparison_frames({"centred": avatar}, capture, driver, "CROSS-101-FREE", size=128, frames=slice(2)).shape
+    >>> comparison_frames(
+    ...     {"centred": avatar}, capture, driver, "CROSS-101-FREE", size=128, frames=slice(2)
+    ... ).shape
     (2, 152, 512, 3)
     """
     _, sequence = capture.cross_parts(cross_sequence)
@@ -71,14 +82,18 @@ def comparison_frames(avatars: Mapping[str, Drivable], capture: Capture, driver:
     poses = driver.require_head_poses(sequence)[kept]
     camera = capture.cameras[capture.encoder_camera]
     if camera.width < size:
-        raise ValueError(f"{capture.root}: its pictures have {camera.width} pixels and {size} were asked for; "
-                         "choose a smaller size")
+        raise ValueError(
+            f"{capture.root}: its pictures have {camera.width} pixels and {size} were asked for; "
+            "choose a smaller size"
+        )
     view = camera.scaled(size / camera.width)
 
     def fit(images: np.ndarray) -> np.ndarray:
         if images.shape[2] == size:
             return images / np.float32(255)
-        resized = [Image.fromarray(i).resize((view.width, view.height), Image.Resampling.LANCZOS) for i in images]
+        resized = [
+            Image.fromarray(i).resize((view.width, view.height), Image.Resampling.LANCZOS) for i in images
+        ]
         return np.stack([np.asarray(i) for i in resized]) / np.float32(255)
 
     acted = fit(driver.frames(sequence, driver.encoder_camera)[kept])
@@ -92,18 +107,31 @@ def comparison_frames(avatars: Mapping[str, Drivable], capture: Capture, driver:
     return np.stack(sheets)
 
 
-def comparison_video(path: str | os.PathLike, avatars: Mapping[str, Drivable], capture: Capture,
-                     drivers: Mapping[str, Capture], *, size: int = 256, sequence: str = "FREE",
-                     frames: slice = slice(None)) -> Path:
+def comparison_video(
+    path: str | os.PathLike,
+    avatars: Mapping[str, Drivable],
+    capture: Capture,
+    drivers: Mapping[str, Capture],
+    *,
+    size: int = 256,
+    sequence: str = "FREE",
+    frames: slice = slice(None),
+) -> Path:
     """Write an H.264 mp4 of at most 5 MB: every driver's `sequence` in turn, as `comparison_frames` draws it.
 
     Raises ValueError where the capture has no CROSS sequence of that name.
     """
     path = Path(path)
-    parts = [comparison_frames(avatars, capture, drivers[driver], f"CROSS-{driver}-{sequence}", size, frames)
-             for driver in drivers if f"CROSS-{driver}-{sequence}" in capture.cross_sequences]
+    parts = [
+        comparison_frames(avatars, capture, drivers[driver], f"CROSS-{driver}-{sequence}", size, frames)
+        for driver in drivers
+        if f"CROSS-{driver}-{sequence}" in capture.cross_sequences
+    ]
     if not parts:
-        raise ValueError(f"{capture.root} has no CROSS sequence '{sequence}' of drivers {', '.join(drivers)}; choose another one")
+        raise ValueError(
+            f"{capture.root} has no CROSS sequence '{sequence}' of drivers {', '.join(drivers)}; choose"
+            " another one"
+        )
     film = np.concatenate(parts)
     for crf in (20, 24, 28, 32, 36):  # the best quality that fits
         write_video(path, film, capture.fps, crf=crf)

@@ -1,4 +1,5 @@
-"""What lives in a notebook: the bank's explorer, the avatar's player, the webcam and the mirror, training that is watched."""
+"""What lives in a notebook: the bank's explorer, the avatar's player, the webcam and the mirror, training
+that is watched."""
 
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,27 @@ with needs("lessons"):
 if TYPE_CHECKING:
     from raf_lite.widgets.blinded import BlindTest, Trial, analyse, draw_trials, simulate
 
-__all__ = ["BlindTest", "Explorer", "LiveDriver", "LiveTraining", "Mirror", "Own", "Player", "Search", "Trial", "Webcam",
-           "analyse", "draw_trials", "explorer", "mirror", "player", "simulate", "webcam"]
+__all__ = [
+    "BlindTest",
+    "Explorer",
+    "LiveDriver",
+    "LiveTraining",
+    "Mirror",
+    "Own",
+    "Player",
+    "Search",
+    "Trial",
+    "Webcam",
+    "analyse",
+    "draw_trials",
+    "explorer",
+    "mirror",
+    "player",
+    "simulate",
+    "webcam",
+]
 
 # Asked for later: pandas and scipy.stats take seconds.
-__getattr__, __dir__ = attach(__name__, dict.fromkeys(("BlindTest", "Trial", "analyse", "draw_trials", "simulate"), "blinded"))
+__getattr__, __dir__ = attach(
+    __name__, dict.fromkeys(("BlindTest", "Trial", "analyse", "draw_trials", "simulate"), "blinded")
+)

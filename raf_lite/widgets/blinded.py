@@ -1,7 +1,8 @@
-"""A blind test of retrieval: which of two faces makes the same expression as a third? Answers stay in a file on this machine.
+"""A blind test of retrieval: which of two faces makes the same expression as a third? Answers stay in a file
+on this machine.
 
-The classroom's version of the paper's user study. One of the two is the nearest row of the bank, the other a random one; sides
-are shuffled, and nothing on the page tells which is which.
+The classroom's version of the paper's user study. One of the two is the nearest row of the bank, the other a
+random one; sides are shuffled, and nothing on the page tells which is which.
 """
 
 from __future__ import annotations
@@ -45,11 +46,15 @@ class Trial:
         return (self.nearest, self.random) if self.nearest_side == "A" else (self.random, self.nearest)
 
 
-def draw_trials(bank: ExpressionBank, count: int, rng: np.random.Generator, *, centred: bool = False) -> list[Trial]:
-    """Questions about rows that have a picture: query, its nearest row of another person, a random row of a third person.
+def draw_trials(
+    bank: ExpressionBank, count: int, rng: np.random.Generator, *, centred: bool = False
+) -> list[Trial]:
+    """Questions about rows that have a picture: query, its nearest row of another person, a random row of a
+    third person.
 
-    centred: search on descriptors minus each person's own mean, instead of raw ones. Neutral rows are not asked about. Raises
-    ValueError where fewer than `count` rows can be asked about, or fewer than three people have pictures.
+    centred: search on descriptors minus each person's own mean, instead of raw ones. Neutral rows are not
+    asked about. Raises ValueError where fewer than `count` rows can be asked about, or fewer than three
+    people have pictures.
 
     >>> from raf_lite.manifest import find_data
     >>> bank = ExpressionBank.load(find_data() / "bank")
@@ -64,7 +69,9 @@ def draw_trials(bank: ExpressionBank, count: int, rng: np.random.Generator, *, c
     searched = ExpressionBank.from_arrays(keys.descriptors[pictured], bank.donors[pictured])
     asked = np.flatnonzero(~bank.neutral[pictured])
     if len(asked) < count:
-        raise ValueError(f"{count} questions were asked for, and {len(asked)} rows have a picture; ask for fewer")
+        raise ValueError(
+            f"{count} questions were asked for, and {len(asked)} rows have a picture; ask for fewer"
+        )
     trials = []
     for k in rng.choice(asked, count, replace=False):
         own = searched.donors[k]
@@ -84,21 +91,31 @@ def is_simulated(rater: str) -> bool:
 def read_answers(path: str | os.PathLike) -> pd.DataFrame:
     """The answers in a file, one a row. A last line that a kill has torn is left out.
 
-    Raises FileNotFoundError, or ValueError naming the file for one of another kind and the line that is damaged.
+    Raises FileNotFoundError, or ValueError naming the file for one of another kind and the line that is
+    damaged.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"there are no answers at {path}; answer the questions first, or correct the path")
+        raise FileNotFoundError(
+            f"there are no answers at {path}; answer the questions first, or correct the path"
+        )
     lines = path.read_bytes().decode("utf-8", "replace").split("\n")
     if lines[0].strip() != ",".join(COLUMNS):
-        raise ValueError(f"{path} does not hold answers of the blind test; name the CSV file that it has written")
+        raise ValueError(
+            f"{path} does not hold answers of the blind test; name the CSV file that it has written"
+        )
     rows = []
     for number, line in enumerate(lines[1:-1], start=2):  # what stands after the last line's end was torn
         try:
-            row, = csv.reader([line], strict=True)
+            (row,) = csv.reader([line], strict=True)
         except (csv.Error, ValueError):
             row = []
-        if len(row) != len(COLUMNS) or row[5] not in SIDES or row[6] not in SIDES or not re.fullmatch("[0-9]{1,9}", row[1]):
+        if (
+            len(row) != len(COLUMNS)
+            or row[5] not in SIDES
+            or row[6] not in SIDES
+            or not re.fullmatch("[0-9]{1,9}", row[1])
+        ):
             raise ValueError(f"{path}, line {number} is damaged; delete that line")
         try:
             row[0] = clean_name(row[0], "a rater")
@@ -109,7 +126,8 @@ def read_answers(path: str | os.PathLike) -> pd.DataFrame:
 
 
 def append_answer(path: Path, rater: str, number: int, trial: Trial, answer: str, seconds: float) -> None:
-    """Add one whole line to a file of answers, which is made where there is none; a torn last line is dropped first."""
+    """Add one whole line to a file of answers, which is made where there is none; a torn last line is dropped
+    first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     whole = b""
     if path.is_file():
@@ -122,31 +140,49 @@ def append_answer(path: Path, rater: str, number: int, trial: Trial, answer: str
         writer = csv.writer(file, lineterminator="\n")
         if not whole:
             writer.writerow(COLUMNS)
-        writer.writerow([rater, number, trial.query, trial.nearest, trial.random, trial.nearest_side, answer, f"{seconds:.1f}",
-                         datetime.now(UTC).isoformat(timespec="seconds")])
+        writer.writerow(
+            [
+                rater,
+                number,
+                trial.query,
+                trial.nearest,
+                trial.random,
+                trial.nearest_side,
+                answer,
+                f"{seconds:.1f}",
+                datetime.now(UTC).isoformat(timespec="seconds"),
+            ]
+        )
         file.flush()
         os.fsync(file.fileno())
 
 
 class BlindTest(widgets.VBox):
-    """The questions as a widget: three faces, two buttons, a line that says how far one is. Works by keyboard.
+    """The questions as a widget: three faces, two buttons, a line that says how far one is. Works by
+    keyboard.
 
-    rater: a name that begins with a letter or a digit; "simulated" is kept for simulated raters. path: the CSV file that every
-    answer is added to at once; the same rater goes on where they stopped. Raises ValueError for such a name, or a file of
-    another kind.
+    rater: a name that begins with a letter or a digit; "simulated" is kept for simulated raters. path: the
+    CSV file that every answer is added to at once; the same rater goes on where they stopped. Raises
+    ValueError for such a name, or a file of another kind.
     """
 
-    def __init__(self, bank: ExpressionBank, trials: Sequence[Trial], rater: str, path: str | os.PathLike) -> None:
+    def __init__(
+        self, bank: ExpressionBank, trials: Sequence[Trial], rater: str, path: str | os.PathLike
+    ) -> None:
         rater = clean_name(rater, "a rater")
         # A spreadsheet takes what begins with = + - or @ for a formula.
         if not rater[0].isalnum() or is_simulated(rater):
-            raise ValueError(f"'{rater}' cannot be a rater's name; use one that begins with a letter or a digit, and not with "
-                             f"'{SIMULATED}'")
+            raise ValueError(
+                f"'{rater}' cannot be a rater's name; use one that begins with a letter or a digit, and not"
+                f" with '{SIMULATED}'"
+            )
         self.bank, self.trials, self.rater, self.path = bank, list(trials), rater, Path(path)
         self.number = int((read_answers(path)["rater"] == self.rater).sum()) if self.path.is_file() else 0
         self.question, self.status = widgets.HTML(), widgets.HTML()
-        self.buttons = [widgets.Button(description=f"Face {side}", tooltip=f"Face {side} makes the same expression")
-                        for side in SIDES]
+        self.buttons = [
+            widgets.Button(description=f"Face {side}", tooltip=f"Face {side} makes the same expression")
+            for side in SIDES
+        ]
         for side, button in zip(SIDES, self.buttons):
             button.on_click(lambda _, side=side: self.answer(side))
         super().__init__([self.question, widgets.HBox(self.buttons), self.status])
@@ -155,7 +191,14 @@ class BlindTest(widgets.VBox):
     def answer(self, side: str) -> None:
         """What a button does: write the answer down, ask the next question."""
         if self.number < len(self.trials):
-            append_answer(self.path, self.rater, self.number, self.trials[self.number], side, time.monotonic() - self._since)
+            append_answer(
+                self.path,
+                self.rater,
+                self.number,
+                self.trials[self.number],
+                side,
+                time.monotonic() - self._since,
+            )
             self.number += 1
             self._ask()
 
@@ -171,21 +214,34 @@ class BlindTest(widgets.VBox):
             for row in (trial.query, *trial.shown):
                 face = self.bank.thumbnail(row)
                 if face is None:
-                    raise ValueError(f"row {row} of the bank has no picture to ask about; use questions made for this bank")
+                    raise ValueError(
+                        f"row {row} of the bank has no picture to ask about; use questions made for this bank"
+                    )
                 faces.append(face)
-            self.question.value = strip_html(faces, ["this face", "face A", "face B"],
-                                             "Which of the two makes the same expression as this face, A or B?", height=128)
-        self.status.value = (f'<p role="status" aria-live="polite">{html.escape(self.rater)}: {self.number} of '
-                             f"{len(self.trials)} answered.</p>")
+            self.question.value = strip_html(
+                faces,
+                ["this face", "face A", "face B"],
+                "Which of the two makes the same expression as this face, A or B?",
+                height=128,
+            )
+        self.status.value = (
+            f'<p role="status" aria-live="polite">{html.escape(self.rater)}: {self.number} of '
+            f"{len(self.trials)} answered.</p>"
+        )
         self._since = time.monotonic()
 
 
-def simulate(trials: Sequence[Trial], path: str | os.PathLike, name: str, accuracy: float, rng: np.random.Generator) -> None:
-    """Answers of a machine that picks the nearest row with a given probability (0.5: a coin), to show the analysis with.
+def simulate(
+    trials: Sequence[Trial], path: str | os.PathLike, name: str, accuracy: float, rng: np.random.Generator
+) -> None:
+    """Answers of a machine that picks the nearest row with a given probability (0.5: a coin), to show the
+    analysis with.
 
     They are written under the name "simulated {name}", and are never evidence.
 
-    >>> simulate([Trial(0, 1, 2, "A"), Trial(3, 4, 5, "B")], "answers.csv", "sure", 1.0, np.random.default_rng(0))
+    >>> simulate(
+    ...     [Trial(0, 1, 2, "A"), Trial(3, 4, 5, "B")], "answers.csv", "sure", 1.0, np.random.default_rng(0)
+    ... )
     >>> read_answers("answers.csv")["answer"].tolist()
     ['A', 'B']
     """
@@ -196,12 +252,14 @@ def simulate(trials: Sequence[Trial], path: str | os.PathLike, name: str, accura
 
 
 def analyse(*paths: str | os.PathLike) -> pd.DataFrame:
-    """How often the nearest row was chosen: a row a rater, then all people together, then the mean over people.
+    """How often the nearest row was chosen: a row a rater, then all people together, then the mean over
+    people.
 
-    Columns: answers; nearest (share that chose it); low, high (95 %: Clopper-Pearson of the answers, for the mean over people a
-    t-interval); p (two-sided binomial test against guessing; t-test for the mean). Answers of one person are not independent of
-    each other, so with three raters or more the mean over people is the one to look at. Simulated raters stand in rows of their
-    own and in no sum. Raises what `read_answers` raises, and ValueError where nobody has answered.
+    Columns: answers; nearest (share that chose it); low, high (95 %: Clopper-Pearson of the answers, for the
+    mean over people a t-interval); p (two-sided binomial test against guessing; t-test for the mean). Answers
+    of one person are not independent of each other, so with three raters or more the mean over people is the
+    one to look at. Simulated raters stand in rows of their own and in no sum. Raises what `read_answers`
+    raises, and ValueError where nobody has answered.
 
     >>> simulate([Trial(0, 1, 2, "A"), Trial(3, 4, 5, "B")], "own.csv", "sure", 1.0, np.random.default_rng(0))
     >>> analyse("own.csv")
@@ -220,12 +278,23 @@ def analyse(*paths: str | os.PathLike) -> pd.DataFrame:
         shares = np.array([rows[rater]["nearest"] for rater in people])
         half = stats.t.ppf(0.975, len(shares) - 1) * shares.std(ddof=1) / np.sqrt(len(shares))
         p = float(stats.ttest_1samp(shares, 0.5).pvalue) if np.ptp(shares) > 0 else float("nan")
-        rows["mean over people"] = {"answers": sum(rows[r]["answers"] for r in people), "nearest": shares.mean(),
-                                    "low": shares.mean() - half, "high": shares.mean() + half, "p": p}
+        rows["mean over people"] = {
+            "answers": sum(rows[r]["answers"] for r in people),
+            "nearest": shares.mean(),
+            "low": shares.mean() - half,
+            "high": shares.mean() + half,
+            "p": p,
+        }
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def _binomial(hits: pd.Series) -> dict[str, float]:
     test = stats.binomtest(int(hits.sum()), len(hits))
     interval = test.proportion_ci(method="exact")
-    return {"answers": len(hits), "nearest": hits.mean(), "low": interval.low, "high": interval.high, "p": test.pvalue}
+    return {
+        "answers": len(hits),
+        "nearest": hits.mean(),
+        "low": interval.low,
+        "high": interval.high,
+        "p": test.pvalue,
+    }

@@ -1,4 +1,5 @@
-"""An avatar that follows one's own camera: each picture goes to the kernel, the avatar's comes back, and none is kept."""
+"""An avatar that follows one's own camera: each picture goes to the kernel, the avatar's comes back, and none
+is kept."""
 
 from __future__ import annotations
 
@@ -20,11 +21,13 @@ _FLIP = OPENGL_AXES[:3, :3]  # MediaPipe gives rotations in OpenGL's axes
 
 
 class LiveDriver:
-    """A camera's pictures in, an avatar's out, one at a time. Live nobody knows the next picture, so nothing is smoothed.
+    """A camera's pictures in, an avatar's out, one at a time. Live nobody knows the next picture, so nothing
+    is smoothed.
 
-    size: pixels on the longer side of the avatar's pictures. The avatar gets the driver's descriptors as they are, until a
-    picture is called the resting one: from then on their change from that one, added to its own neutral (its mean, where it knows
-    no neutral). Raises ValueError for an avatar that blendshapes do not drive; MediaPipe's errors come with the first picture.
+    size: pixels on the longer side of the avatar's pictures. The avatar gets the driver's descriptors as they
+    are, until a picture is called the resting one: from then on their change from that one, added to its own
+    neutral (its mean, where it knows no neutral). Raises ValueError for an avatar that blendshapes do not
+    drive; MediaPipe's errors come with the first picture.
 
     >>> from raf_lite import GaussianAvatar
     >>> from raf_lite.manifest import find_data
@@ -35,7 +38,10 @@ class LiveDriver:
 
     def __init__(self, avatar: GaussianAvatar, size: int = 256) -> None:
         if avatar.descriptor != "blendshapes":
-            raise ValueError(f"this avatar is driven by '{avatar.descriptor}', and a camera gives blendshapes; train it on those")
+            raise ValueError(
+                f"this avatar is driven by '{avatar.descriptor}', and a camera gives blendshapes; train it on"
+                " those"
+            )
         self.avatar, self.camera = avatar, frontal_camera(avatar, size)
         self.own = resting_descriptor(avatar)
         self.resting: np.ndarray | None = None  # the driver's descriptor at rest, [52]
@@ -43,10 +49,11 @@ class LiveDriver:
         self._encoder: MediaPipeEncoder | None = None
 
     def drive(self, frame: np.ndarray, *, rest: bool = False, turn: bool = True) -> tuple[np.ndarray, bool]:
-        """The avatar's picture, uint8 [H, W, 3], for a camera's, uint8 [H, W, 3]; and whether a face was found in it.
+        """The avatar's picture, uint8 [H, W, 3], for a camera's, uint8 [H, W, 3]; and whether a face was
+        found in it.
 
-        rest: this is the driver's resting face. turn: the avatar turns as the driver does; else it looks straight ahead. Without
-        a face it holds still, and `rest` is passed over.
+        rest: this is the driver's resting face. turn: the avatar turns as the driver does; else it looks
+        straight ahead. Without a face it holds still, and `rest` is passed over.
         """
         if self._encoder is None:
             self._encoder = MediaPipeEncoder()
@@ -55,7 +62,9 @@ class LiveDriver:
         if found:
             if rest:
                 self.resting = seen.blendshapes[0]
-            self._descriptor = seen.blendshapes[0] if self.resting is None else seen.blendshapes[0] - self.resting + self.own
+            self._descriptor = (
+                seen.blendshapes[0] if self.resting is None else seen.blendshapes[0] - self.resting + self.own
+            )
             self._rotation = Rotation.from_matrix(_FLIP @ seen.encoder_pose[0, :3, :3]).as_matrix() @ _FLIP
         pose = turned(self.avatar, self.camera, (self._rotation if turn else np.eye(3))[None])
         image = self.avatar.render(self._descriptor[None], pose, [self.camera])[0, 0]
@@ -73,8 +82,12 @@ class Mirror(anywidget.AnyWidget):
         self.on_msg(self._received)
 
     def __repr__(self) -> str:
-        """What is shown where widgets are not: at most 110 characters, which is all that ipywidgets 7 prints."""
-        return "No widgets here, so nothing live: film a video, and drive with it (raf_lite.viewing.drive_video)."
+        """What is shown where widgets are not: at most 110 characters, which is all that ipywidgets 7
+        prints."""
+        return (
+            "No widgets here, so nothing live: film a video, and drive with it"
+            " (raf_lite.viewing.drive_video)."
+        )
 
     def _received(self, _widget: Mirror, content: dict, buffers: list) -> None:
         """Answer one picture (JPEG) with the avatar's, or with a sentence."""
@@ -86,21 +99,29 @@ class Mirror(anywidget.AnyWidget):
                 frame = np.asarray(Image.open(io.BytesIO(buffers[0]), formats=["JPEG", "PNG"]).convert("RGB"))
             except OSError:
                 raise ValueError("what arrived is no picture; start again, or use another browser") from None
-            image, found = self.driver.drive(frame, rest=bool(content.get("rest")), turn=bool(content.get("turn")))
+            image, found = self.driver.drive(
+                frame, rest=bool(content.get("rest")), turn=bool(content.get("turn"))
+            )
         except (ValueError, ImportError, FileNotFoundError) as error:
             self.send({"run": run, "error": str(error)})
             return
         answer = io.BytesIO()
         Image.fromarray(image).save(answer, "JPEG", quality=85)
-        said = {"run": run, "found": found, "relative": self.driver.resting is not None, "seconds": time.perf_counter() - began}
+        said = {
+            "run": run,
+            "found": found,
+            "relative": self.driver.resting is not None,
+            "seconds": time.perf_counter() - began,
+        }
         self.send(said, [answer.getvalue()])
 
 
 def mirror(avatar: GaussianAvatar, *, size: int = 256) -> Mirror:
     """A widget in which an avatar follows the camera, live; it says at how many pictures a second.
 
-    avatar: one that blendshapes drive. size: pixels on the longer side of its pictures. Pictures go from the browser to the
-    kernel, on whatever machine that runs, and nowhere else; none is written. None comes while a cell runs. Where there is no
-    camera, no permission, no face or no widget manager, a sentence says so. Raises ValueError for another avatar.
+    avatar: one that blendshapes drive. size: pixels on the longer side of its pictures. Pictures go from the
+    browser to the kernel, on whatever machine that runs, and nowhere else; none is written. None comes while
+    a cell runs. Where there is no camera, no permission, no face or no widget manager, a sentence says so.
+    Raises ValueError for another avatar.
     """
     return Mirror(LiveDriver(avatar, size))

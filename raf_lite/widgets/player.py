@@ -21,23 +21,34 @@ class Player(anywidget.AnyWidget):
     content = traitlets.Dict().tag(sync=True)  # what raf_lite.export.player.player_content returns
 
     def __repr__(self) -> str:
-        """What is shown where widgets are not: at most 110 characters, which is all that ipywidgets 7 prints."""
-        return "No widgets here, so no player: raf_lite.export.write_player writes it as an HTML page for any browser."
+        """What is shown where widgets are not: at most 110 characters, which is all that ipywidgets 7
+        prints."""
+        return (
+            "No widgets here, so no player: raf_lite.export.write_player writes it as an HTML page for any"
+            " browser."
+        )
 
 
-def player(avatars: Mapping[str, GaussianAvatar], *, sequences: Mapping[str, np.ndarray] | None = None, fps: float = 24.0,
-           size: int = 512) -> Player:
-    """A widget that shows avatars as Gaussian splats: orbit with mouse or keyboard, blend expressions, play, switch avatars.
+def player(
+    avatars: Mapping[str, GaussianAvatar],
+    *,
+    sequences: Mapping[str, np.ndarray] | None = None,
+    fps: float = 24.0,
+    size: int = 512,
+) -> Player:
+    """A widget that shows avatars as Gaussian splats: orbit with mouse or keyboard, blend expressions, play,
+    switch avatars.
 
-    avatars: name -> avatar with a learned basis, all driven by the same descriptor; the first one is shown first. sequences: name
-    -> descriptors [T, D] to play. fps: frames a second of the sequences. size: pixels on the longer side of the picture.
+    avatars: name -> avatar with a learned basis, all driven by the same descriptor; the first one is shown
+    first. sequences: name -> descriptors [T, D] to play. fps: frames a second of the sequences. size: pixels
+    on the longer side of the picture.
 
-    The sliders are the dimensions of the descriptor that move the first avatar most within the sequences' range, and the
-    strongest components of each basis; blending happens in the browser. Nothing is loaded from the network. Where no widgets are,
-    its text says so and names `raf_lite.export.write_player`.
+    The sliders are the dimensions of the descriptor that move the first avatar most within the sequences'
+    range, and the strongest components of each basis; blending happens in the browser. Nothing is loaded from
+    the network. Where no widgets are, its text says so and names `raf_lite.export.write_player`.
 
-    Raises ValueError: no avatar, one without a learned basis, different descriptors, a sequence of another kind or with NaN, or
-    an fps that is not above 0.
+    Raises ValueError: no avatar, one without a learned basis, different descriptors, a sequence of another
+    kind or with NaN, or an fps that is not above 0.
 
     >>> from raf_lite import GaussianAvatar
     >>> from raf_lite.manifest import find_data
@@ -45,5 +56,9 @@ def player(avatars: Mapping[str, GaussianAvatar], *, sequences: Mapping[str, np.
     >>> player({"centred": avatar}).content["avatars"][0]["name"]
     'centred'
     """
-    return Player(_esm=widget_script(), _css=player_style(), spark=spark_bytes(),
-                  content=player_content(avatars, sequences or {}, fps, size))
+    return Player(
+        _esm=widget_script(),
+        _css=player_style(),
+        spark=spark_bytes(),
+        content=player_content(avatars, sequences or {}, fps, size),
+    )

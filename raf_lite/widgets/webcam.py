@@ -1,4 +1,5 @@
-"""A button that records one's own camera into a file beside the notebook; the recording goes to the kernel and nowhere else."""
+"""A button that records one's own camera into a file beside the notebook; the recording goes to the kernel
+and nowhere else."""
 
 from __future__ import annotations
 
@@ -17,12 +18,14 @@ TYPES = {"video/webm": ".webm", "video/mp4": ".mp4"}  # what browsers record
 
 
 def camera_script(name: str) -> str:
-    """The code of a widget in this folder that uses the camera, with camera.js in front of it: a widget is one module."""
+    """The code of a widget in this folder that uses the camera, with camera.js in front of it: a widget is
+    one module."""
     return "".join(Path(__file__).with_name(file).read_text(encoding="utf-8") for file in ("camera.js", name))
 
 
 class Webcam(anywidget.AnyWidget):
-    """Made by `webcam`. `path` is where a recording goes, `saved` says whether one is there that was made by this widget."""
+    """Made by `webcam`. `path` is where a recording goes, `saved` says whether one is there that was made by
+    this widget."""
 
     _esm = camera_script("webcam.js")
     seconds = traitlets.Int().tag(sync=True)
@@ -34,11 +37,15 @@ class Webcam(anywidget.AnyWidget):
         self.on_msg(self._received)
 
     def __repr__(self) -> str:
-        """What is shown where widgets are not: at most 110 characters, which is all that ipywidgets 7 prints."""
-        return "No widgets here, so no recording: film with a phone or a camera app, and give the file's path."
+        """What is shown where widgets are not: at most 110 characters, which is all that ipywidgets 7
+        prints."""
+        return (
+            "No widgets here, so no recording: film with a phone or a camera app, and give the file's path."
+        )
 
     def _received(self, _widget: Webcam, content: dict, buffers: list) -> None:
-        """One part of a recording, in order; with the last one the file is written. Answers with a sentence either way."""
+        """One part of a recording, in order; with the last one the file is written. Answers with a sentence
+        either way."""
         try:
             text = self._take(content, buffers)
         except (ValueError, OSError) as error:
@@ -47,10 +54,12 @@ class Webcam(anywidget.AnyWidget):
             self.send({"text": text})
 
     def _take(self, content: dict, buffers: list) -> str:
-        """"" while parts are missing. Raises ValueError, a sentence for the learner."""
+        """ "" while parts are missing. Raises ValueError, a sentence for the learner."""
         part, parts, size, kind = (content.get(name) for name in ("part", "parts", "size", "type"))
         if kind not in TYPES:
-            raise ValueError(f"the browser recorded '{kind}', and only {' or '.join(TYPES)} are taken; use another browser")
+            raise ValueError(
+                f"the browser recorded '{kind}', and only {' or '.join(TYPES)} are taken; use another browser"
+            )
         if not isinstance(size, int) or size > MOST_BYTES:
             raise ValueError(f"the recording is larger than {MOST_BYTES >> 20} MB; record fewer seconds")
         if part == 0:
@@ -62,7 +71,10 @@ class Webcam(anywidget.AnyWidget):
             return ""
         video, self._parts = b"".join(self._parts), []
         if not video:
-            raise ValueError("the recording is empty; check that the camera is not covered or switched off, and record again")
+            raise ValueError(
+                "the recording is empty; check that the camera is not covered or switched off, and record"
+                " again"
+            )
         if len(video) != size:
             raise ValueError("a part of the recording was lost on the way; record again")
         with atomic_path(self.path) as tmp:
@@ -70,18 +82,24 @@ class Webcam(anywidget.AnyWidget):
             try:
                 info = probe_video(tmp)
             except ValueError:
-                raise ValueError("what arrived is no video that can be read; record again, or use another browser") from None
+                raise ValueError(
+                    "what arrived is no video that can be read; record again, or use another browser"
+                ) from None
         self.saved = True
-        return (f"Saved {self.path.name}: {info.width}x{info.height} pixels, {len(video) / 1e6:.1f} MB. It stays on the machine "
-                "on which this notebook computes.")
+        return (
+            f"Saved {self.path.name}: {info.width}x{info.height} pixels, {len(video) / 1e6:.1f} MB. It stays"
+            " on the machine on which this notebook computes."
+        )
 
 
 def webcam(path: str | os.PathLike, seconds: int = 8) -> Webcam:
-    """A widget with a button that records `seconds` of the camera, without sound, and writes them to `path`, atomically.
+    """A widget with a button that records `seconds` of the camera, without sound, and writes them to `path`,
+    atomically.
 
-    path: ends in .webm or .mp4; whichever of the two a browser makes is written, since readers look into the file. An older
-    recording is replaced. The recording goes from the browser to the kernel; where the kernel is another machine's, to that one.
-    Where there is no camera, no permission, or no widget manager, a sentence says so.
+    path: ends in .webm or .mp4; whichever of the two a browser makes is written, since readers look into the
+    file. An older recording is replaced. The recording goes from the browser to the kernel; where the kernel
+    is another machine's, to that one. Where there is no camera, no permission, or no widget manager, a
+    sentence says so.
 
     Raises ValueError for another suffix, or seconds that are not from 1 to 60.
 
@@ -90,7 +108,9 @@ def webcam(path: str | os.PathLike, seconds: int = 8) -> Webcam:
     """
     path = Path(path)
     if path.suffix.lower() not in TYPES.values():
-        raise ValueError(f"{path} does not end in {' or '.join(TYPES.values())}, which browsers record; name it so")
+        raise ValueError(
+            f"{path} does not end in {' or '.join(TYPES.values())}, which browsers record; name it so"
+        )
     if not 1 <= seconds <= MOST_SECONDS:
         raise ValueError(f"{seconds} seconds cannot be recorded; give a number from 1 to {MOST_SECONDS}")
     return Webcam(path, int(seconds))

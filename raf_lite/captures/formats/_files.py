@@ -1,4 +1,5 @@
-"""What every reader needs: JSON and arrays that are checked field by field, paths that stay inside the capture."""
+"""What every reader needs: JSON and arrays that are checked field by field, paths that stay inside the
+capture."""
 
 from __future__ import annotations
 
@@ -43,7 +44,11 @@ def numbers(value: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
 
 def whole(value: Any, where: str) -> int:
     """`value` as a whole number, or a ValueError that says where."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or (isinstance(value, float) and not value.is_integer()):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or (isinstance(value, float) and not value.is_integer())
+    ):
         raise ValueError(f"{where} is {value!r}, not a whole number; write it again")
     return int(value)
 
@@ -54,14 +59,16 @@ def natural(name: str) -> list[tuple[int, str]]:
 
 
 def check_order(names: Sequence[str], where: str) -> None:
-    """ValueError for two names, in natural order, of one number: nobody knows which is first, or which is right."""
+    """ValueError for two names, in natural order, of one number: nobody knows which is first, or which is
+    right."""
     for one, other in itertools.pairwise(names):
         if natural(one) == natural(other):
             raise ValueError(f"{where} {one} and {other}, which are one time step twice; remove one of them")
 
 
 def in_time(frames: Sequence[Any], name: str, file: Path) -> list[tuple[int, Any]]:
-    """Frames of a JSON file with the number of each in it, in the natural order of the path that their field `name` holds.
+    """Frames of a JSON file with the number of each in it, in the natural order of the path that their field
+    `name` holds.
 
     ValueError where two name the same picture.
     """
@@ -72,8 +79,8 @@ def in_time(frames: Sequence[Any], name: str, file: Path) -> list[tuple[int, Any
 
 
 def inside(root: Path, relative: Any, where: str, base: Path | None = None) -> Path:
-    """The file that a path relative to `base` (default: `root`) names. ValueError where it leads out of `root`, through `..` or
-    through a link."""
+    """The file that a path relative to `base` (default: `root`) names. ValueError where it leads out of
+    `root`, through `..` or through a link."""
     if not isinstance(relative, str) or not relative or "\0" in relative:
         raise ValueError(f"{where} is {relative!r}, not a path; write it again")
     path = (base or root) / relative
@@ -82,12 +89,17 @@ def inside(root: Path, relative: Any, where: str, base: Path | None = None) -> P
         real.is_file()  # asks the system, which refuses names that are too long
         outside = not real.is_relative_to(root.resolve())
     except (OSError, RuntimeError, ValueError) as error:  # too long, a ring of links, half a Unicode pair
-        raise ValueError(f"{where} is {relative!r}, which cannot be followed ({type(error).__name__}); write it again") from error
+        raise ValueError(
+            f"{where} is {relative!r}, which cannot be followed ({type(error).__name__}); write it again"
+        ) from error
     if outside:
-        raise ValueError(f"{where} is {relative!r}, which leads out of {root}; put the file inside the capture")
+        raise ValueError(
+            f"{where} is {relative!r}, which leads out of {root}; put the file inside the capture"
+        )
     return real
 
 
 def read_arrays(path: Path, names: tuple[str, ...] | None = None) -> dict[str, np.ndarray]:
-    """`read_npz` for files of captures, which strangers write: no array of more than MAX_ARRAY_BYTES is unpacked."""
+    """`read_npz` for files of captures, which strangers write: no array of more than MAX_ARRAY_BYTES is
+    unpacked."""
     return _files.read_npz(path, names, most_bytes=MAX_ARRAY_BYTES)

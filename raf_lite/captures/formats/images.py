@@ -1,4 +1,5 @@
-"""Captures whose frames are single image files: what all such formats share once their own files are parsed."""
+"""Captures whose frames are single image files: what all such formats share once their own files are
+parsed."""
 
 from __future__ import annotations
 
@@ -20,8 +21,8 @@ from raf_lite.captures.source import Source
 class View:
     """One camera's frames of one sequence, in time order.
 
-    images: a file a frame. masks: the same; None: the images' alpha channel, if any. calibration: the files that say what the
-    camera is.
+    images: a file a frame. masks: the same; None: the images' alpha channel, if any. calibration: the files
+    that say what the camera is.
     """
 
     images: Sequence[Path]
@@ -33,18 +34,21 @@ class View:
 class Parsed:
     """What a reader found, before anything is decoded.
 
-    views: sequence -> serial -> View. cameras: by serial, at the size on disk. annotations: sequence -> field -> [T, ...], or
-    what reads them once they are asked for; annotation_files: sequence -> the files that these were read from. encoders: sequence
-    -> what says who made a descriptor. holdout_sequences, holdout_cameras: the format's own split.
-    encoder_camera: the serial that descriptors come from; None: the first camera. head_pose_source: who made the head poses, or
-    None. neutral: (sequence, frame) of a frame without expression, or None.
+    views: sequence -> serial -> View. cameras: by serial, at the size on disk. annotations: sequence -> field
+    -> [T, ...], or what reads them once they are asked for; annotation_files: sequence -> the files that
+    these were read from. encoders: sequence -> what says who made a descriptor. holdout_sequences,
+    holdout_cameras: the format's own split.
+    encoder_camera: the serial that descriptors come from; None: the first camera. head_pose_source: who made
+    the head poses, or None. neutral: (sequence, frame) of a frame without expression, or None.
     """
 
     subject: str
     fps: float
     views: Mapping[str, Mapping[str, View]]
     cameras: Mapping[str, Camera]
-    annotations: Mapping[str, Mapping[str, np.ndarray] | Callable[[], Mapping[str, np.ndarray]]] = field(default_factory=dict)
+    annotations: Mapping[str, Mapping[str, np.ndarray] | Callable[[], Mapping[str, np.ndarray]]] = field(
+        default_factory=dict
+    )
     annotation_files: Mapping[str, Sequence[Path]] = field(default_factory=dict)
     encoders: Mapping[str, Callable[[str], str | None]] = field(default_factory=dict)
     holdout_sequences: tuple[str, ...] = ()
@@ -80,7 +84,10 @@ class ImageSource(Source):
     def files(self, sequence: str, serial: str) -> list[Path]:
         view = self.parsed.views[sequence].get(serial, View(()))
         attached = self.annotation_file(sequence)
-        annotations = [*self.parsed.annotation_files.get(sequence, ()), *([attached] if attached.is_file() else [])]
+        annotations = [
+            *self.parsed.annotation_files.get(sequence, ()),
+            *([attached] if attached.is_file() else []),
+        ]
         return list(dict.fromkeys([*view.images, *(view.masks or ()), *view.calibration, *annotations]))
 
     def stored_size(self, serial: str) -> tuple[int, int]:
@@ -106,8 +113,10 @@ class ImageSource(Source):
     def _check_size(self, height: int, width: int, path: Path, serial: str) -> None:
         if (height, width) != self.stored_size(serial):
             right = self.stored_size(serial)
-            raise ValueError(f"{path} is {width}x{height} (WxH), but camera {serial} takes images of {right[1]}x{right[0]}; "
-                             "write it again at that size")
+            raise ValueError(
+                f"{path} is {width}x{height} (WxH), but camera {serial} takes images of"
+                f" {right[1]}x{right[0]}; write it again at that size"
+            )
 
     def check_headers(self, sequence: str, serial: str) -> None:
         view = self._view(sequence, serial)
@@ -116,14 +125,16 @@ class ImageSource(Source):
             height, width, alpha = picture_size(path, f"{sequence}, camera {serial}")
             self._check_size(height, width, path, serial)
             if own_masks and not alpha:
-                raise ValueError(f"{path} has no transparency, and {view.images[0].name} has; write all images of camera "
-                                 f"{serial} with alpha, or none")
+                raise ValueError(
+                    f"{path} has no transparency, and {view.images[0].name} has; write all images of camera "
+                    f"{serial} with alpha, or none"
+                )
 
     def _shrunk(self, image: np.ndarray, path: Path, serial: str) -> np.ndarray:
         self._check_size(image.shape[0], image.shape[1], path, serial)
         if self.crop:
             left, top, width, height = self.crop
-            image = image[top:top + height, left:left + width]
+            image = image[top : top + height, left : left + width]
         return shrink(image, self.downscale)
 
     def iter_frames(self, sequence: str, serial: str) -> Iterator[np.ndarray]:
@@ -136,7 +147,9 @@ class ImageSource(Source):
     def iter_masks(self, sequence: str, serial: str) -> Iterator[np.ndarray]:
         view = self._view(sequence, serial)
         if not self._has_masks(view):
-            raise FileNotFoundError(f"{self.describe(sequence, serial)} has no masks; matte the images, or write RGBA ones")
+            raise FileNotFoundError(
+                f"{self.describe(sequence, serial)} has no masks; matte the images, or write RGBA ones"
+            )
         return (self._mask(view, frame, serial) for frame in range(len(view.images)))
 
     def _mask(self, view: View, frame: int, serial: str) -> np.ndarray:
@@ -160,25 +173,45 @@ class ImageSource(Source):
         return f"{files[0].parent} ({sequence}, camera {serial})"
 
 
-def open_parsed(root: Path, parsed: Parsed, downscale: int, crop: tuple[int, int, int, int] | None, cache_bytes: int) -> Capture:
-    """A Capture of what a reader found. ValueError where views and annotations do not fit together, naming the sequence."""
+def open_parsed(
+    root: Path, parsed: Parsed, downscale: int, crop: tuple[int, int, int, int] | None, cache_bytes: int
+) -> Capture:
+    """A Capture of what a reader found. ValueError where views and annotations do not fit together, naming
+    the sequence."""
     for sequence, views in parsed.views.items():
         counts = {serial: len(view.images) for serial, view in views.items()}
         if not counts or 0 in counts.values():
-            raise ValueError(f"{root}: sequence {sequence} has a camera without frames; copy the capture again")
+            raise ValueError(
+                f"{root}: sequence {sequence} has a camera without frames; copy the capture again"
+            )
         if len(set(counts.values())) > 1:
             least, most = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
-            raise ValueError(f"{root}: in sequence {sequence}, camera {least} has {counts[least]} frames and camera {most} has "
-                             f"{counts[most]}; recordings must be synchronous, copy the missing ones")
+            raise ValueError(
+                f"{root}: in sequence {sequence}, camera {least} has {counts[least]} frames and camera {most}"
+                f" has {counts[most]}; recordings must be synchronous, copy the missing ones"
+            )
         for serial, view in views.items():
             if view.masks is not None and len(view.masks) != len(view.images):
-                raise ValueError(f"{root}: camera {serial} has {len(view.images)} images and {len(view.masks)} masks of "
-                                 f"{sequence}; copy the missing ones")
+                raise ValueError(
+                    f"{root}: camera {serial} has {len(view.images)} images and {len(view.masks)} masks of "
+                    f"{sequence}; copy the missing ones"
+                )
     source = ImageSource(root, parsed, downscale=downscale, crop=crop)
     return Capture(
-        subject=parsed.subject, root=root, fps=parsed.fps, sequences=tuple(parsed.views), cross_sequences=(),
-        cameras=source.framed(parsed.cameras), encoder_camera=parsed.encoder_camera or next(iter(parsed.cameras)), source=source,
-        split_rules={"default": SplitRule(holdout_sequences=parsed.holdout_sequences, holdout_cameras=parsed.holdout_cameras,
-                                          exact=True)},
+        subject=parsed.subject,
+        root=root,
+        fps=parsed.fps,
+        sequences=tuple(parsed.views),
+        cross_sequences=(),
+        cameras=source.framed(parsed.cameras),
+        encoder_camera=parsed.encoder_camera or next(iter(parsed.cameras)),
+        source=source,
+        split_rules={
+            "default": SplitRule(
+                holdout_sequences=parsed.holdout_sequences, holdout_cameras=parsed.holdout_cameras, exact=True
+            )
+        },
         head_pose_source=parsed.head_pose_source or attached_poses(map(source.annotation_file, parsed.views)),
-        neutral=parsed.neutral, cache_bytes=cache_bytes)
+        neutral=parsed.neutral,
+        cache_bytes=cache_bytes,
+    )

@@ -1,11 +1,12 @@
 """A plain video, or a folder of images: one camera of which nothing is known, with or without masks.
 
     clip.mp4                        or a folder of 000.png, 001.png, ...
-    clip.mp4.encoding.npz           what `raf-lite encode` wrote beside it; phone.encoding.npz of a folder phone
-    masks/000.png (folder only)     a mask for each image; RGBA images carry their own
+    clip.mp4.encoding.npz           what `raf-lite encode` wrote beside it; phone.encoding.npz of a folder
+    phone masks/000.png (folder only)     a mask for each image; RGBA images carry their own
 
-The camera is the one that MediaPipe assumes when it reports a head pose: 63 degrees high, principal point in the middle. Poses
-and camera then belong together, whatever lens was used; only depth is wrong by the true focal length.
+The camera is the one that MediaPipe assumes when it reports a head pose: 63 degrees high, principal point in
+the middle. Poses and camera then belong together, whatever lens was used; only depth is wrong by the true
+focal length.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ ENCODED = ("blendshapes", "head_pose", "face_found")
 def assumed_camera(width: int, height: int) -> Camera:
     """The camera that goes with MediaPipe's head poses for pictures of this size."""
     focal = height / 2 / np.tan(np.deg2rad(FIELD_OF_VIEW / 2))
-    return Camera(SERIAL, np.eye(4), np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]), width, height)
+    return Camera(
+        SERIAL, np.eye(4), np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]), width, height
+    )
 
 
 def is_images(path: Path) -> bool:
@@ -46,22 +49,35 @@ def is_images(path: Path) -> bool:
 
 def parse_images(path: Path) -> Parsed:
     """One sequence `video` of all images in natural order."""
-    images = sorted((f for f in path.iterdir() if f.is_file() and f.suffix.lower() in IMAGES), key=lambda f: natural(f.stem))
+    images = sorted(
+        (f for f in path.iterdir() if f.is_file() and f.suffix.lower() in IMAGES),
+        key=lambda f: natural(f.stem),
+    )
     if not images:
-        raise FileNotFoundError(f"{path} holds no images ({', '.join(IMAGES)}); give the folder in which they lie")
+        raise FileNotFoundError(
+            f"{path} holds no images ({', '.join(IMAGES)}); give the folder in which they lie"
+        )
     check_order([image.stem for image in images], f"{path} holds the images")
     masks = None
     if (path / "masks").is_dir():
         by_stem = {f.stem: f for f in (path / "masks").iterdir() if f.suffix.lower() in IMAGES}
         missing = [f for f in images if f.stem not in by_stem]
         if missing:
-            raise FileNotFoundError(f"{path / 'masks'} has no mask for {missing[0].name}; add it, or remove the folder")
+            raise FileNotFoundError(
+                f"{path / 'masks'} has no mask for {missing[0].name}; add it, or remove the folder"
+            )
         masks = [by_stem[f.stem] for f in images]
     height, width, _ = picture_size(images[0], str(path))
-    return Parsed(subject=path.name, fps=FPS, views={"video": {SERIAL: View(images, masks)}},
-                  cameras={SERIAL: assumed_camera(width, height)}, annotations={"video": lambda: _encoding(path)},
-                  annotation_files={"video": _encoding_files(path)}, head_pose_source=_head_pose_source(path),
-                  encoders={"video": lambda name: _encoder(path, name)})
+    return Parsed(
+        subject=path.name,
+        fps=FPS,
+        views={"video": {SERIAL: View(images, masks)}},
+        cameras={SERIAL: assumed_camera(width, height)},
+        annotations={"video": lambda: _encoding(path)},
+        annotation_files={"video": _encoding_files(path)},
+        head_pose_source=_head_pose_source(path),
+        encoders={"video": lambda name: _encoder(path, name)},
+    )
 
 
 def _encoding_files(path: Path) -> list[Path]:
@@ -71,7 +87,8 @@ def _encoding_files(path: Path) -> list[Path]:
 
 
 def _encoding(path: Path) -> dict[str, np.ndarray]:
-    """What stands in it; empty where it is not there. ValueError where it was made from another film or other images."""
+    """What stands in it; empty where it is not there. ValueError where it was made from another film or other
+    images."""
     for file in _encoding_files(path):
         problem = encoding_problem(path, file)
         if problem:
@@ -127,7 +144,9 @@ class VideoSource(Source):
         return iter_video(self.path, crop=self.crop, downscale=self.downscale)
 
     def iter_masks(self, sequence: str, serial: str) -> Iterator[np.ndarray]:
-        raise FileNotFoundError(f"{self.path} has no masks; matte its frames, and open a folder of images with masks/ instead")
+        raise FileNotFoundError(
+            f"{self.path} has no masks; matte its frames, and open a folder of images with masks/ instead"
+        )
 
     def sample_masks(self, sequence: str, serial: str, most: int) -> Iterator[tuple[int, np.ndarray]]:
         return enumerate(self.iter_masks(sequence, serial))
@@ -139,14 +158,26 @@ class VideoSource(Source):
         return str(self.path)
 
 
-def open_video(path: Path, downscale: int, crop: tuple[int, int, int, int] | None, cache_bytes: int) -> Capture:
+def open_video(
+    path: Path, downscale: int, crop: tuple[int, int, int, int] | None, cache_bytes: int
+) -> Capture:
     """A video file as a capture with one sequence, `video`."""
     info = probe_video(path)
     if not info.width or not info.height:
-        raise ValueError(f"{path} does not tell how large its pictures are; it is damaged: copy or write it again")
+        raise ValueError(
+            f"{path} does not tell how large its pictures are; it is damaged: copy or write it again"
+        )
     source = VideoSource(path, info.height, info.width, downscale=downscale, crop=crop)
     return Capture(
-        subject=path.stem, root=path, fps=info.fps or FPS, sequences=("video",), cross_sequences=(),
-        cameras=source.framed({SERIAL: assumed_camera(info.width, info.height)}), encoder_camera=SERIAL, source=source,
-        split_rules={"default": SplitRule(exact=True)}, cache_bytes=cache_bytes,
-        head_pose_source=_head_pose_source(path) or attached_poses([source.annotation_file("video")]))
+        subject=path.stem,
+        root=path,
+        fps=info.fps or FPS,
+        sequences=("video",),
+        cross_sequences=(),
+        cameras=source.framed({SERIAL: assumed_camera(info.width, info.height)}),
+        encoder_camera=SERIAL,
+        source=source,
+        split_rules={"default": SplitRule(exact=True)},
+        cache_bytes=cache_bytes,
+        head_pose_source=_head_pose_source(path) or attached_poses([source.annotation_file("video")]),
+    )

@@ -1,12 +1,15 @@
-"""VHAP / GaussianAvatars exports: `transforms*.json`, images and FLAME parameters, of one sequence or a union of several.
+"""VHAP / GaussianAvatars exports: `transforms*.json`, images and FLAME parameters, of one sequence or a union
+of several.
 
-    transforms.json, transforms_{train,val,test}.json     frames[]: timestep_index, camera_index, camera_id, transform_matrix,
-                                                          file_path, fg_mask_path, flame_param_path; cx cy fl_x fl_y h w
+    transforms.json, transforms_{train,val,test}.json     frames[]: timestep_index, camera_index, camera_id,
+                                                          transform_matrix, file_path, fg_mask_path,
+                                                          flame_param_path; cx cy fl_x fl_y h w
     images/{t:05d}_{cam:02d}.png  fg_masks/...  flame_param/{t:05d}.npz
 
-Traps: `transform_matrix` is camera to world with OpenGL axes (its columns 1 and 2 change sign before it is inverted). Principal
-point and focal length stand at the top of the file or in each frame. Files of a union lie in folders beside it (`../{SEQ}/...`),
-and its `timestep_index` runs on over them, so that time is ordered by index and not by file name.
+Traps: `transform_matrix` is camera to world with OpenGL axes (its columns 1 and 2 change sign before it is
+inverted). Principal point and focal length stand at the top of the file or in each frame. Files of a union
+lie in folders beside it (`../{SEQ}/...`), and its `timestep_index` runs on over them, so that time is ordered
+by index and not by file name.
 """
 
 from __future__ import annotations
@@ -33,17 +36,27 @@ def is_vhap(path: Path) -> bool:
     for name in ("transforms_train.json", "transforms.json"):
         if (path / name).is_file():
             frames = read_json(path / name).get("frames")
-            return isinstance(frames, list) and bool(frames) and isinstance(frames[0], Mapping) and "camera_index" in frames[0]
+            return (
+                isinstance(frames, list)
+                and bool(frames)
+                and isinstance(frames[0], Mapping)
+                and "camera_index" in frames[0]
+            )
     return False
 
 
 def parse_vhap(path: Path) -> Parsed:
-    """Read every transforms file of a folder. Descriptors: `flame_expr` [T, 100] and `flame_expr_jaw` [T, 103].
+    """Read every transforms file of a folder. Descriptors: `flame_expr` [T, 100] and `flame_expr_jaw` [T,
+    103].
 
-    Cameras that `val` shows and `train` does not are held out; so are the time steps of `test`. FLAME's head pose turns about
-    joints that only the licensed model knows, so head poses are left to `fit_head_poses`.
+    Cameras that `val` shows and `train` does not are held out; so are the time steps of `test`. FLAME's head
+    pose turns about joints that only the licensed model knows, so head poses are left to `fit_head_poses`.
     """
-    names = [(split, path / f"transforms_{split}.json") for split in _SPLITS if (path / f"transforms_{split}.json").is_file()]
+    names = [
+        (split, path / f"transforms_{split}.json")
+        for split in _SPLITS
+        if (path / f"transforms_{split}.json").is_file()
+    ]
     if not names:
         names = [("train", path / "transforms.json")]
     cameras: dict[str, Camera] = {}
@@ -62,11 +75,19 @@ def parse_vhap(path: Path) -> Parsed:
             camera = _camera(serial, top, frame, where)
             before = cameras.setdefault(serial, camera)
             if np.abs(before.world_to_camera - camera.world_to_camera).max() > 1e-4:
-                raise ValueError(f"{where}: camera {serial} stands elsewhere than in frames before; cameras of a capture must "
-                                 "not move, export it again")
-            if np.abs(before.K - camera.K).max() > 1e-2 or (before.width, before.height) != (camera.width, camera.height):
-                raise ValueError(f"{where}: camera {serial} has other intrinsics than in frames before "
-                                 f"({', '.join(_INTRINSICS)}); a lens must not zoom, export each lens as a camera of its own")
+                raise ValueError(
+                    f"{where}: camera {serial} stands elsewhere than in frames before; cameras of a capture"
+                    " must not move, export it again"
+                )
+            if np.abs(before.K - camera.K).max() > 1e-2 or (before.width, before.height) != (
+                camera.width,
+                camera.height,
+            ):
+                raise ValueError(
+                    f"{where}: camera {serial} has other intrinsics than in frames before"
+                    f" ({', '.join(_INTRINSICS)}); a lens must not zoom, export each lens as a camera of"
+                    " its own"
+                )
             mask = frame.get("fg_mask_path")
             mask = None if mask is None else inside(path.parent, mask, f"{where}, fg_mask_path", path)
             flame = frame.get("flame_param_path")
@@ -77,8 +98,10 @@ def parse_vhap(path: Path) -> Parsed:
             folder = image.parent.parent.name
             for there in ("train", "test"):
                 if serial in records[folder, there].get(step, {}):
-                    raise ValueError(f"{where}: time step {step} of {folder}, camera {serial}, stands a second time; export the "
-                                     "sequence again, or remove one of them")
+                    raise ValueError(
+                        f"{where}: time step {step} of {folder}, camera {serial}, stands a second time;"
+                        " export the sequence again, or remove one of them"
+                    )
             records[folder, part][step][serial] = (image, mask, flame)
     if not cameras:
         raise ValueError(f"{path}: its transforms have no frames; export the sequence again")
@@ -89,7 +112,9 @@ def parse_vhap(path: Path) -> Parsed:
 def _camera(serial: str, top: Mapping, frame: Mapping, where: str) -> Camera:
     values = {}
     for name in _INTRINSICS:
-        values[name] = float(numbers(frame[name] if name in frame else field(top, name, where), (), f"{where}, {name}"))
+        values[name] = float(
+            numbers(frame[name] if name in frame else field(top, name, where), (), f"{where}, {name}")
+        )
     matrix = numbers(field(frame, "transform_matrix", where), (4, 4), f"{where}, transform_matrix")
     camera_to_world = matrix @ OPENGL_AXES
     try:
@@ -102,8 +127,13 @@ def _camera(serial: str, top: Mapping, frame: Mapping, where: str) -> Camera:
         raise ValueError(f"{where}: {error}") from error
 
 
-def _assemble(path: Path, cameras: dict[str, Camera], transforms: list[Path], records: Mapping,
-              held_out: tuple[str, ...]) -> Parsed:
+def _assemble(
+    path: Path,
+    cameras: dict[str, Camera],
+    transforms: list[Path],
+    records: Mapping,
+    held_out: tuple[str, ...],
+) -> Parsed:
     records = {key: steps for key, steps in records.items() if steps}
     folders = {folder for folder, _ in records}
     views, annotations, annotation_files, holdout = {}, {}, {}, []
@@ -117,34 +147,55 @@ def _assemble(path: Path, cameras: dict[str, Camera], transforms: list[Path], re
         if len(complete) < len(order):
             lacking = next(step for step in order if step not in complete)
             absent = sorted(set(serials) - set(steps[lacking]))
-            raise ValueError(f"{path}: time step {lacking} of {name} has no image of camera(s) {', '.join(absent)}; export the "
-                             "sequence again, or leave those frames out of every transforms file")
+            raise ValueError(
+                f"{path}: time step {lacking} of {name} has no image of camera(s) {', '.join(absent)}; export"
+                " the sequence again, or leave those frames out of every transforms file"
+            )
         views[name] = {}
         for serial in serials:
             rows = [steps[step][serial] for step in order]
             masks = [mask for _, mask, _ in rows]
             if any(mask is None for mask in masks) and any(mask is not None for mask in masks):
-                raise ValueError(f"{path}: some frames of {name}, camera {serial}, name a fg_mask_path and some do not; name all")
-            views[name][serial] = View([image for image, _, _ in rows], None if masks[0] is None else masks, transforms)
+                raise ValueError(
+                    f"{path}: some frames of {name}, camera {serial}, name a fg_mask_path and some do not;"
+                    " name all"
+                )
+            views[name][serial] = View(
+                [image for image, _, _ in rows], None if masks[0] is None else masks, transforms
+            )
         files = [next(iter(steps[step].values()))[2] for step in order]
         if all(file is not None for file in files):
             annotation_files[name] = files
             parameters = [_flame(file) for file in files]
             expr = np.stack([c["expr"] for c in parameters])
-            annotations[name] = {"flame_expr": expr,
-                                 "flame_expr_jaw": np.concatenate([expr, np.stack([c["jaw_pose"] for c in parameters])], 1)}
+            annotations[name] = {
+                "flame_expr": expr,
+                "flame_expr_jaw": np.concatenate([expr, np.stack([c["jaw_pose"] for c in parameters])], 1),
+            }
     for serial, camera in cameras.items():
         first = next(view[serial].images[0] for view in views.values() if serial in view)
         height, width, _ = picture_size(first, f"{path}, camera {serial}")
         if (height, width) != (camera.height, camera.width):
-            raise ValueError(f"{first} is {width}x{height} (WxH), but the transforms say {camera.width}x{camera.height}; export "
-                             "the images and the transforms at one size")
-    return Parsed(subject=path.name.split("_")[0] or path.name, fps=FPS, views=views, cameras=cameras, annotations=annotations,
-                  annotation_files=annotation_files, holdout_sequences=tuple(holdout), holdout_cameras=held_out)
+            raise ValueError(
+                f"{first} is {width}x{height} (WxH), but the transforms say {camera.width}x{camera.height};"
+                " export the images and the transforms at one size"
+            )
+    return Parsed(
+        subject=path.name.split("_")[0] or path.name,
+        fps=FPS,
+        views=views,
+        cameras=cameras,
+        annotations=annotations,
+        annotation_files=annotation_files,
+        holdout_sequences=tuple(holdout),
+        holdout_cameras=held_out,
+    )
 
 
 def _flame(path: Path) -> dict[str, np.ndarray]:
     """The parameters of one time step that drive expression."""
     arrays = read_arrays(path, tuple(_FLAME))
-    return {name: numbers(arrays[name].reshape(-1), (size,), f"{path}, {name}").astype(np.float32)
-            for name, size in _FLAME.items()}
+    return {
+        name: numbers(arrays[name].reshape(-1), (size,), f"{path}, {name}").astype(np.float32)
+        for name, size in _FLAME.items()
+    }
