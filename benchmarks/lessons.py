@@ -38,7 +38,7 @@ import course  # noqa: E402
 
 RESULT = RESULTS / "lessons.json"
 SLOW = 20  # seconds; a cell that takes longer says so before it starts
-# Of the minutes: lesson 10's indexes took 41 s to build on one day and 85 s on another, on two cores of one kind.
+# Of the minutes: lesson 10's indexes took 41 s to build on one day and 85 s on another, on the same machine.
 MARGIN = 1.5
 MODES = {"full": "0", "fast": "1"}  # name -> RAF_FAST
 

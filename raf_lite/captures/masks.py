@@ -87,7 +87,8 @@ def require_mask(mask: np.ndarray, capture: Capture, sequence: str, serial: str,
 
 
 def landmarks_on_mask(capture: Capture, serial: str, landmarks: np.ndarray, mask: np.ndarray) -> float:
-    """The share of a frame's landmarks [L, 3] that a camera sees on its mask [H, W]: where it has half of its largest value."""
+    """The share of a frame's landmarks [L, 3] that a camera sees on its mask [H, W]: where it has half of its
+    largest value."""
     camera = capture.cameras[serial]
     pixels = np.floor(camera.project(landmarks)[0])
     x, y = pixels[(pixels >= 0).all(1) & (pixels < [camera.width, camera.height]).all(1)].astype(int).T
