@@ -88,7 +88,7 @@ def read_answers(path: str | os.PathLike) -> pd.DataFrame:
     rows = []
     for number, line in enumerate(lines[1:-1], start=2):  # what stands after the last line's end was torn
         try:
-            row, = csv.reader([line], strict=True)
+            row, = csv.reader([line] if "\0" not in line else [], strict=True)  # pandas takes the byte 0 for an end
         except (csv.Error, ValueError):
             row = []
         if len(row) != len(COLUMNS) or row[5] not in SIDES or row[6] not in SIDES or not re.fullmatch("[0-9]{1,9}", row[1]):
