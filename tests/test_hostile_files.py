@@ -356,7 +356,9 @@ def test_an_index_that_would_lead_astray_is_refused_though_its_hash_is_right(tmp
     other = links.copy()
     other[5] = 2**30
     path = signed(folder, ".faiss", replace_numbers(path.read_bytes(), links, other))
-    refused(lambda: ExpressionBank.load(folder), path, "links rows that there are not", seconds=60)
+    refused(
+        lambda: ExpressionBank.load(folder), path, "links rows that there are not|FAISS reads", seconds=60
+    )
 
 
 @pytest.mark.parametrize(
@@ -522,17 +524,28 @@ def test_a_line_of_the_study_that_is_no_run_is_named(tmp_path, text):
     refused(lambda: list(read_lines(tmp_path)), tmp_path / "a.jsonl", "line 2")
 
 
+def test_a_folder_and_a_pipe_are_no_lines_of_the_study(tmp_path):
+    path = tmp_path / "a.jsonl"
+    for make in (path.mkdir, lambda: os.mkfifo(path)):
+        make()
+        refused(lambda: list(read_lines(tmp_path)), path, "is no file")
+        path.rmdir() if path.is_dir() else path.unlink()
+
+
 @pytest.mark.parametrize("text", ["[]", "{}", '{"p": 0.2}', '{"p": NaN, "blendshapes": {}}', "[" * 100_000])
 def test_a_selection_that_is_none_is_named(tmp_path, text):
     (tmp_path / "selection.json").write_text(text)
     refused(lambda: read_selection(tmp_path), tmp_path / "selection.json")
 
 
-@pytest.mark.parametrize("cell", ["9" * 5000, "x" * 200_000, "²", "-1", "1\0"])
-def test_an_answer_that_is_none_is_named(tmp_path, cell):
+@pytest.mark.parametrize(
+    "rater, cell",
+    [("ann", "9" * 5000), ("ann", "x" * 200_000), ("ann", "²"), ("ann", "-1"), ("ann", "1\0"), ("\0", "1")],
+)
+def test_an_answer_that_is_none_is_named(tmp_path, rater, cell):
     path = tmp_path / "a.csv"
     with open(path, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        writer.writerow(["ann", cell, 0, 1, 2, "A", "B", "1.0", "now"])
+        writer.writerow([rater, cell, 0, 1, 2, "A", "B", "1.0", "now"])
     refused(lambda: read_answers(path), path, "line 2 is damaged")

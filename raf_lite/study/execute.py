@@ -35,6 +35,8 @@ def read_lines(folder: Path) -> Iterator[dict]:
     A last line without its end, which a killed run leaves, is skipped: that run is done again.
     """
     for path in sorted(folder.glob("*.jsonl")):
+        if not path.is_file():
+            raise ValueError(f"{path} is no file; remove it")
         for number, text in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
             where, mend = f"{path} line {number}", "delete that line and run the plan again"
             line = parse_json(text, dict, where, mend)

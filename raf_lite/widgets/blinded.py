@@ -107,7 +107,8 @@ def read_answers(path: str | os.PathLike) -> pd.DataFrame:
     rows = []
     for number, line in enumerate(lines[1:-1], start=2):  # what stands after the last line's end was torn
         try:
-            (row,) = csv.reader([line], strict=True)
+            # pandas takes the byte 0 for an end.
+            (row,) = csv.reader([line] if "\0" not in line else [], strict=True)
         except (csv.Error, ValueError):
             row = []
         if (
