@@ -132,7 +132,7 @@ def test_help_tells_every_command_and_option(name, capsys):
     for option in inspect.signature(command).parameters:
         if name == "train" and option == "settings":
             continue
-        told = re.search(rf"^ +{option}: (.+)$", command.__doc__, re.M)
+        told = re.search(rf"^ +{option}:\s(.+)$", command.__doc__, re.M)
         assert told, f"{name}: the docstring says nothing of {option}"
         assert " ".join(told[1].split()) in text
 
@@ -155,7 +155,7 @@ def test_every_setting_of_training_is_an_option_with_its_docstring_and_the_prese
     assert list(docstrings) == [field.name for field in dataclasses.fields(TrainConfig)]
     for name, value in PRESETS[preset].as_dict().items():
         kind = r"(INT|FLOAT|STR|\{basis,mlp\})"
-        told = re.escape(f"{docstrings[name]} (default: {value})")
+        told = re.escape(" ".join(f"{docstrings[name]} (default: {value})".split()))
         assert re.search(rf"--{name.replace('_', '-')} {kind} {told}", text), name
 
 

@@ -348,7 +348,7 @@ def test_data_that_are_not_whole(data_dir, tmp_path, monkeypatch):
         and "bank/truth.npz is listed but missing and 1 more; copy that folder again" in sentence
     )
     (tmp_path / "MANIFEST.json").write_text('{"files": [')
-    assert diagnose("data")[0] == "STOP" and "MANIFEST.json is damaged" in diagnose("data")[1]
+    assert diagnose("data")[0] == "STOP" and "MANIFEST.json is not JSON" in diagnose("data")[1]
     monkeypatch.setenv("RAF_LITE_DATA", str(tmp_path / "gone"))
     state, sentence = diagnose("data")
     assert (

@@ -358,12 +358,12 @@ def test_the_dev_container_has_a_python_that_is_supported_and_makes_what_there_i
 
 def test_the_commit_hook_runs_the_installed_ruff():
     (repository,) = yaml.safe_load(read(".pre-commit-config.yaml"))["repos"]
-    (hook,) = repository["hooks"]
-    assert (
-        repository["repo"] == "local"
-        and hook["language"] == "system"
-        and hook["entry"].startswith(".venv/bin/ruff check")
-    )
+    hooks = repository["hooks"]
+    assert repository["repo"] == "local" and {hook["language"] for hook in hooks} == {"system"}
+    assert [hook["entry"].split()[:2] for hook in hooks] == [
+        [".venv/bin/ruff", "check"],
+        [".venv/bin/ruff", "format"],
+    ]
     assert {"ruff", "pre-commit"} <= {Requirement(r).name for r in PROJECT["optional-dependencies"]["dev"]}
 
 

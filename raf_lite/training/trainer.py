@@ -7,11 +7,10 @@ import contextlib
 import functools
 import json
 import math
-import re
 import time
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,6 +36,7 @@ from raf_lite.training.training_set import TrainingSet
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"
 AVATAR = "avatar.safetensors"
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what Adam keeps of each parameter
 
 
 def _halve(
@@ -479,27 +479,13 @@ class Trainer:
         step = header.get("step")
         if type(step) is not int or not 0 < step <= self.config.steps:
             raise ValueError(f"{path} is damaged (it says step {step!r} of {self.config.steps}); {MEND}")
-        adam: dict[int, dict] = {}
-        for name in tensors:
-            if moment := re.fullmatch(r"adam\.([0-9]{1,6})\.(\w+)", name):
-                adam.setdefault(int(moment[1]), {})[moment[2]] = tensors[name]
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        state = {k.removeprefix("avatar."): v for k, v in tensors.items() if k.startswith("avatar.")}
-        kinds = {k: (v.shape, v.dtype) for k, v in self.avatar.state_dict().items()}
-        if (
-            {k: (v.shape, v.dtype) for k, v in state.items()} != kinds
-            or set(adam) != set(range(len(parameters)))
-            or any(
-                set(moments) != {"step", "exp_avg", "exp_avg_sq"}
-                or moments["step"].numel() != 1
-                or not moments["exp_avg"].shape == moments["exp_avg_sq"].shape == p.shape
-                or any(moment.dtype != torch.float32 for moment in moments.values())
-                or moments["exp_avg_sq"].min() < 0
-                or moments["step"] < 0
-                for moments, p in zip((adam[i] for i in sorted(adam)), parameters, strict=True)
-            )
-        ):
+        if not self._belong(tensors, parameters):
             raise ValueError(f"{path} is damaged (its tensors are not those of this avatar); {MEND}")
+        state = {k.removeprefix("avatar."): v for k, v in tensors.items() if k.startswith("avatar.")}
+        adam = {
+            i: {moment: tensors[f"adam.{i}.{moment}"] for moment in _MOMENTS} for i in range(len(parameters))
+        }
         try:
             for name in ("generator", "augmentation_generator"):
                 torch.Generator().set_state(tensors[name])
@@ -512,12 +498,22 @@ class Trainer:
         self.generator.set_state(tensors["generator"])
         self.augmentation_generator.set_state(tensors["augmentation_generator"])
         self.step = step
-        for group in (
-            self.optimizer.param_groups
-        ):  # multiplied as often as the schedule did: a power is another last bit
+        # Multiplied as often as the schedule did: a power is another last bit.
+        for group in self.optimizer.param_groups:
             for _ in range(step):
                 group["lr"] *= self.schedule.gamma
         self.schedule.last_epoch = step
+
+    def _belong(self, tensors: Mapping[str, torch.Tensor], parameters: list[torch.nn.Parameter]) -> bool:
+        """Whether a checkpoint has the tensors that a run of this avatar has: names, shapes, kinds, signs."""
+        wanted = {f"avatar.{k}": (v.shape, v.dtype) for k, v in self.avatar.state_dict().items()}
+        for i, parameter in enumerate(parameters):
+            shapes = {"step": torch.Size([]), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}
+            wanted |= {f"adam.{i}.{moment}": (shapes[moment], torch.float32) for moment in _MOMENTS}
+        random = {"generator", "augmentation_generator"}
+        found = {name: (v.shape, v.dtype) for name, v in tensors.items() if name not in random}
+        never_negative = [v for name, v in tensors.items() if name.endswith((".step", ".exp_avg_sq"))]
+        return found == wanted and all((v >= 0).all() for v in never_negative)
 
     def _check_provenance(self, path: Path, theirs: object) -> None:
         """ValueError that says in what a checkpoint's run differs from this one, unless in nothing."""
