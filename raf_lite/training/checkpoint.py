@@ -31,9 +31,9 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]
             header = parse_json((f.metadata() or {})["raf_lite"], dict, "its header")
             # Copies: Windows neither replaces nor deletes a file that tensors still look into.
             tensors = {name: f.get_tensor(name).clone() for name in f.keys()}
+        broken = next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), None)
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
         raise ValueError(f"{path} is damaged ({type(error).__name__}); {MEND}") from error
-    broken = next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), None)
     if broken is not None:
         raise ValueError(f"{path} is damaged ('{broken}' holds values that are not finite); {MEND}")
     return header, tensors
