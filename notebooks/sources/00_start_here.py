@@ -3,11 +3,10 @@
 #
 # {{badges}}
 #
-# **By the end you will have shown, with your own run, what retrieval-augmented training (RAF) does to a
-# Gaussian head avatar.** You train four avatars of one person with the same seed and budget: without
-# retrieval, with it in two forms, and with matched noise instead. You drive them with other people's
-# expressions and grade them against exact ground truth. Whether RAF helps, and what it costs, you read off
-# your own table.
+# **By the end you will have shown, with your own run, what retrieval-augmented training (RAF) does to a Gaussian head avatar.** You
+# train four avatars of one person with the same seed and budget: without retrieval, with it in two forms, and with matched noise
+# instead. You drive them with other people's expressions and grade them against exact ground truth. Whether RAF helps, and what it
+# costs, you read off your own table.
 #
 # | | |
 # |---|---|
@@ -16,8 +15,8 @@
 # | **Time** | about {{minutes_cpu}} minutes on two CPU cores, {{memory_gb}} GB of memory; with `RAF_FAST=1` under a minute, and then the numbers mean nothing. {{gpu}} |
 # | **Download** | {{download}} |
 #
-# The people here are rendered. No real person's face is in this lesson, and only rendered faces come with an
-# exact answer to the question "what would *this* face look like making *that* face's expression?"
+# The people here are rendered. No real person's face is in this lesson, and only rendered faces come with an exact answer to the
+# question "what would *this* face look like making *that* face's expression?"
 
 # %%
 import numpy as np
@@ -29,8 +28,8 @@ session = raf_lite.setup(minutes_cpu=4)
 # %% [markdown]
 # ## 1 · A capture
 #
-# A *capture* is one person, filmed by several calibrated cameras, in named sequences. Ours has the layout of
-# the NeRSemble dataset, so the same reader opens the real thing.
+# A *capture* is one person, filmed by several calibrated cameras, in named sequences. Ours has the layout of the NeRSemble dataset, so the
+# same reader opens the real thing.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -57,9 +56,8 @@ show_strip(
 # %% [markdown]
 # ## 2 · An expression as a vector
 #
-# A *descriptor* is what an encoder makes of one frame. Ours is MediaPipe's: 52 blendshape scores, computed on
-# the frontal camera and stored beside the videos. At test time the avatar sees no video, only these numbers
-# and the head pose.
+# A *descriptor* is what an encoder makes of one frame. Ours is MediaPipe's: 52 blendshape scores, computed on the frontal camera and stored
+# beside the videos. At test time the avatar sees no video, only these numbers and the head pose.
 #
 # **Predict:** in the sequence in which the jaw opens and closes, which of the 52 scores will move most?
 
@@ -75,8 +73,8 @@ print("moves most:", BLENDSHAPE_NAMES[spread.argmax()])
 # %% [markdown]
 # ## 3 · A bank of other people, and what retrieval finds
 #
-# The *bank* holds descriptors of 220 other people (*donors*), without labels. Retrieval asks it for the rows
-# nearest to one of our person's descriptors.
+# The *bank* holds descriptors of 220 other people (*donors*), without labels. Retrieval asks it for the rows nearest to one of our
+# person's descriptors.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -101,8 +99,8 @@ show_strip(
 )
 
 # %% [markdown]
-# Are the neighbours really closer in expression? The bank's `truth.npz` holds the true expression weights. It
-# is opened **only to grade**. A number below 1 means closer than a random row.
+# Are the neighbours really closer in expression? The bank's `truth.npz` holds the true expression weights. It is opened **only to grade**.
+# A number below 1 means closer than a random row.
 
 # %%
 from raf_lite.bank import load_truth
@@ -143,8 +141,8 @@ with raf_lite.exercise(1):
 # %% [markdown]
 # <details><summary>Hint</summary>
 #
-# `rows - query` subtracts the query from every row. `np.linalg.norm(..., axis=1)` gives one length for each
-# row, and `argmin` the number of the smallest.
+# `rows - query` subtracts the query from every row. `np.linalg.norm(..., axis=1)` gives one length for each row, and `argmin` the number of
+# the smallest.
 # </details>
 # <details><summary>Solution</summary>
 #
@@ -156,13 +154,11 @@ with raf_lite.exercise(1):
 # %% [markdown]
 # ## 4 · RAF is two lines
 #
-# With probability *p* a frame's descriptor is replaced by that of a neighbour in the bank. The picture to be
-# reconstructed stays our person's own. So the avatar learns that *another person's* scores for this
-# expression mean *this* face.
+# With probability *p* a frame's descriptor is replaced by that of a neighbour in the bank. The picture to be reconstructed stays our
+# person's own. So the avatar learns that *another person's* scores for this expression mean *this* face.
 #
-# There are two ways to search. `paper-k16` compares raw descriptors, as the paper does, and draws one of the
-# 16 nearest. `centred` first subtracts each person's own mean, so that it compares how far people are *from
-# their usual face*.
+# There are two ways to search. `paper-k16` compares raw descriptors, as the paper does, and draws one of the 16 nearest. `centred`
+# first subtracts each person's own mean, so that it compares how far people are *from their usual face*.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -179,8 +175,7 @@ print(
 # %% [markdown]
 # ### Exercise 2 · The swap, by hand (medium, 5 minutes)
 #
-# Line two, without the library: each frame's descriptor is replaced by its neighbour's with probability `p`,
-# each by a draw of its own.
+# Line two, without the library: each frame's descriptor is replaced by its neighbour's with probability `p`, each by a draw of its own.
 
 
 # %% tags=["exercise"]
@@ -207,8 +202,7 @@ with raf_lite.exercise(2):
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# `np.where(condition[:, None], a, b)` takes whole rows of `a` where the condition holds, and of `b`
-# elsewhere.
+# `np.where(condition[:, None], a, b)` takes whole rows of `a` where the condition holds, and of `b` elsewhere.
 # </details>
 # <details><summary>Solution</summary>
 #
@@ -220,12 +214,10 @@ with raf_lite.exercise(2):
 # %% [markdown]
 # ## 5 · Train: without, with, and with noise instead
 #
-# A replaced descriptor is also a *disturbed* descriptor, and disturbing a network's input often helps by
-# itself. So one run is a **control**: Gaussian noise with the mean and covariance of what `centred` adds to a
-# descriptor, but no other people in it.
+# A replaced descriptor is also a *disturbed* descriptor, and disturbing a network's input often helps by itself. So one run is a
+# **control**: Gaussian noise with the mean and covariance of what `centred` adds to a descriptor, but no other people in it.
 #
-# All four start from the same Gaussians, see the same frames and cameras in the same order, and take the same
-# number of steps.
+# All four start from the same Gaussians, see the same frames and cameras in the same order, and take the same number of steps.
 #
 # **Predict:** which of the four fits its own training pictures best?
 
@@ -263,15 +255,13 @@ print("same architecture:", [p.shape for p in baseline.parameters()] == [p.shape
 print("same numbers:", all(torch.equal(p, q) for p, q in zip(baseline.parameters(), raf.parameters())))
 
 # %% [markdown]
-# RAF changes what the network learns, and nothing else: no new layer, no new input, nothing to do at test
-# time.
+# RAF changes what the network learns, and nothing else: no new layer, no new input, nothing to do at test time.
 #
 # ## 6 · Grade
 #
-# *Self* is the person's own hold-out sequences. *Cross* is what RAF is for: three other people act, the
-# avatar gets **their** descriptors and head poses, and the answer is our person's face rendered with their
-# true expression weights. No avatar has seen it. Pictures are compared at half their size: finer texture is
-# the same blur in every avatar, and would drown what the face does.
+# *Self* is the person's own hold-out sequences. *Cross* is what RAF is for: three other people act, the avatar gets **their**
+# descriptors and head poses, and the answer is our person's face rendered with their true expression weights. No avatar has seen it.
+# Pictures are compared at half their size: finer texture is the same blur in every avatar, and would drown what the face does.
 #
 # **Predict:** where will RAF help, and where will it cost? Write it down before you run the cell.
 
@@ -290,18 +280,15 @@ for (group, name), row in change.iterrows():
     print(f"  {group:5}  {name:15}", "  ".join(f"{value:+5.0f} %" for value in row))
 
 # %% [markdown]
-# **Explain.** In the run that is committed here (other machines round differently, so your numbers differ a
-# little):
+# **Explain.** In the run that is committed here (other machines round differently, so your numbers differ a little):
 #
 # - *Cross:* the face's error falls by 16 % with `centred`, around the eyes by 30 %. `paper-k16` gains 2 %.
-# - *The noise control gains 7 % by itself.* That part of the gain needs no other people, only a disturbed
-#   descriptor. The other nine
+# - *The noise control gains 7 % by itself.* That part of the gain needs no other people, only a disturbed descriptor. The other nine
 #   points are what retrieval adds: nearly all of them around the eyes; in the mouth noise does as well.
-# - *Self and training views:* all three cost something, 1 to 3 % on *self* inside the face, up to 4 % in the
-#   mouth.
+# - *Self and training views:* all three cost something, 1 to 3 % on *self* inside the face, up to 4 % in the mouth.
 #
-# A comparison with the baseline alone would have credited retrieval with everything. And this is one person
-# and one seed: differences of a few percent between two rows are not evidence yet.
+# A comparison with the baseline alone would have credited retrieval with everything. And this is one person and one seed:
+# differences of a few percent between two rows are not evidence yet.
 #
 # ## 7 · Look
 
@@ -349,35 +336,31 @@ print("film:", read_video(film).shape, "below 1 MB:", film.stat().st_size < 1e6)
 # %% [markdown]
 # ## Check yourself
 #
-# <details><summary>1. The avatar is trained with other people's descriptors. Why does it not turn into other
-# people?</summary>
+# <details><summary>1. The avatar is trained with other people's descriptors. Why does it not turn into other people?</summary>
 #
-# The loss always compares with our person's own pictures. Only the *name* under which an expression is stored
-# changes, never the face. </details>
+# The loss always compares with our person's own pictures. Only the *name* under which an expression is stored changes, never the face.
+# </details>
 # <details><summary>2. Why is there a control with noise?</summary>
 #
-# Because replacing descriptors also disturbs them. If equally large noise without any other people did as
-# well, retrieval would deserve no credit. That comparison, not the one with the baseline, tells whether
-# retrieval matters.
+# Because replacing descriptors also disturbs them. If equally large noise without any other people did as well, retrieval would
+# deserve no credit. That comparison, not the one with the baseline, tells whether retrieval matters.
 # </details>
 # <details><summary>3. Why does RAF do worse on the person's own training pictures?</summary>
 #
-# Now and then it is asked for the right picture from a descriptor that is not quite that frame's. It cannot
-# fit both exactly. That is the price; cross-driving is what it buys.
+# Now and then it is asked for the right picture from a descriptor that is not quite that frame's. It cannot fit both exactly.
+# That is the price; cross-driving is what it buys.
 # </details>
 # <details><summary>4. Could you have measured cross-driving like this on real recordings?</summary>
 #
-# Not against pixels: nobody knows how person A's face looks while making person B's expression. On recordings
-# one measures how far the encoder's output on the avatar is from the driver's, with the same encoder that
-# drove the avatar. Rendered people have an exact answer. </details>
+# Not against pixels: nobody knows how person A's face looks while making person B's expression. On recordings one measures how far the
+# encoder's output on the avatar is from the driver's, with the same encoder that drove the avatar. Rendered people have an exact answer.
+# </details>
 #
 # ## Recap
 #
-# - An avatar here is Gaussians, a small network, and a descriptor that drives it. RAF changes which
-#   descriptor a training frame gets.
+# - An avatar here is Gaussians, a small network, and a descriptor that drives it. RAF changes which descriptor a training frame gets.
 # - Retrieval needs a bank of other people's descriptors, and no labels.
-# - Judge it where it is meant to help (other people's expressions), against matched noise, and say what it
-#   costs elsewhere.
+# - Judge it where it is meant to help (other people's expressions), against matched noise, and say what it costs elsewhere.
 
 # %%
 card = {
@@ -395,5 +378,4 @@ for key, value in card.items():
     print(f"{key}: {value}")
 
 # %% [markdown]
-# **Next:** the lessons that follow open each of these steps: descriptors, the bank and its neighbours,
-# splatting, training, evaluation.
+# **Next:** the lessons that follow open each of these steps: descriptors, the bank and its neighbours, splatting, training, evaluation.

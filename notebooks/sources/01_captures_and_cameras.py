@@ -3,9 +3,9 @@
 #
 # {{badges}}
 #
-# **By the end you will have shown that a capture's cameras are right, to a fraction of a pixel, and that you
-# can tell three wrong conventions from the right one.** Most trouble with other people's data is here: a
-# matrix that was meant the other way round still gives pictures, only not of a head.
+# **By the end you will have shown that a capture's cameras are right, to a fraction of a pixel, and that you can tell three wrong
+# conventions from the right one.** Most trouble with other people's data is here: a matrix that was meant the other way round still gives
+# pictures, only not of a head.
 #
 # | | |
 # |---|---|
@@ -23,10 +23,9 @@ session = raf_lite.setup(minutes_cpu=1)
 # %% [markdown]
 # ## 1 · What is in a capture
 #
-# One person, some calibrated cameras, named sequences. `open_capture` reads several projects' layouts;
-# whatever the layout was, what it returns uses one convention: **OpenCV's**. In a camera's own axes x points
-# right, y *down*, z *into the scene*; `world_to_camera` takes a point of the world there, and `K` takes it on
-# to pixels.
+# One person, some calibrated cameras, named sequences. `open_capture` reads several projects' layouts; whatever the layout was, what it
+# returns uses one convention: **OpenCV's**. In a camera's own axes x points right, y *down*, z *into the scene*; `world_to_camera` takes a
+# point of the world there, and `K` takes it on to pixels.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -61,11 +60,9 @@ show_strip(
 # %% [markdown]
 # ## 2 · From a point to a pixel
 #
-# The capture knows where 68 landmarks of the face are in the world, in centimetres. A point $X$ lands on the
-# pixel
+# The capture knows where 68 landmarks of the face are in the world, in centimetres. A point $X$ lands on the pixel
 #
-# $$ \begin{pmatrix} x \\ y \\ z \end{pmatrix} = R\,X + t, \qquad u = f_x\,\frac{x}{z} + c_x, \qquad v =
-# f_y\,\frac{y}{z} + c_y . $$
+# $$ \begin{pmatrix} x \\ y \\ z \end{pmatrix} = R\,X + t, \qquad u = f_x\,\frac{x}{z} + c_x, \qquad v = f_y\,\frac{y}{z} + c_y . $$
 #
 # ### Exercise 1 · Project (easy, 5 minutes)
 
@@ -88,20 +85,20 @@ with raf_lite.exercise(1):
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# `world_to_camera` is 4x4. Its upper left 3x3 block is $R$, the first three numbers of its last column are
-# $t$. For many points that are rows, $R X + t$ is `points @ R.T + t`.
+# `world_to_camera` is 4x4. Its upper left 3x3 block is $R$, the first three numbers of its last column are $t$. For many points that are rows,
+# $R X + t$ is `points @ R.T + t`.
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# $f_x$ is `K[0, 0]`, $f_y$ is `K[1, 1]`, and $(c_x, c_y)$ is `K[:2, 2]`. Divide by z before you multiply by
-# the focal length. </details>
+# $f_x$ is `K[0, 0]`, $f_y$ is `K[1, 1]`, and $(c_x, c_y)$ is `K[:2, 2]`. Divide by z before you multiply by the focal length.
+# </details>
 # <details><summary>Solution</summary>
 #
 # {{solution}}
 # </details>
 #
-# **Predict:** if the cameras are right, where will the dots lie in a side view: on the face as the front
-# camera sees it, or on the features as *that* camera sees them?
+# **Predict:** if the cameras are right, where will the dots lie in a side view: on the face as the front camera sees it, or on the features
+# as *that* camera sees them?
 
 
 # %%
@@ -132,8 +129,7 @@ show_strip(
 # - `camera_to_world`, its inverse;
 # - either of them with OpenGL's axes, where y points *up* and the camera looks along *minus* z.
 #
-# **Predict:** two of the three wrong readings below still have all cameras look at one common point before
-# them. Which?
+# **Predict:** two of the three wrong readings below still have all cameras look at one common point before them. Which?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -156,10 +152,9 @@ for name, reading in readings.items():
     )
 
 # %% [markdown]
-# **Explain.** With OpenGL's axes the common point lies behind every camera. The inverted matrices are the
-# treacherous ones: about a rig that stands round the origin they too meet in a point, but far from the
-# origin, with all cameras crowded around it. `raf-lite check FOLDER` tests for all of this and draws the axes
-# of the head into every view.
+# **Explain.** With OpenGL's axes the common point lies behind every camera. The inverted matrices are the treacherous ones: about a rig
+# that stands round the origin they too meet in a point, but far from the origin, with all cameras crowded around it. `raf-lite check FOLDER`
+# tests for all of this and draws the axes of the head into every view.
 
 # %%
 cameras = [replace(c, world_to_camera=np.linalg.inv(c.world_to_camera)) for c in capture.cameras.values()]
@@ -168,17 +163,16 @@ print(camera_problem(cameras))
 # %% [markdown]
 # ## 4 · How right is right? A number with its controls
 #
-# Reprojection compares where a camera *says* a point is with where the picture shows it. Our pictures are
-# rendered, so the truth is exact. Beside the capture's own cameras stand a small error (turned by one degree)
-# and a **negative control**: each camera with another one's matrix.
+# Reprojection compares where a camera *says* a point is with where the picture shows it. Our pictures are rendered, so the truth is exact.
+# Beside the capture's own cameras stand a small error (turned by one degree) and a **negative control**: each camera with another
+# one's matrix.
 
 # %%
 from scipy.spatial.transform import Rotation
 
 
 def reprojection_error(change):
-    """Mean distance in pixels over all cameras between landmarks seen by the true and by the changed
-    cameras."""
+    """Mean distance in pixels over all cameras between landmarks seen by the true and by the changed cameras."""
     errors = [
         np.linalg.norm(change(k, c).project(landmarks)[0] - c.project(landmarks)[0], axis=1)
         for k, c in enumerate(capture.cameras.values())
@@ -205,13 +199,12 @@ order = sorted(table, key=table.get)
 print("from right to wrong:", " < ".join(order))
 
 # %% [markdown]
-# One degree is several pixels. That is more than the lips move in many expressions, so an avatar trained with
-# such cameras learns blur.
+# One degree is several pixels. That is more than the lips move in many expressions, so an avatar trained with such cameras learns blur.
 #
 # ## 5 · And back: from pixels to a point
 #
-# Two cameras that see the same landmark fix its place: it is where their rays meet. In practice detections
-# are noisy and rays pass each other, so one asks for the point that fits best.
+# Two cameras that see the same landmark fix its place: it is where their rays meet. In practice detections are noisy and rays pass each other, so
+# one asks for the point that fits best.
 #
 # ### Exercise 2 · Triangulate (medium, 10 minutes)
 #
@@ -251,17 +244,16 @@ with raf_lite.exercise(2):
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# `np.linalg.lstsq(A, b, rcond=None)[0]` solves $A X = b$. Here $A$ is the first three columns of the stacked
-# rows, and $b$ minus the last one. </details>
+# `np.linalg.lstsq(A, b, rcond=None)[0]` solves $A X = b$. Here $A$ is the first three columns of the stacked rows, and $b$ minus the last one.
+# </details>
 # <details><summary>Solution</summary>
 #
 # {{solution}}
 #
-# `raf_lite.captures.triangulate` does this for all frames and landmarks at once, and takes the say from views
-# that a detector got wrong. </details>
+# `raf_lite.captures.triangulate` does this for all frames and landmarks at once, and takes the say from views that a detector got wrong.
+# </details>
 #
-# **Predict:** with all six cameras the noise costs about half a millimetre to one millimetre. What happens
-# with only two that stand close together?
+# **Predict:** with all six cameras the noise costs about half a millimetre to one millimetre. What happens with only two that stand close together?
 
 # %%
 from raf_lite.captures import triangulate
@@ -290,8 +282,8 @@ for name, chosen in (
 # %% [markdown]
 # ## 6 · Masks: a head without a template
 #
-# The avatars of this course start from nothing but masks: a point of space belongs to the head if *every*
-# camera sees it inside its silhouette. What is left is the *visual hull*.
+# The avatars of this course start from nothing but masks: a point of space belongs to the head if *every* camera sees it inside its
+# silhouette. What is left is the *visual hull*.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -331,25 +323,23 @@ show_strip(
 # %% [markdown]
 # ## Check yourself
 #
-# <details><summary>1. A head comes out upside down and behind the camera. What is the first
-# suspect?</summary>
+# <details><summary>1. A head comes out upside down and behind the camera. What is the first suspect?</summary>
 #
-# The axes: OpenGL has y up and looks along minus z. Negate the second and third row of `world_to_camera` (or
-# those columns of its inverse). </details>
-# <details><summary>2. All cameras meet in one point, and still nothing trains. What can be wrong with the
-# cameras?</summary>
+# The axes: OpenGL has y up and looks along minus z. Negate the second and third row of `world_to_camera` (or those columns of its inverse).
+# </details>
+# <details><summary>2. All cameras meet in one point, and still nothing trains. What can be wrong with the cameras?</summary>
 #
-# The matrices may be inverted: round a rig about the origin they meet as well, elsewhere. Look where the
-# point is, and project something known. </details>
+# The matrices may be inverted: round a rig about the origin they meet as well, elsewhere. Look where the point is, and project something known.
+# </details>
 # <details><summary>3. You halve the pictures. What happens to K?</summary>
 #
-# Its first two rows are halved, if pixel centres are at +0.5 as here: the corner of the picture is (0, 0) at
-# every scale. With centres at whole numbers the middle moves by a quarter of a pixel besides.
+# Its first two rows are halved, if pixel centres are at +0.5 as here: the corner of the picture is (0, 0) at every scale. With centres at whole
+# numbers the middle moves by a quarter of a pixel besides.
 # </details>
 # <details><summary>4. Why does the visual hull overestimate a head, and never underestimate it?</summary>
 #
-# A point inside the head is inside every silhouette, so it is never removed. A point outside stays if no
-# camera happens to look past the head there: eye sockets, for instance, are never seen as a gap.
+# A point inside the head is inside every silhouette, so it is never removed. A point outside stays if no camera happens to look past the head there: eye
+# sockets, for instance, are never seen as a gap.
 # </details>
 #
 # ## Recap
@@ -371,5 +361,4 @@ for key, value in card.items():
     print(f"{key}: {value}")
 
 # %% [markdown]
-# **Next:** [02 · Expression descriptors](02_expression_descriptors.ipynb): what a face does, as a vector, and
-# whose face is still in it.
+# **Next:** [02 · Expression descriptors](02_expression_descriptors.ipynb): what a face does, as a vector, and whose face is still in it.

@@ -3,9 +3,9 @@
 #
 # {{badges}}
 #
-# **By the end you will have shown that an expression descriptor also knows whose face it is, how much of it
-# that is, and that one subtraction removes most of it.** Retrieval-augmented training lives and dies by this:
-# a neighbour should be somebody else who does the *same*, not somebody who *looks* the same.
+# **By the end you will have shown that an expression descriptor also knows whose face it is, how much of it that is, and that one
+# subtraction removes most of it.** Retrieval-augmented training lives and dies by this: a neighbour should be somebody else who does the
+# *same*, not somebody who *looks* the same.
 #
 # | | |
 # |---|---|
@@ -23,12 +23,10 @@ session = raf_lite.setup(minutes_cpu=1)
 # %% [markdown]
 # ## 1 · A face in 52 numbers
 #
-# MediaPipe's Face Landmarker looks at one picture and gives 478 landmarks, a head pose, and 52 *blendshape*
-# scores between 0 and 1: how far the jaw is open, how much each mouth corner smiles, and so on. It was
-# trained on other people's pictures; we only use it.
+# MediaPipe's Face Landmarker looks at one picture and gives 478 landmarks, a head pose, and 52 *blendshape* scores between 0 and 1: how
+# far the jaw is open, how much each mouth corner smiles, and so on. It was trained on other people's pictures; we only use it.
 #
-# **Predict:** two frames follow, one neutral and one of a strong smile. Which of the 52 scores will differ
-# most?
+# **Predict:** two frames follow, one neutral and one of a strong smile. Which of the 52 scores will differ most?
 
 # %%
 from raf_lite.captures import open_capture
@@ -82,13 +80,12 @@ print(
 )
 
 # %% [markdown]
-# The scores of dead blendshapes carry nothing but noise. It is one reason not to divide every number by its
-# own deviation.
+# The scores of dead blendshapes carry nothing but noise. It is one reason not to divide every number by its own deviation.
 #
 # ## 2 · Whose number is it?
 #
-# The bank has 220 people who all act freely. If a descriptor were pure expression, everybody's *average*
-# would be about the same. The share of the variance that the averages explain says how far that is from true:
+# The bank has 220 people who all act freely. If a descriptor were pure expression, everybody's *average* would be about the same. The share
+# of the variance that the averages explain says how far that is from true:
 #
 # $$ \eta^2 = \frac{\sum_d n_d\,\lVert m_d - m\rVert^2}{\sum_i \lVert x_i - m\rVert^2} $$
 #
@@ -129,8 +126,8 @@ with raf_lite.exercise(1):
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# The upper sum has one term a donor, each times the number of that donor's rows. The lower one has one term a
-# row. </details>
+# The upper sum has one term a donor, each times the number of that donor's rows. The lower one has one term a row.
+# </details>
 # <details><summary>Solution</summary>
 #
 # {{solution}}
@@ -150,14 +147,13 @@ print(
 # %% [markdown]
 # ## 3 · Take the person out
 #
-# A person's resting face is no expression, yet the encoder gives it numbers. Subtract them: `relative_to`
-# does it for one person. Where nobody says which frame is neutral, the mean of a person's recording does
-# nearly as well; that is what the `centred` setting of RAF does.
+# A person's resting face is no expression, yet the encoder gives it numbers. Subtract them: `relative_to` does it for one person. Where nobody
+# says which frame is neutral, the mean of a person's recording does nearly as well; that is what the `centred` setting of RAF does.
 #
 # ### Exercise 2 · The same expression across people (medium, 10 minutes)
 #
-# Everybody makes the same expressions here, and the renderer knows which (that is what `load_truth` opens,
-# **to grade only**). For a row of one person, is the nearest row of *other* people the same expression?
+# Everybody makes the same expressions here, and the renderer knows which (that is what `load_truth` opens, **to grade only**). For a row of one
+# person, is the nearest row of *other* people the same expression?
 
 
 # %% tags=["exercise"]
@@ -194,9 +190,8 @@ with raf_lite.exercise(2):
 # {{solution}}
 # </details>
 #
-# Now with real rows: 24 donors, the frames in which one expression stands at its strongest. Each descriptor
-# stands beside its version without the person's own neutral, and beside the **negative control**: the same
-# rows with the expressions' labels shuffled.
+# Now with real rows: 24 donors, the frames in which one expression stands at its strongest. Each descriptor stands beside its version
+# without the person's own neutral, and beside the **negative control**: the same rows with the expressions' labels shuffled.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -265,16 +260,13 @@ print(
 )
 
 # %% [markdown]
-# **Explain.** A subtraction that needs no learning finds the same expression across people far more often,
-# and the landmarks gain most. So the question for the rest of the course is not only *which neighbour* but
-# *in which space* it is a neighbour.
-# It is also the fair rival of everything that follows: whoever can subtract a neutral may not need retrieval
-# at all. Lesson 07 asks.
+# **Explain.** A subtraction that needs no learning finds the same expression across people far more often, and the landmarks gain most. So the
+# question for the rest of the course is not only *which neighbour* but *in which space* it is a neighbour.
+# It is also the fair rival of everything that follows: whoever can subtract a neutral may not need retrieval at all. Lesson 07 asks.
 #
 # ## 4 · Look at it
 #
-# The neighbours of one frame, raw and minus the own mean. Only rows with a picture are searched, so that you
-# can see them.
+# The neighbours of one frame, raw and minus the own mean. Only rows with a picture are searched, so that you can see them.
 
 # %%
 query = capture.descriptors("EMO-1-shout+laugh", "blendshapes")
@@ -301,27 +293,24 @@ for title, source, wanted in (
 # %% [markdown]
 # ## Check yourself
 #
-# <details><summary>1. Why is the nearest row nearly always of the same donor, if you do not exclude
-# it?</summary>
+# <details><summary>1. Why is the nearest row nearly always of the same donor, if you do not exclude it?</summary>
 #
-# A donor's own frames share the constant that the encoder gives that face, and neighbouring frames are alike
-# besides. In training the subject is not in the bank, so its nearest row is of the donor whose resting face
-# looks most alike.
+# A donor's own frames share the constant that the encoder gives that face, and neighbouring frames are alike besides. In training the subject is not in
+# the bank, so its nearest row is of the donor whose resting face looks most alike.
 # </details>
 # <details><summary>2. Why not divide each number by its own deviation?</summary>
 #
-# Several blendshapes are dead: their deviation is noise, and dividing by it makes the noise as large as the
-# jaw. A floor under the divisor helps; the `weighted` setting has one.
+# Several blendshapes are dead: their deviation is noise, and dividing by it makes the noise as large as the jaw. A floor under the divisor helps; the
+# `weighted` setting has one.
 # </details>
 # <details><summary>3. What does the shuffled column tell you?</summary>
 #
-# How often the same label is found by luck. If it were high, a few expressions would make up most of the rows
-# and the score would mean little. </details>
+# How often the same label is found by luck. If it were high, a few expressions would make up most of the rows and the score would mean little.
+# </details>
 #
 # ## Recap
 #
-# - A descriptor is expression *and* person. Here the person is about a third of the variance of raw
-#   blendshapes.
+# - A descriptor is expression *and* person. Here the person is about a third of the variance of raw blendshapes.
 # - Subtracting the own neutral, or the own mean where nobody knows the neutral, takes most of the person out.
 # - Whatever is claimed for retrieval has to be compared with that subtraction.
 
@@ -340,5 +329,4 @@ for key, value in card.items():
     print(f"{key}: {value}")
 
 # %% [markdown]
-# **Next:** lesson 03 opens the bank itself and lets you walk through it. Until it is here, [00 · Start
-# here](00_start_here.ipynb) shows retrieval at work.
+# **Next:** lesson 03 opens the bank itself and lets you walk through it. Until it is here, [00 · Start here](00_start_here.ipynb) shows retrieval at work.

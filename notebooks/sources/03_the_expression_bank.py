@@ -3,9 +3,9 @@
 #
 # {{badges}}
 #
-# **By the end you will have shown that the nearest row of a bank makes nearly the same face, far nearer than
-# a random row and still far from the best one, and that it matters more in which space you search than how
-# many rows there are.** You walk through the bank yourself, and judge its neighbours blindly.
+# **By the end you will have shown that the nearest row of a bank makes nearly the same face, far nearer than a random row and still far
+# from the best one, and that it matters more in which space you search than how many rows there are.** You walk through the bank yourself,
+# and judge its neighbours blindly.
 #
 # | | |
 # |---|---|
@@ -23,8 +23,8 @@ session = raf_lite.setup(minutes_cpu=1)
 # %% [markdown]
 # ## 1 · What it is
 #
-# A bank holds descriptors of many people, and who each row is of. No labels, no names of expressions. Some
-# rows keep a small picture, for us to look at; retrieval never sees it.
+# A bank holds descriptors of many people, and who each row is of. No labels, no names of expressions. Some rows keep a small picture, for us to
+# look at; retrieval never sees it.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -50,8 +50,8 @@ for kind in ("nearest", "nearest_other_donor"):
     )
 
 # %% [markdown]
-# A person's next frame is always near, and teaches nothing about other people. So a search has to leave the
-# query's own person out. In training the subject is not in the bank at all.
+# A person's next frame is always near, and teaches nothing about other people. So a search has to leave the query's own person out. In
+# training the subject is not in the bank at all.
 #
 # ### Exercise 1 · Search without the own person (medium, 7 minutes)
 
@@ -93,12 +93,11 @@ with raf_lite.exercise(1):
 #
 # ## 2 · Does the neighbour make the same face?
 #
-# The renderer knows the true expression weights of every row and of our person. They are opened **to grade
-# only**: nothing is searched with them. Beside the nearest row stand a **random row** (the negative control)
-# and the **best row** that the bank has, which only the truth can find.
+# The renderer knows the true expression weights of every row and of our person. They are opened **to grade only**: nothing is searched with
+# them. Beside the nearest row stand a **random row** (the negative control) and the **best row** that the bank has, which only the truth can find.
 #
-# **Predict:** on a scale on which the random row is 0 and the best row is 1, where will the nearest row be?
-# And where with keys that have each person's own mean taken out (`centred`)?
+# **Predict:** on a scale on which the random row is 0 and the best row is 1, where will the nearest row be? And where with keys that have
+# each person's own mean taken out (`centred`)?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -152,14 +151,12 @@ print(
 )
 
 # %% [markdown]
-# **Explain.** The encoder hears the expression through the face: raw neighbours are people who look alike
-# *and* do something like it. Take each person's mean out, and more of what remains is expression. The
-# distance from there to the best row is what the encoder loses.
+# **Explain.** The encoder hears the expression through the face: raw neighbours are people who look alike *and* do something like it. Take each
+# person's mean out, and more of what remains is expression. The distance from there to the best row is what the encoder loses.
 #
 # ### Exercise 2 · How many rows? (easy, 5 minutes)
 #
-# Does a larger bank find better faces? Grade the nearest row of *part* of the bank: of the rows of its first
-# `people` people.
+# Does a larger bank find better faces? Grade the nearest row of *part* of the bank: of the rows of its first `people` people.
 #
 # **Predict:** how much worse will the nearest row of a *single* person (84 rows) be than that of all 220?
 
@@ -187,8 +184,8 @@ with raf_lite.exercise(2):
 # %% [markdown]
 # <details><summary>Hint</summary>
 #
-# Donors are numbered from 0: `np.flatnonzero(bank.donors < people)` are their rows. A bank of these rows
-# counts from 0 again, so its finds have to be translated back: `rows[found]`.
+# Donors are numbered from 0: `np.flatnonzero(bank.donors < people)` are their rows. A bank of these rows counts from 0 again, so its finds
+# have to be translated back: `rows[found]`.
 # </details>
 # <details><summary>Solution</summary>
 #
@@ -212,19 +209,16 @@ for people in (1, 5, 20, 220):
     )
 
 # %% [markdown]
-# **Explain.** More rows are *nearer*, by a wide margin, but hardly *better*. What limits the neighbour is
-# what the encoder mixes into the numbers, not how many rows there are to choose from. Over whole training
-# runs it is the same: a thousand rows do as well as all (`docs/evidence.md`). What a large bank does bring is
-# variety.
+# **Explain.** More rows are *nearer*, by a wide margin, but hardly *better*. What limits the neighbour is what the encoder mixes into the
+# numbers, not how many rows there are to choose from. Over whole training runs it is the same: a thousand rows do as well as all
+# (`docs/evidence.md`). What a large bank does bring is variety.
 #
 # ## 3 · Walk through it
 #
-# Each point is a row, crosses are our person's own training frames, and where there are none is what this
-# person never recorded. Click a point; or choose a frame by its number, with the keyboard. Its neighbours
-# appear below. (t-SNE takes about 20 s, once.)
+# Each point is a row, crosses are our person's own training frames, and where there are none is what this person never recorded. Click a
+# point; or choose a frame by its number, with the keyboard. Its neighbours appear below. (t-SNE takes about 20 s, once.)
 #
-# Try: a row far from all crosses. The same row with the true error shown. Colour by distance: which faces
-# have no near neighbour?
+# Try: a row far from all crosses. The same row with the true error shown. Colour by distance: which faces have no near neighbour?
 
 # %%
 from raf_lite.widgets import Own, explorer
@@ -260,16 +254,14 @@ show_strip(
 )
 
 # %% [markdown]
-# Retrieval does not fill such holes: the nearest rows of *our person's own* frames are near these frames.
-# What it does is spread each frame over the places where other people would have put it. Lesson 06 looks at
-# that.
+# Retrieval does not fill such holes: the nearest rows of *our person's own* frames are near these frames. What it does is spread each frame over
+# the places where other people would have put it. Lesson 06 looks at that.
 #
 # ## 4 · Judge for yourself, blindly
 #
-# The truth above is the renderer's. Would *people* call the nearest row more alike in expression? Below are
-# twelve questions. One of the two faces is the nearest row by `centred` keys, the other a random one; sides
-# are shuffled. Answer with mouse or keyboard (Tab, then Enter). Every answer is added to a file on this
-# machine, and goes nowhere else.
+# The truth above is the renderer's. Would *people* call the nearest row more alike in expression? Below are twelve questions. One of the two faces
+# is the nearest row by `centred` keys, the other a random one; sides are shuffled. Answer with mouse or keyboard (Tab, then Enter). Every answer is
+# added to a file on this machine, and goes nowhere else.
 #
 # **Predict:** how many of twelve will you answer with the nearest? Guessing gives six.
 
@@ -290,9 +282,8 @@ print(
 )
 
 # %% [markdown]
-# `analyse(file, file, ...)` takes the files of a whole class. To see what it says, here are two **simulated**
-# raters with 200 answers each: one who picks the nearest in 80 % of the cases, and a coin, which is the
-# negative control. They are no evidence of anything.
+# `analyse(file, file, ...)` takes the files of a whole class. To see what it says, here are two **simulated** raters with 200 answers each: one
+# who picks the nearest in 80 % of the cases, and a coin, which is the negative control. They are no evidence of anything.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -306,34 +297,31 @@ for rater, row in analyse(pretend).iterrows():
     print(f"{rater:18} {row['nearest']:.2f} [{row['low']:.2f}, {row['high']:.2f}]  {verdict}")
 
 # %% [markdown]
-# The interval is Clopper and Pearson's, for answers that are independent. One person's twelve answers are not
-# quite; in a class look at the mean over people, which `analyse` gives from three people on.
+# The interval is Clopper and Pearson's, for answers that are independent. One person's twelve answers are not quite; in a class look at the mean
+# over people, which `analyse` gives from three people on.
 #
 # ## Check yourself
 #
 # <details><summary>1. Why is the best row so much better than the nearest one?</summary>
 #
-# The bank has rows that make almost exactly our person's face, but the encoder's numbers for them differ,
-# since the faces under the expression differ. Distance in descriptors is a noisy measure of distance in
-# expression.
+# The bank has rows that make almost exactly our person's face, but the encoder's numbers for them differ, since the faces under the
+# expression differ. Distance in descriptors is a noisy measure of distance in expression.
 # </details>
 # <details><summary>2. When would you draw one of the 16 nearest, instead of the nearest?</summary>
 #
-# When variety matters more than exactness: the nearest row of 452 frames is one of only 191 rows, so training
-# would see few people. The price is the larger error of the 16th, which you have measured.
+# When variety matters more than exactness: the nearest row of 452 frames is one of only 191 rows, so training would see few people. The price
+# is the larger error of the 16th, which you have measured.
 # </details>
-# <details><summary>3. A t-SNE map shows two islands far apart. Are these expressions very
-# different?</summary>
+# <details><summary>3. A t-SNE map shows two islands far apart. Are these expressions very different?</summary>
 #
-# Not necessarily. t-SNE keeps neighbours together; how far apart groups come to lie has no meaning. Look at
-# distances in the descriptor space, which the strip under the map shows.
+# Not necessarily. t-SNE keeps neighbours together; how far apart groups come to lie has no meaning. Look at distances in the descriptor space,
+# which the strip under the map shows.
 # </details>
 #
 # ## Recap
 #
 # - A bank is rows, and whose they are. Searching it means leaving the own person out.
-# - Its nearest row is far better than a random one and far from the best one. Keys without the person's mean
-#   close part of that gap.
+# - Its nearest row is far better than a random one and far from the best one. Keys without the person's mean close part of that gap.
 # - Holes in a recording can be seen on a map, and counted.
 
 # %%
@@ -352,5 +340,4 @@ for key, value in card.items():
     print(f"{key}: {value}")
 
 # %% [markdown]
-# **Next:** [04 · Gaussian splatting](04_gaussian_splatting.ipynb) turns to the other half of an avatar: the
-# picture.
+# **Next:** [04 · Gaussian splatting](04_gaussian_splatting.ipynb) turns to the other half of an avatar: the picture.

@@ -3,9 +3,8 @@
 #
 # {{badges}}
 #
-# **By the end you will have shown, with numbers from your own formulas, how a cloud of Gaussians becomes a
-# picture, and that the picture's error can be followed back to where each Gaussian should move.** Then you
-# let it: a head appears out of coloured blobs in seconds.
+# **By the end you will have shown, with numbers from your own formulas, how a cloud of Gaussians becomes a picture, and that the picture's
+# error can be followed back to where each Gaussian should move.** Then you let it: a head appears out of coloured blobs in seconds.
 #
 # | | |
 # |---|---|
@@ -24,12 +23,11 @@ session = raf_lite.setup(minutes_cpu=1)
 # %% [markdown]
 # ## 1 · One Gaussian, one camera
 #
-# A *Gaussian* is a soft ellipsoid: a centre (`means`), a rotation (`quats`), three standard deviations
-# (`scales`), a peak opacity and a colour. `rasterize` takes many of them, and cameras, with the names and
-# meanings of the library gsplat.
+# A *Gaussian* is a soft ellipsoid: a centre (`means`), a rotation (`quats`), three standard deviations (`scales`), a peak opacity and a
+# colour. `rasterize` takes many of them, and cameras, with the names and meanings of the library gsplat.
 #
-# **Predict:** a round Gaussian of standard deviation 0.5 stands 10 units in front of a camera with a focal
-# length of 100 pixels. How wide is it on the picture?
+# **Predict:** a round Gaussian of standard deviation 0.5 stands 10 units in front of a camera with a focal length of 100 pixels. How wide is it
+# on the picture?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -49,16 +47,14 @@ print("centre on the picture:", meta["means2d"][0, 0].tolist())
 print("variance in pixels: %.2f = (100 * 0.5 / 10)^2 + 0.3" % (1 / conic[0].item()))
 
 # %% [markdown]
-# The projection is linearised at the centre, so an ellipsoid becomes an ellipse: $\Sigma_{2D} = J
-# R\,\Sigma\,R^\top J^\top$. The 0.3 is a little blur that keeps very small Gaussians from falling between two
-# pixels.
+# The projection is linearised at the centre, so an ellipsoid becomes an ellipse: $\Sigma_{2D} = J R\,\Sigma\,R^\top J^\top$. The 0.3 is a
+# little blur that keeps very small Gaussians from falling between two pixels.
 #
 # ### Exercise 1 · Opacity at a pixel (easy, 5 minutes)
 #
 # At a distance $d$ (two numbers, in pixels) from its centre a Gaussian covers
 #
-# $$ \alpha = o \, \exp\!\left(-\tfrac12\, d^\top \Sigma_{2D}^{-1}\, d\right), \qquad \Sigma_{2D}^{-1} =
-# \begin{pmatrix} c_{xx} & c_{xy} \\ c_{xy} & c_{yy}\end{pmatrix}. $$
+# $$ \alpha = o \, \exp\!\left(-\tfrac12\, d^\top \Sigma_{2D}^{-1}\, d\right), \qquad \Sigma_{2D}^{-1} = \begin{pmatrix} c_{xx} & c_{xy} \\ c_{xy} & c_{yy}\end{pmatrix}. $$
 
 
 # %% tags=["exercise"]
@@ -94,8 +90,7 @@ with raf_lite.exercise(1):
 #
 # Gaussians are sorted by depth, and each takes its share of the light that those before it let through:
 #
-# $$ C = \sum_i c_i\,\alpha_i\,T_i + T_{\text{end}}\,c_{\text{background}}, \qquad T_i = \prod_{j<i} (1 -
-# \alpha_j). $$
+# $$ C = \sum_i c_i\,\alpha_i\,T_i + T_{\text{end}}\,c_{\text{background}}, \qquad T_i = \prod_{j<i} (1 - \alpha_j). $$
 #
 # ### Exercise 2 · Blend (easy, 5 minutes)
 
@@ -133,15 +128,15 @@ with raf_lite.exercise(2):
 # %% [markdown]
 # <details><summary>Hint</summary>
 #
-# `torch.cumprod` of $(1, 1 - \alpha_1, 1 - \alpha_2, \dots)$ gives all $T_i$ and, last, what reaches the
-# background. </details>
+# `torch.cumprod` of $(1, 1 - \alpha_1, 1 - \alpha_2, \dots)$ gives all $T_i$ and, last, what reaches the background.
+# </details>
 # <details><summary>Solution</summary>
 #
 # {{solution}}
 # </details>
 #
-# **Predict:** the green Gaussian (depth 8) and the blue one (depth 12) swap places. Their opacities stay:
-# green 0.5, blue 0.9. What colour does the middle get?
+# **Predict:** the green Gaussian (depth 8) and the blue one (depth 12) swap places. Their opacities stay: green 0.5, blue 0.9. What colour does the
+# middle get?
 
 # %%
 from raf_lite.viewing import show_strip
@@ -160,9 +155,8 @@ show_strip(
 # %% [markdown]
 # ## 3 · The way back: gradients
 #
-# Everything above is differentiable, so a picture's error says for every Gaussian in which direction it
-# should move, grow, turn, or change colour. Never trust a gradient that you have not compared with a
-# difference.
+# Everything above is differentiable, so a picture's error says for every Gaussian in which direction it should move, grow, turn, or change
+# colour. Never trust a gradient that you have not compared with a difference.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -198,11 +192,11 @@ print(
 # %% [markdown]
 # ## 4 · Fit a head
 #
-# One moment of one person, four cameras. The Gaussians start on the *visual hull* (lesson 01), coloured as
-# the nearest camera sees them, and are then pulled about by Adam. Two cameras are kept back.
+# One moment of one person, four cameras. The Gaussians start on the *visual hull* (lesson 01), coloured as the nearest camera sees them, and
+# are then pulled about by Adam. Two cameras are kept back.
 #
-# The **negative control** is fitted in the same way, but to shuffled cameras: each picture is said to come
-# from another camera than it does. A method that only painted its training pictures would not mind.
+# The **negative control** is fitted in the same way, but to shuffled cameras: each picture is said to come from another camera than it does. A method
+# that only painted its training pictures would not mind.
 
 # %%
 from raf_lite.avatar import surface_points, visual_hull
@@ -293,8 +287,7 @@ control = fit(train[0][others], *train[1:])
 clouds = {"hull, before the fit": first, "fitted": fitted, "control: cameras shuffled": control}
 
 # %% [markdown]
-# **Predict:** how well does the control do on the pictures that it was fitted to, and how well from the
-# cameras that were kept back?
+# **Predict:** how well does the control do on the pictures that it was fitted to, and how well from the cameras that were kept back?
 
 # %%
 table = {}
@@ -324,10 +317,9 @@ print("the fit beats the hull from held-out cameras:", fit_psnr > hull_psnr)
 print("and the control, whose cameras were shuffled:", fit_psnr > control_psnr + 3)
 
 # %% [markdown]
-# **Explain.** The loss never asked for a head. It asked for four pictures, and the only cloud that explains
-# four pictures from where they were taken is shaped about like the head: that is why it looks right from a
-# fifth place too. With shuffled cameras no head explains the pictures. The fit still paints them rather well,
-# by hanging colour before each camera, and is wrong from anywhere else.
+# **Explain.** The loss never asked for a head. It asked for four pictures, and the only cloud that explains four pictures from where they
+# were taken is shaped about like the head: that is why it looks right from a fifth place too. With shuffled cameras no head explains
+# the pictures. The fit still paints them rather well, by hanging colour before each camera, and is wrong from anywhere else.
 #
 # The avatars of the next lessons are this cloud, and a small network that moves it with the expression.
 #
@@ -335,16 +327,16 @@ print("and the control, whose cameras were shuffled:", fit_psnr > control_psnr +
 #
 # <details><summary>1. Why are Gaussians sorted anew for every camera?</summary>
 #
-# Blending front to back depends on depth, and depth on the camera. The order changes as the view turns; it
-# has no gradient, and needs none. </details>
+# Blending front to back depends on depth, and depth on the camera. The order changes as the view turns; it has no gradient, and needs none.
+# </details>
 # <details><summary>2. What would happen without the 0.3 square pixels of blur?</summary>
 #
-# A Gaussian smaller than a pixel could lie between two pixel centres and vanish, without a gradient that
-# would bring it back. </details>
+# A Gaussian smaller than a pixel could lie between two pixel centres and vanish, without a gradient that would bring it back.
+# </details>
 # <details><summary>3. Why optimise the logarithm of the scales, and opacities before a sigmoid?</summary>
 #
-# A scale must stay positive and an opacity between 0 and 1. Through exp and sigmoid the optimiser can step
-# anywhere and never leaves the range. </details>
+# A scale must stay positive and an opacity between 0 and 1. Through exp and sigmoid the optimiser can step anywhere and never leaves the range.
+# </details>
 #
 # ## Recap
 #
@@ -366,5 +358,4 @@ for key, value in card.items():
     print(f"{key}: {value}")
 
 # %% [markdown]
-# **Next:** lessons 05 and 06 make the cloud move, without and with retrieval. Until they are here, [00 ·
-# Start here](00_start_here.ipynb) shows both in short.
+# **Next:** lessons 05 and 06 make the cloud move, without and with retrieval. Until they are here, [00 · Start here](00_start_here.ipynb) shows both in short.

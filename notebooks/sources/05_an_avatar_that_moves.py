@@ -3,9 +3,9 @@
 #
 # {{badges}}
 #
-# **By the end you will have shown where a head avatar, trained the ordinary way, breaks: its error grows with
-# the distance of a descriptor from everything that training saw, and another person's descriptors are farther
-# away than nearly all of its own.** That is the problem that retrieval-augmented training sets out to solve.
+# **By the end you will have shown where a head avatar, trained the ordinary way, breaks: its error grows with the distance of a
+# descriptor from everything that training saw, and another person's descriptors are farther away than nearly all of its own.** That is
+# the problem that retrieval-augmented training sets out to solve.
 #
 # | | |
 # |---|---|
@@ -24,12 +24,10 @@ session = raf_lite.setup(minutes_cpu=2)
 # %% [markdown]
 # ## 1 · What it consists of
 #
-# An avatar is the head of lesson 04, 5000 Gaussians at rest, and a *deformation field*: a small network that
-# turns a descriptor into changes of every Gaussian's position, rotation, size and colour. Ours learns a
-# *basis* of 24 such changes, and the network only says how much of each:
+# An avatar is the head of lesson 04, 5000 Gaussians at rest, and a *deformation field*: a small network that turns a descriptor into changes of
+# every Gaussian's position, rotation, size and colour. Ours learns a *basis* of 24 such changes, and the network only says how much of each:
 #
-# $$ \text{descriptor} \;\to\; c \in \mathbb{R}^{24}, \qquad \text{offsets} = \sum_k c_k B_k, \quad B_k \in
-# \mathbb{R}^{N \times 13} $$
+# $$ \text{descriptor} \;\to\; c \in \mathbb{R}^{24}, \qquad \text{offsets} = \sum_k c_k B_k, \quad B_k \in \mathbb{R}^{N \times 13} $$
 #
 # No mesh, no landmarks, no template: what a mouth is, it has to find out from the pictures.
 #
@@ -67,15 +65,13 @@ print(
 )
 
 # %% [markdown]
-# The basis starts at exactly zero, so training begins with a head that does not move. Whatever moves later
-# was learned from pictures.
+# The basis starts at exactly zero, so training begins with a head that does not move. Whatever moves later was learned from pictures.
 #
 # ### Exercise 1 · The head in front of a camera (medium, 7 minutes)
 #
-# The Gaussians live in a *normalised head space*: the head's centre is the origin, its radius is 1. A point
-# goes on a journey: normalised space → head space (times `radius`, plus `centre`) → world (the frame's head
-# pose) → camera. Write all of it as one 4x4 matrix. Then divide it by `radius`: pixels do not notice a common
-# scale of all lengths, and the rotation in the matrix is then a rotation again.
+# The Gaussians live in a *normalised head space*: the head's centre is the origin, its radius is 1. A point goes on a journey: normalised space
+# → head space (times `radius`, plus `centre`) → world (the frame's head pose) → camera. Write all of it as one 4x4 matrix. Then divide it by
+# `radius`: pixels do not notice a common scale of all lengths, and the rotation in the matrix is then a rotation again.
 
 
 # %% tags=["exercise"]
@@ -107,8 +103,8 @@ with raf_lite.exercise(1):
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# What happens first stands on the right: `world_to_camera @ head_pose @ normalised_to_head`. Only the first
-# three rows are divided. </details>
+# What happens first stands on the right: `world_to_camera @ head_pose @ normalised_to_head`. Only the first three rows are divided.
+# </details>
 # <details><summary>Solution</summary>
 #
 # {{solution}}
@@ -116,8 +112,8 @@ with raf_lite.exercise(1):
 #
 # ## 2 · Train it
 #
-# A step takes one frame, shows its descriptor to the avatar, renders two of the cameras and compares. About a
-# minute on two cores; the picture below is renewed every few seconds.
+# A step takes one frame, shows its descriptor to the avatar, renders two of the cameras and compares. About a minute on two cores; the
+# picture below is renewed every few seconds.
 #
 # **Predict:** what will be right first: the shape of the head, or the mouth?
 
@@ -127,18 +123,15 @@ from raf_lite.widgets import LiveTraining
 avatar = trainer.train(resume=True, watch=LiveTraining())
 
 # %% [markdown]
-# If you have run this before, the finished avatar is read from `out/`; delete it there to watch again. A run
-# that was killed goes on where it was.
+# If you have run this before, the finished avatar is read from `out/`; delete it there to watch again. A run that was killed goes on where it was.
 #
 # ## 3 · Grade it on what it never saw
 #
-# *Hold-out cameras*: known moments from new sides. *Self*: new sequences of the same person, with expressions
-# that training has (`self-seen`), lacks (`self-unseen`) or has only weaker (`self-strong`). *Cross*: other
-# people act, and our person's face making their expression is the exact answer.
+# *Hold-out cameras*: known moments from new sides. *Self*: new sequences of the same person, with expressions that training has (`self-seen`),
+# lacks (`self-unseen`) or has only weaker (`self-strong`). *Cross*: other people act, and our person's face making their expression is the exact answer.
 #
-# The **negative control** is the same avatar with its face frozen: it gets the neutral descriptor, whatever
-# the driver does. A driven avatar that is not clearly better than that has learned nothing about expressions.
-# About half a minute:
+# The **negative control** is the same avatar with its face frozen: it gets the neutral descriptor, whatever the driver does. A driven avatar that
+# is not clearly better than that has learned nothing about expressions. About half a minute:
 
 # %%
 from raf_lite.evaluation import evaluate
@@ -183,14 +176,13 @@ for group, value in gain.items():
     print(f"{group:16}: driving removes {100 * value:3.0f} % of the frozen face's error in the mouth")
 
 # %% [markdown]
-# **Explain.** New sides cost little. New expressions cost much, strong ones too; and when somebody else
-# drives, least of the motion arrives. The avatar has the right Gaussians for most of these faces. What fails
-# is the way from the descriptor to them.
+# **Explain.** New sides cost little. New expressions cost much, strong ones too; and when somebody else drives, least of the motion arrives.
+# The avatar has the right Gaussians for most of these faces. What fails is the way from the descriptor to them.
 #
 # ## 4 · What do the errors follow?
 #
-# Lesson 02 found that a descriptor also says *whose* face it is. So even a familiar expression arrives, from
-# another person, as a vector that training never saw.
+# Lesson 02 found that a descriptor also says *whose* face it is. So even a familiar expression arrives, from another person, as a vector that
+# training never saw.
 #
 # ### Exercise 2 · Far from home (easy, 4 minutes)
 #
@@ -218,8 +210,8 @@ with raf_lite.exercise(2):
 # %% [markdown]
 # <details><summary>Hint</summary>
 #
-# One row at a time: `np.linalg.norm(own - row, axis=1)` are its distances to all rows of `own`; take the
-# smallest. </details>
+# One row at a time: `np.linalg.norm(own - row, axis=1)` are its distances to all rows of `own`; take the smallest.
+# </details>
 # <details><summary>Solution</summary>
 #
 # {{solution}}
@@ -227,8 +219,7 @@ with raf_lite.exercise(2):
 # It is the search of a bank whose only donor is the person; so from here on a bank does it.
 # </details>
 #
-# **Predict:** which are farther from home: strong expressions of the person, or ordinary ones of somebody
-# else?
+# **Predict:** which are farther from home: strong expressions of the person, or ordinary ones of somebody else?
 
 # %%
 from raf_lite.evaluation import frame_errors
@@ -296,35 +287,32 @@ show_strip(
 )
 
 # %% [markdown]
-# **Explain.** A correlation is not a cause: strong expressions are both far away and hard to draw. Yet the
-# picture fits the idea that the avatar is asked about places of the descriptor space where it never was. Two
-# ways out: *visit* more of the space in training, with other people's descriptors for the same faces (lesson
-# 06), or *bring the driver home*, by taking out what is personal (lessons 02 and 07).
+# **Explain.** A correlation is not a cause: strong expressions are both far away and hard to draw. Yet the picture fits the idea that the
+# avatar is asked about places of the descriptor space where it never was. Two ways out: *visit* more of the space in training, with other
+# people's descriptors for the same faces (lesson 06), or *bring the driver home*, by taking out what is personal (lessons 02 and 07).
 #
 # ## Check yourself
 #
 # <details><summary>1. Why does the basis start at zero, and the network not?</summary>
 #
-# If the basis is zero, nothing moves whatever the network says, so the head is learned first and the motion
-# grows out of it. If the network were zero too, no gradient would reach either: each one's gradient is a
-# product with the other.
+# If the basis is zero, nothing moves whatever the network says, so the head is learned first and the motion grows out of it. If the network were
+# zero too, no gradient would reach either: each one's gradient is a product with the other.
 # </details>
 # <details><summary>2. Why is the head pose not part of the descriptor?</summary>
 #
-# It is a rigid motion that is known exactly; folding it into the camera costs nothing. In the descriptor the
-# network would have to learn what a rotation is, from examples.
+# It is a rigid motion that is known exactly; folding it into the camera costs nothing. In the descriptor the network would have to learn what a
+# rotation is, from examples.
 # </details>
 # <details><summary>3. Why compare with a frozen face?</summary>
 #
-# Most of a face does not move. A frozen face already gets most pixels right, so an error alone does not tell
-# whether the driving works. The share of the frozen error that driving removes does.
+# Most of a face does not move. A frozen face already gets most pixels right, so an error alone does not tell whether the driving works. The
+# share of the frozen error that driving removes does.
 # </details>
 #
 # ## Recap
 #
 # - An avatar is Gaussians and a field; here a learned basis of 24 offsets that a small network mixes.
-# - It reproduces what it was trained on, from new sides too. Descriptors far from its training set are
-#   answered badly.
+# - It reproduces what it was trained on, from new sides too. Descriptors far from its training set are answered badly.
 # - Other people's descriptors are such, even for familiar expressions.
 
 # %%
@@ -343,5 +331,4 @@ for key, value in card.items():
     print(f"{key}: {value}")
 
 # %% [markdown]
-# **Next:** [06 · Retrieval-augmented training](06_retrieval_augmented_training.ipynb) visits more of the
-# space.
+# **Next:** [06 · Retrieval-augmented training](06_retrieval_augmented_training.ipynb) visits more of the space.

@@ -3,10 +3,9 @@
 #
 # {{badges}}
 #
-# **By the end you will have shown what two lines change in a training loop, on a model so small that you can
-# repeat it with several seeds and every control, and then on a real avatar: same seed, same frames, same
-# budget.** Matched noise runs beside retrieval all the way, since part of the gain needs no other people at
-# all.
+# **By the end you will have shown what two lines change in a training loop, on a model so small that you can repeat it with several seeds
+# and every control, and then on a real avatar: same seed, same frames, same budget.** Matched noise runs beside retrieval all the way,
+# since part of the gain needs no other people at all.
 #
 # | | |
 # |---|---|
@@ -25,8 +24,7 @@ session = raf_lite.setup(minutes_cpu=4)
 # %% [markdown]
 # ## 1 · What is put in
 #
-# RAF replaces, with probability *p*, a frame's descriptor by one that it retrieves from other people. The
-# frame to be shown stays.
+# RAF replaces, with probability *p*, a frame's descriptor by one that it retrieves from other people. The frame to be shown stays.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -61,15 +59,14 @@ print(
 )
 
 # %% [markdown]
-# `paper` puts in what lies about as near as the next frame: rows of people who happen to look like ours.
-# `centred` looks for the same *change* from the usual face and takes the other person's constant along, so it
-# lands almost as far away as a random frame of our own person. To the network that is a large disturbance. So
-# whatever it does, first ask what *any* disturbance of that size and shape would do.
+# `paper` puts in what lies about as near as the next frame: rows of people who happen to look like ours. `centred` looks for the same *change*
+# from the usual face and takes the other person's constant along, so it lands almost as far away as a random frame of our own person. To the
+# network that is a large disturbance. So whatever it does, first ask what *any* disturbance of that size and shape would do.
 #
 # ### Exercise 1 · Noise that matches (medium, 8 minutes)
 #
-# `settings["centred"].residuals` holds what retrieval adds: neighbour minus own descriptor. Draw Gaussian
-# noise with mean zero and the same *covariance*: same size, same directions, but nobody's face in it.
+# `settings["centred"].residuals` holds what retrieval adds: neighbour minus own descriptor. Draw Gaussian noise with mean zero and the same
+# *covariance*: same size, same directions, but nobody's face in it.
 
 
 # %% tags=["exercise"]
@@ -99,22 +96,21 @@ with raf_lite.exercise(1):
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# `np.linalg.eigh` of the covariance gives variances and axes; $A$ is the axes, each times the root of its
-# variance. Tiny variances may come out negative: clip them at zero.
+# `np.linalg.eigh` of the covariance gives variances and axes; $A$ is the axes, each times the root of its variance. Tiny variances may come out
+# negative: clip them at zero.
 # </details>
 # <details><summary>Solution</summary>
 #
 # {{solution}}
 #
-# A Cholesky factor would do as well, were no blendshape dead. In the library it is
-# `RetrievalAugmentation.named(bank, "centred-gaussian")`. </details>
+# A Cholesky factor would do as well, were no blendshape dead. In the library it is `RetrievalAugmentation.named(bank, "centred-gaussian")`.
+# </details>
 #
 # ## 2 · A model that trains in a second
 #
-# Training avatars takes minutes. This stand-in takes about a second: a small network from the descriptor to
-# *where the face's landmarks are*, 68 points in head space. It has the same problem as an avatar: its only
-# teacher is one person. And it is graded in the same way: another person's descriptors come in, and the exact
-# answer is our person's face, making that expression.
+# Training avatars takes minutes. This stand-in takes about a second: a small network from the descriptor to *where the face's landmarks are*, 68
+# points in head space. It has the same problem as an avatar: its only teacher is one person. And it is graded in the same way: another
+# person's descriptors come in, and the exact answer is our person's face, making that expression.
 
 
 # %%
@@ -146,9 +142,8 @@ print("training:", moved.shape, "self:", self_out.shape, "cross:", cross_out.sha
 # %% [markdown]
 # ### Exercise 2 · Two lines (easy, 5 minutes)
 #
-# Here is its whole training loop. Put retrieval in: `augmentation.augment(descriptors, rng, index=rows)`
-# returns the new descriptors and some information. `index` says which training rows these are, so that their
-# neighbours need no search. `augmentation` is `None` for the baseline.
+# Here is its whole training loop. Put retrieval in: `augmentation.augment(descriptors, rng, index=rows)` returns the new descriptors and some information.
+# `index` says which training rows these are, so that their neighbours need no search. `augmentation` is `None` for the baseline.
 
 
 # %% tags=["exercise"]
@@ -201,14 +196,14 @@ with raf_lite.exercise(2):
 # %% [markdown]
 # <details><summary>Hint</summary>
 #
-# Between `descriptors = own[rows]` and the loss: replace `descriptors` by what `augment` returns, if there is
-# an augmentation. </details>
+# Between `descriptors = own[rows]` and the loss: replace `descriptors` by what `augment` returns, if there is an augmentation.
+# </details>
 # <details><summary>Solution</summary>
 #
 # {{solution}}
 #
-# The targets are untouched: that is the whole point. The same two lines go into any trainer; `examples/` in
-# the repository shows three. </details>
+# The targets are untouched: that is the whole point. The same two lines go into any trainer; `examples/` in the repository shows three.
+# </details>
 #
 # ## 3 · Every control, several seeds
 #
@@ -254,24 +249,20 @@ print("every setting ran with every seed:", len(errors) == len(names) * len(seed
 print("every error is a number above zero:", all(v > 0 for e in errors.values() for v in e.values()))
 
 # %% [markdown]
-# **Explain.** In the run that is committed here `centred` lowers the cross-driving error by 33 % and
-# `paper-k16` by 13 %; the noise gives 18 %, and a random row makes everything worse. So here the *neighbours*
-# matter, beyond their noise. They even help the person's own new sequences a little: 452 frames are few for a
-# network.
+# **Explain.** In the run that is committed here `centred` lowers the cross-driving error by 33 % and `paper-k16` by 13 %; the noise
+# gives 18 %, and a random row makes everything worse. So here the *neighbours* matter, beyond their noise. They even help the person's own
+# new sequences a little: 452 frames are few for a network.
 #
-# One subject and a model without pixels prove nothing about avatars, on which all of these effects are
-# smaller. But this loop is where ideas can be tried in a minute, and where most of ours died: see *What
-# failed* in `docs/evidence.md`.
+# One subject and a model without pixels prove nothing about avatars, on which all of these effects are smaller. But this loop is where ideas can be tried in a minute, and where most of ours died:
+# see *What failed* in `docs/evidence.md`.
 #
 # ## 4 · The avatar again, with retrieval
 #
-# Lesson 05's baseline, and the same again with `centred` retrieval: same Gaussians at the start, same frames
-# and cameras in the same order, same number of steps. About a minute on two cores; then another for the
-# matched noise, and half
+# Lesson 05's baseline, and the same again with `centred` retrieval: same Gaussians at the start, same frames and cameras in the same order,
+# same number of steps. About a minute on two cores; then another for the matched noise, and half
 # a minute to grade all three.
 #
-# **Predict:** how will the two differ from the baseline, in cross-driving and on the person's own new
-# sequences?
+# **Predict:** how will the two differ from the baseline, in cross-driving and on the person's own new sequences?
 
 # %%
 from raf_lite.training import Trainer, TrainingSet
@@ -315,37 +306,33 @@ for (group, name), row in change.iterrows():
     )
 
 # %% [markdown]
-# **Explain.** In the run that is committed here retrieval takes 17 % off the face's error in cross-driving,
-# 30 % around the eyes; the noise takes 7 and 10 %. On the person's own new sequences nothing moves by more
-# than a percent. One person and one seed: over the ten people of lesson 07 the noise reaches most of
-# retrieval's gain, and the price is about 2 %.
+# **Explain.** In the run that is committed here retrieval takes 17 % off the face's error in cross-driving, 30 % around the eyes; the noise takes 7
+# and 10 %. On the person's own new sequences nothing moves by more than a percent. One person and one seed: over the ten people of
+# lesson 07 the noise reaches most of retrieval's gain, and the price is about 2 %.
 #
 # ## Check yourself
 #
 # <details><summary>1. Retrieval needs a bank of other people. What do you have to know about them?</summary>
 #
-# Nothing but their descriptors, and for `centred` which descriptors are of the same person. No labels, no
-# pictures, and nothing of it at test time.
+# Nothing but their descriptors, and for `centred` which descriptors are of the same person. No labels, no pictures, and nothing of it at test
+# time.
 # </details>
 # <details><summary>2. Why does <code>fit</code> want all training descriptors at once?</summary>
 #
-# Neighbours are looked up once, before training, so that a step costs next to nothing. And the person's mean,
-# which `centred` takes out, must be that of the whole recording; a batch's mean would depend on what happens
-# to be in the batch.
+# Neighbours are looked up once, before training, so that a step costs next to nothing. And the person's mean, which `centred` takes out, must be
+# that of the whole recording; a batch's mean would depend on what happens to be in the batch.
 # </details>
 # <details><summary>3. Noise does nearly as well. Is RAF useless?</summary>
 #
-# It is a way to make noise of the right size and direction without knowing either: the bank says how people
-# differ. But a claim that the *neighbour's expression* is what helps needs a run that beats this noise.
-# Lesson 07 has ten people for that question. </details>
+# It is a way to make noise of the right size and direction without knowing either: the bank says how people differ. But a claim that the
+# *neighbour's expression* is what helps needs a run that beats this noise. Lesson 07 has ten people for that question.
+# </details>
 #
 # ## Recap
 #
 # - RAF is `fit` once and `augment` in each step. Loss, architecture and use of the avatar do not change.
-# - What is put in lies far away; a control with noise of the same covariance is part of the method, not a
-#   luxury.
-# - A stand-in that trains in a second lets you repeat everything with seeds before you spend minutes on an
-#   avatar.
+# - What is put in lies far away; a control with noise of the same covariance is part of the method, not a luxury.
+# - A stand-in that trains in a second lets you repeat everything with seeds before you spend minutes on an avatar.
 
 # %%
 card = {

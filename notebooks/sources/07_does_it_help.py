@@ -3,9 +3,8 @@
 #
 # {{badges}}
 #
-# **By the end you will have shown, from several hundred stored training runs and one of your own comparisons,
-# how much retrieval helps in cross-driving, how much of that noise would have given, and what a single
-# subtraction at driving time gives without any training.**
+# **By the end you will have shown, from several hundred stored training runs and one of your own comparisons, how much retrieval helps in
+# cross-driving, how much of that noise would have given, and what a single subtraction at driving time gives without any training.**
 #
 # | | |
 # |---|---|
@@ -23,9 +22,8 @@ session = raf_lite.setup(minutes_cpu=1)
 # %% [markdown]
 # ## 1 · The runs
 #
-# `benchmarks/results/study` holds a line for every avatar that was ever trained for this question: 4 people
-# to choose settings on, 10 others to confirm on, always the same budget. This lesson reads the lines of the
-# ten, but for one comparison in section 3. Nothing was chosen on them: the choice was written down before.
+# `benchmarks/results/study` holds a line for every avatar that was ever trained for this question: 4 people to choose settings on, 10 others to
+# confirm on, always the same budget. This lesson reads the lines of the ten, but for one comparison in section 3. Nothing was chosen on them: the choice was written down before.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -62,21 +60,18 @@ for subject in without.index:
     )
 
 # %% [markdown]
-# The numbers are mean errors in mouth and eyes, in grey levels of 255, when six other people drive.
-# `weighted` is `centred` with a scale for each dimension: what differs from person to person anyway counts
-# less.
+# The numbers are mean errors in mouth and eyes, in grey levels of 255, when six other people drive. `weighted` is `centred` with a scale for each
+# dimension: what differs from person to person anyway counts less.
 #
 # **Predict:** retrieval lowers the *mean* error. For how many of the ten people does it lower *their* error?
 #
 # ### Exercise 1 · An interval (medium, 8 minutes)
 #
-# Ten people are a sample. The 95 % interval of the mean change says how far the mean might be from that of
-# *all* people:
+# Ten people are a sample. The 95 % interval of the mean change says how far the mean might be from that of *all* people:
 #
 # $$ \bar{x} \pm t_{0.975,\,n-1} \cdot \frac{s}{\sqrt{n}} $$
 #
-# with $x$ the change of each person in percent, $s$ their standard deviation (with $n-1$), and $t$ from
-# `scipy.stats.t.ppf`.
+# with $x$ the change of each person in percent, $s$ their standard deviation (with $n-1$), and $t$ from `scipy.stats.t.ppf`.
 
 # %% tags=["exercise"]
 from scipy import stats
@@ -108,8 +103,7 @@ with raf_lite.exercise(1):
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# `change.std(ddof=1)` is the standard deviation with $n-1$; `stats.t.ppf(0.975, n - 1)` is 2.26 for ten
-# people.
+# `change.std(ddof=1)` is the standard deviation with $n-1$; `stats.t.ppf(0.975, n - 1)` is 2.26 for ten people.
 # </details>
 # <details><summary>Solution</summary>
 #
@@ -126,9 +120,8 @@ for name, values in (("paper-k16", paper), ("weighted", chosen)):
 # %% [markdown]
 # ## 2 · Beside its controls
 #
-# So it helps. *What* helps? Every setting has a twin that adds Gaussian noise of the same covariance, at the
-# same rate, with no other person in it. And `paper-random` puts in a random row of the bank: other people,
-# but no retrieval.
+# So it helps. *What* helps? Every setting has a twin that adds Gaussian noise of the same covariance, at the same rate, with no other person in
+# it. And `paper-random` puts in a random row of the bank: other people, but no retrieval.
 #
 # **Predict:** how much of `weighted`'s gain does its noise reach: none, a third, most?
 
@@ -162,9 +155,8 @@ display(HTML(figure.svg + f'<p style="font-size:13px">{figure.sentence}</p>'))
 # %% [markdown]
 # ### Exercise 2 · Many comparisons (medium, 8 minutes)
 #
-# Retrieval against its own noise: five settings, two measures, ten p-values. Among ten tests of nothing, one
-# below 0.05 is no surprise. Holm's rule: sort them; multiply the smallest by 10, the next by 9, and so on;
-# none may be smaller than the one before it, and none larger than 1.
+# Retrieval against its own noise: five settings, two measures, ten p-values. Among ten tests of nothing, one below 0.05 is no surprise. Holm's
+# rule: sort them; multiply the smallest by 10, the next by 9, and so on; none may be smaller than the one before it, and none larger than 1.
 
 
 # %% tags=["exercise"]
@@ -188,8 +180,7 @@ with raf_lite.exercise(2):
 # %% [markdown]
 # <details><summary>Hint</summary>
 #
-# Go through `np.argsort(p)`, keep the largest adjusted value so far, and write it where the p-value came
-# from.
+# Go through `np.argsort(p)`, keep the largest adjusted value so far, and write it where the p-value came from.
 # </details>
 # <details><summary>Solution</summary>
 #
@@ -217,15 +208,13 @@ for (name, _, outcome), effect, adjusted in zip(pairs, found, holm([e.p for e in
     )
 
 # %% [markdown]
-# **Explain.** Most of the gain is not retrieval's: noise with the right covariance gives it too. What the
-# bank contributes is the *shape* of that noise, and in `weighted` a little more than that, in landmarks. A
-# random row harms the landmarks (see the report) and helps nothing reliably: being other people is not
-# enough.
+# **Explain.** Most of the gain is not retrieval's: noise with the right covariance gives it too. What the bank contributes is the *shape* of that
+# noise, and in `weighted` a little more than that, in landmarks. A random row harms the landmarks (see the report) and helps nothing reliably:
+# being other people is not enough.
 #
 # ## 3 · Seeds, and the price
 #
-# Two people were trained with three seeds. If the seed moved the result as much as the person does, ten
-# people with one seed each would say little.
+# Two people were trained with three seeds. If the seed moved the result as much as the person does, ten people with one seed each would say little.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -246,12 +235,10 @@ print(
 )
 
 # %% [markdown]
-# People differ far more than seeds. And there is a price, small but nearly always there: the person's own
-# expressions are shown a little worse.
+# People differ far more than seeds. And there is a price, small but nearly always there: the person's own expressions are shown a little worse.
 #
-# Why ten *other* people? Of all descriptors without the person's own constant, one looked best on the four on
-# whom settings were chosen: landmarks minus the own mean, with retrieval (`centred-residual`: the neighbour's
-# offset added to the own neutral). So it was run on the ten as well.
+# Why ten *other* people? Of all descriptors without the person's own constant, one looked best on the four on whom settings were chosen: landmarks
+# minus the own mean, with retrieval (`centred-residual`: the neighbour's offset added to the own neutral). So it was run on the ten as well.
 #
 # **Predict:** on the four it lowers the landmark error by 6.6 %, with an interval below zero. And on the ten?
 
@@ -265,14 +252,12 @@ for people, lines_of in (("the four", study.selected), ("the ten ", table)):
     )
 
 # %% [markdown]
-# Nothing was wrong with the interval of the four. But it was the best of many, and the best of many is in
-# part the luckiest.
+# Nothing was wrong with the interval of the four. But it was the best of many, and the best of many is in part the luckiest.
 #
 # ## 4 · Without any training
 #
-# Lesson 02 took the person out of a descriptor by a subtraction. Do that to the *driver*: give the avatar the
-# driver's change from their own neutral face, added to our person's neutral. The avatar without retrieval
-# needs no new training for it.
+# Lesson 02 took the person out of a descriptor by a subtraction. Do that to the *driver*: give the avatar the driver's change from their own
+# neutral face, added to our person's neutral. The avatar without retrieval needs no new training for it.
 #
 # **Predict:** will the avatar *without* retrieval, driven so, beat the one *with* retrieval, driven directly?
 
@@ -293,9 +278,8 @@ print(
 )
 
 # %% [markdown]
-# Now live, with the avatars of lessons 05 and 06 (yours, or the shipped ones). Three people drive. The
-# **negative control** takes out the wrong neutral: that of the next driver. A subtraction of the right size,
-# but of the wrong person. About half a minute:
+# Now live, with the avatars of lessons 05 and 06 (yours, or the shipped ones). Three people drive. The **negative control** takes out the wrong
+# neutral: that of the next driver. A subtraction of the right size, but of the wrong person. About half a minute:
 
 # %%
 from raf_lite.captures import open_capture
@@ -347,42 +331,36 @@ print(
 print("drivers:", len(results["baseline", "directly"]), "- compared:", len(results))
 
 # %% [markdown]
-# **Explain.** In the run that is committed here the baseline gains 29 % by the subtraction, `centred` 23 %
-# without it, and 29 % with both. Even the *wrong* neutral gives 21 %: these three resting faces have
-# something in common that our person's lacks, and any of them takes that out. The right one adds the rest.
-# One person and three drivers: a direction, no claim.
+# **Explain.** In the run that is committed here the baseline gains 29 % by the subtraction, `centred` 23 % without it, and 29 % with both. Even the
+# *wrong* neutral gives 21 %: these three resting faces have something in common that our person's lacks, and any of them takes that out.
+# The right one adds the rest. One person and three drivers: a direction, no claim.
 #
-# Retrieval makes the avatar *indifferent* to the driver's constant; the subtraction *removes* the constant.
-# Over the ten people one does as much as the other, and together they add nothing. Retrieval is worth having
-# where nobody knows the driver's neutral, and where the avatar's user cannot be asked to do anything at
-# driving time.
+# Retrieval makes the avatar *indifferent* to the driver's constant; the subtraction *removes* the constant. Over the ten people one does as
+# much as the other, and together they add nothing. Retrieval is worth having where nobody knows the driver's neutral, and where the avatar's
+# user cannot be asked to do anything at driving time.
 #
 # ## Check yourself
 #
-# <details><summary>1. A paper reports that its method beats the baseline on ten people. What do you ask
-# first?</summary>
+# <details><summary>1. A paper reports that its method beats the baseline on ten people. What do you ask first?</summary>
 #
-# What the control was. Whatever the method adds besides its idea (noise, training time, parameters, tuning)
-# needs a run that has it without the idea. Here that control took away most of the effect.
+# What the control was. Whatever the method adds besides its idea (noise, training time, parameters, tuning) needs a run that has it without
+# the idea. Here that control took away most of the effect.
 # </details>
 # <details><summary>2. Why were settings chosen on four people and confirmed on ten others?</summary>
 #
-# The best of fifteen candidates looks good on the people on whom it was chosen, partly by luck. On new people
-# the luck is gone. So only the ten are quoted.
+# The best of fifteen candidates looks good on the people on whom it was chosen, partly by luck. On new people the luck is gone. So only the ten
+# are quoted.
 # </details>
-# <details><summary>3. An interval of [-5.4, +0.7] holds zero. Does that show that there is no
-# effect?</summary>
+# <details><summary>3. An interval of [-5.4, +0.7] holds zero. Does that show that there is no effect?</summary>
 #
-# No. It says that these ten people are compatible with anything from a gain of 5 percent to a loss of 1.
-# Absence of evidence with an interval is a statement about how much could have been missed.
+# No. It says that these ten people are compatible with anything from a gain of 5 percent to a loss of 1. Absence of evidence with an
+# interval is a statement about how much could have been missed.
 # </details>
 #
 # ## Recap
 #
-# - Retrieval helps in cross-driving, about twice as much with neighbours sought in offsets from the own mean.
-#   It costs a little on the own expressions.
-# - Most of the gain is that of noise with the right covariance, and a subtraction at driving time gives as
-#   much. All numbers, and what failed:
+# - Retrieval helps in cross-driving, about twice as much with neighbours sought in offsets from the own mean. It costs a little on the own expressions.
+# - Most of the gain is that of noise with the right covariance, and a subtraction at driving time gives as much. All numbers, and what failed:
 #   `docs/evidence.md` and the report beside the lines.
 # - Baseline, negative control and matched noise belong to the claim, as do people, seeds and intervals.
 
@@ -404,5 +382,4 @@ for key, value in card.items():
     print(f"{key}: {value}")
 
 # %% [markdown]
-# **Next:** [08 · Comparison videos](08_comparison_videos.ipynb) films what you have measured, and lets you
-# move the face yourself.
+# **Next:** [08 · Comparison videos](08_comparison_videos.ipynb) films what you have measured, and lets you move the face yourself.

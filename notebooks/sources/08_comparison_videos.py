@@ -3,10 +3,9 @@
 #
 # {{badges}}
 #
-# **By the end you will have shown that a face driven by somebody else's raw descriptors can be worse than a
-# face that does not move at all, that RAF mends much of it, and that one subtraction mends as much without
-# any training.** You film it beside the exact answer, take the learned motion apart, and hold the avatar in
-# your own hands: in a widget here, and as one HTML file for anybody.
+# **By the end you will have shown that a face driven by somebody else's raw descriptors can be worse than a face that does not move at all,
+# that RAF mends much of it, and that one subtraction mends as much without any training.** You film it beside the exact answer, take the learned
+# motion apart, and hold the avatar in your own hands: in a widget here, and as one HTML file for anybody.
 #
 # | | |
 # |---|---|
@@ -25,8 +24,8 @@ session = raf_lite.setup(minutes_cpu=1)
 # %% [markdown]
 # ## 1 · Two avatars, three drivers
 #
-# The avatars are those of lessons 05 and 06: the same person, seed, frames and budget, without retrieval and
-# with its `centred` form. If you have not trained them here, the ones that ship are loaded.
+# The avatars are those of lessons 05 and 06: the same person, seed, frames and budget, without retrieval and with its `centred` form. If you have not
+# trained them here, the ones that ship are loaded.
 
 # %%
 from raf_lite.captures import open_capture
@@ -53,9 +52,8 @@ print(
 )
 
 # %% [markdown]
-# There are two ways to let somebody drive. *As it is*: the avatar gets the driver's descriptor. *Relative to
-# the neutral*: it gets its **own** neutral descriptor plus the driver's *change* from the driver's neutral.
-# The second needs one frame in which the driver rests.
+# There are two ways to let somebody drive. *As it is*: the avatar gets the driver's descriptor. *Relative to the neutral*: it gets its **own**
+# neutral descriptor plus the driver's *change* from the driver's neutral. The second needs one frame in which the driver rests.
 #
 # ### Exercise 1 · Drive by the change (easy, 4 minutes)
 
@@ -94,12 +92,10 @@ with raf_lite.exercise(1):
 #
 # ## 2 · How bad is *not driven*?
 #
-# A number like "8 grey levels of error in the mouth" says little by itself. Two **negative controls** give it
-# a scale. *Not driven*: the face holds still, the head turns with the driver. *Wrong times*: the driver's own
-# descriptors, in shuffled order; all expressions are right, but never now.
+# A number like "8 grey levels of error in the mouth" says little by itself. Two **negative controls** give it a scale. *Not driven*: the face
+# holds still, the head turns with the driver. *Wrong times*: the driver's own descriptors, in shuffled order; all expressions are right, but never now.
 #
-# **Predict:** which is worse, a face that never moves, or one that moves at the wrong times? And where among
-# them is a baseline that is driven as it is?
+# **Predict:** which is worse, a face that never moves, or one that moves at the wrong times? And where among them is a baseline that is driven as it is?
 #
 # About half a minute:
 
@@ -180,19 +176,17 @@ for name in avatars:
         )
 
 # %% [markdown]
-# **Explain.** Errors are in grey levels of 255. Driving badly costs more than not driving: a mouth that opens
-# at the wrong time is wrong twice, when it opens and when it should have. In the run that is committed here
-# (avatars that you trained differ a little), the baseline's mouth, driven by strangers as they are, is a
-# little better than a still one, but its eyes are much *worse*, and so is its face as a whole. RAF takes back
-# most of that. Relative to the neutral, both are better than a still face everywhere, and close to each
-# other.
-# That is one person and one seed. It fits what ten people showed in [the evidence](../docs/evidence.md): the
-# subtraction does as much as the best retrieval, and the two do not add up.
+# **Explain.** Errors are in grey levels of 255. Driving badly costs more than not driving: a mouth that opens at the wrong time is wrong twice, when it
+# opens and when it should have. In the run that is committed here (avatars that you trained differ a little), the baseline's mouth, driven by strangers as
+# they are, is a little better than a still one, but its eyes are much *worse*, and so is its face as a whole. RAF takes back most of that.
+# Relative to the neutral, both are better than a still face everywhere, and close to each other.
+# That is one person and one seed. It fits what ten people showed in [the evidence](../docs/evidence.md): the subtraction does as much as the best
+# retrieval, and the two do not add up.
 #
 # ## 3 · The film
 #
-# A comparison film shows every candidate *beside the exact answer* (it says "ground truth") *and with its
-# error*, in one picture, at one moment. Whoever only shows the avatars asks the viewer to remember.
+# A comparison film shows every candidate *beside the exact answer* (it says "ground truth") *and with its error*, in one picture, at one moment. Whoever
+# only shows the avatars asks the viewer to remember.
 
 # %%
 from raf_lite.viewing import comparison_frames, show_strip, show_video
@@ -219,8 +213,7 @@ print(
 )
 
 # %% [markdown]
-# **Predict:** H.264 has one knob for quality, `crf`; each 6 steps are said to halve the file. What will 10
-# steps do, and how well will you see it?
+# **Predict:** H.264 has one knob for quality, `crf`; each 6 steps are said to halve the file. What will 10 steps do, and how well will you see it?
 
 # %%
 from pathlib import Path
@@ -272,16 +265,14 @@ show_strip(
 )
 
 # %% [markdown]
-# Even at crf 18 the film is not its frames: H.264 as all players take it (`yuv420p`) keeps colour at half the
-# resolution. Use crf 28 for looking, and **never measure on a film.** Numbers come from the frames, films are
-# for people.
+# Even at crf 18 the film is not its frames: H.264 as all players take it (`yuv420p`) keeps colour at half the resolution. Use crf 28 for looking, and
+# **never measure on a film.** Numbers come from the frames, films are for people.
 #
 # ## 4 · Why: a stranger at rest
 #
-# A resting face should give a resting face, whoever's it is. So give the avatars each driver's *neutral*
-# descriptor, and see how far the picture moves away from the avatar's own rest. Beside it the control: how
-# far the driver's *expressions* move it. An avatar that ignores strangers by ignoring everything would be
-# small in both.
+# A resting face should give a resting face, whoever's it is. So give the avatars each driver's *neutral* descriptor, and see how far the picture
+# moves away from the avatar's own rest. Beside it the control: how far the driver's *expressions* move it. An avatar that ignores strangers by ignoring
+# everything would be small in both.
 
 # %%
 camera, (sequence, frame) = capture.cameras[capture.encoder_camera], capture.neutral
@@ -339,16 +330,14 @@ show_strip(
 )
 
 # %% [markdown]
-# **Explain.** To the baseline a stranger's rest is about as much of an expression as an expression is.
-# Nothing in its training told it that two people's numbers for the same face differ by a constant. RAF has
-# seen other people's numbers for one face, and pays with a smaller response to acting. Relative driving
-# removes the constant before the avatar sees it; its strangers at rest move nothing, by construction.
+# **Explain.** To the baseline a stranger's rest is about as much of an expression as an expression is. Nothing in its training told it that two people's
+# numbers for the same face differ by a constant. RAF has seen other people's numbers for one face, and pays with a smaller response to acting.
+# Relative driving removes the constant before the avatar sees it; its strangers at rest move nothing, by construction.
 #
 # ## 5 · What the basis has learned
 #
-# Each of the 24 components holds 13 numbers a Gaussian: how its position (3), quaternion (4), size (3) and
-# colour (3) change. The network gives one coefficient $c_k$ for each. Before they are added, every channel is
-# multiplied by a fixed gain.
+# Each of the 24 components holds 13 numbers a Gaussian: how its position (3), quaternion (4), size (3) and colour (3) change. The network gives one
+# coefficient $c_k$ for each. Before they are added, every channel is multiplied by a fixed gain.
 #
 # ### Exercise 2 · The blend, by hand (medium, 6 minutes)
 
@@ -377,8 +366,8 @@ with raf_lite.exercise(2), torch.no_grad():
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# `reshape(-1, 13)` gives each Gaussian its row; `* gains` then multiplies each of the 13 columns by its own
-# gain. </details>
+# `reshape(-1, 13)` gives each Gaussian its row; `* gains` then multiplies each of the 13 columns by its own gain.
+# </details>
 # <details><summary>Solution</summary>
 #
 # {{solution}}
@@ -386,11 +375,10 @@ with raf_lite.exercise(2), torch.no_grad():
 # The player below does just this in the browser, a few million multiplications whenever a slider moves.
 # </details>
 #
-# The 24 are not sorted and not independent: training only asked for their sum. Principal components sort
-# them, by how far the Gaussians *move* over the person's own training frames.
+# The 24 are not sorted and not independent: training only asked for their sum. Principal components sort them, by how far the Gaussians *move* over the
+# person's own training frames.
 #
-# **Predict:** how many of the sorted 24 make up 95 % of all movement? And which of MediaPipe's 52 scores will
-# the first one follow?
+# **Predict:** how many of the sorted 24 make up 95 % of all movement? And which of MediaPipe's 52 scores will the first one follow?
 
 # %%
 from raf_lite.descriptors import BLENDSHAPE_NAMES
@@ -464,19 +452,17 @@ for sign in (-2, 2):
     )
 
 # %% [markdown]
-# **Explain.** Nobody told the avatar what a jaw is. A few components carry nearly all movement, and the
-# strongest is the opening of the mouth: it moves many Gaussians far. A low correlation, as for the third,
-# means that no single score goes with it: components sort *movement*, not muscles.
+# **Explain.** Nobody told the avatar what a jaw is. A few components carry nearly all movement, and the strongest is the opening of the mouth: it moves
+# many Gaussians far. A low correlation, as for the third, means that no single score goes with it: components sort *movement*, not muscles.
 #
 # ## 6 · Play
 #
-# The whole avatar, network and basis, fits in a browser. The widget gets it once and then needs no kernel.
-# Everything works by keyboard too: Tab goes from control to control, arrow keys move a slider or turn the
-# head. Its components are sorted as in section 5, but over the sequences that it plays, so they are alike and
-# not the same.
+# The whole avatar, network and basis, fits in a browser. The widget gets it once and then needs no kernel. Everything works by keyboard too:
+# Tab goes from control to control, arrow keys move a slider or turn the head. Its components are sorted as in section 5, but over the sequences that it
+# plays, so they are alike and not the same.
 #
-# **Predict, then try:** drag `jawOpen` to 1, which no training frame of this person had, and switch between
-# the avatars. Then a slider whose score hardly ever moved in training. What will each do to the face?
+# **Predict, then try:** drag `jawOpen` to 1, which no training frame of this person had, and switch between the avatars. Then a slider whose score hardly
+# ever moved in training. What will each do to the face?
 
 # %%
 from raf_lite.widgets import player
@@ -491,8 +477,8 @@ widget = player(avatars, sequences=sequences, fps=capture.fps)
 widget
 
 # %% [markdown]
-# *If you see no player above:* run the cell, since the saved notebook holds no widgets. Where a notebook has
-# none at all, the next section writes the same player as a page for any browser.
+# *If you see no player above:* run the cell, since the saved notebook holds no widgets. Where a notebook has none at all, the next section writes the same
+# player as a page for any browser.
 
 # %%
 print(
@@ -512,17 +498,14 @@ for slider in widget.content["avatars"][0]["header"]["dimensionSliders"]:
     )
 
 # %% [markdown]
-# **Explain.** Look at `mouthLeft` in the committed run: in training it never got above 0.01, yet it moves the
-# baseline about as far as any score does, and RAF half as far. What hardly moves sends hardly any gradient to
-# its weights in the first layer: they stay about as random as they began, and the face does something that
-# nobody taught it. In RAF's training other people's rows did move it. But mind the other rows:
-# `mouthUpperUpLeft` had little range as well, and there it is RAF that moves more. A slider that you happened
-# to try is an anecdote; section 2 counts.
+# **Explain.** Look at `mouthLeft` in the committed run: in training it never got above 0.01, yet it moves the baseline about as far as any score does, and
+# RAF half as far. What hardly moves sends hardly any gradient to its weights in the first layer: they stay about as random as they began, and the face does
+# something that nobody taught it. In RAF's training other people's rows did move it. But mind the other rows: `mouthUpperUpLeft` had little range as well,
+# and there it is RAF that moves more. A slider that you happened to try is an anecdote; section 2 counts.
 #
 # ## 7 · Take it with you
 #
-# One HTML file with the same player, for somebody without Python; and one still expression for programs that
-# open Gaussian splats.
+# One HTML file with the same player, for somebody without Python; and one still expression for programs that open Gaussian splats.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -543,42 +526,36 @@ for path in files:
     print(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB")
 
 # %% [markdown]
-# Open `player.html` by a double click: it asks no server for anything. The PLY opens in most viewers of
-# Gaussian splats; the GLB is glTF with `KHR_gaussian_splatting`. Neither format stores a face that *moves*:
-# `raf_lite.export.write_basis` gives the basis and its recipe to programs of your own.
+# Open `player.html` by a double click: it asks no server for anything. The PLY opens in most viewers of Gaussian splats; the GLB is glTF with
+# `KHR_gaussian_splatting`. Neither format stores a face that *moves*: `raf_lite.export.write_basis` gives the basis and its recipe to programs of your own.
 #
 # ## Check yourself
 #
-# <details><summary>1. Why is a face that moves at the wrong times worse than one that does not
-# move?</summary>
+# <details><summary>1. Why is a face that moves at the wrong times worse than one that does not move?</summary>
 #
-# It is wrong when it moves and wrong when it should have moved, while a still face is right whenever the
-# person rests. So beating *wrong times* is a weak claim; beating *not driven* is the one to ask for.
+# It is wrong when it moves and wrong when it should have moved, while a still face is right whenever the person rests. So beating *wrong times* is
+# a weak claim; beating *not driven* is the one to ask for.
 # </details>
 # <details><summary>2. RAF improves cross-driving here. Is that retrieval's merit?</summary>
 #
-# This lesson cannot say: it has no avatar that was trained with matched noise. Lessons 00 and 07 have, and
-# find that noise without other people brings much of the same gain. The subtraction of the neutral brings as
-# much without training.
+# This lesson cannot say: it has no avatar that was trained with matched noise. Lessons 00 and 07 have, and find that noise without other people brings
+# much of the same gain. The subtraction of the neutral brings as much without training.
 # </details>
 # <details><summary>3. When would you not drive relative to the neutral?</summary>
 #
-# When nobody knows which of the driver's frames is neutral, or the driver never rests in the video.
-# `relative="mean"` asks for no label, but takes a person who smiles all the time for one who never does.
+# When nobody knows which of the driver's frames is neutral, or the driver never rests in the video. `relative="mean"` asks for no label, but takes a person
+# who smiles all the time for one who never does.
 # </details>
 # <details><summary>4. Why does the film show error maps and not only faces?</summary>
 #
-# Viewers look at eyes and mouth and forgive what they do not compare. An error map beside each face shows
-# where it is wrong at the same moment, in one scale for all; without the exact answer there would be nothing
-# to subtract.
+# Viewers look at eyes and mouth and forgive what they do not compare. An error map beside each face shows where it is wrong at the same moment, in one
+# scale for all; without the exact answer there would be nothing to subtract.
 # </details>
 #
 # ## Recap
 #
-# - A driven avatar should be compared with one that is *not driven*, and with one that is driven at the wrong
-#   times.
-# - Strangers' constants drive an avatar as if they were expressions. RAF dampens that, a subtraction removes
-#   it.
+# - A driven avatar should be compared with one that is *not driven*, and with one that is driven at the wrong times.
+# - Strangers' constants drive an avatar as if they were expressions. RAF dampens that, a subtraction removes it.
 # - The learned motion is a short list: a few components carry nearly all of it, and they blend in a browser.
 # - Films are for looking, frames are for measuring.
 
@@ -597,5 +574,5 @@ for key, value in card.items():
     print(f"{key}: {value}")
 
 # %% [markdown]
-# **Next:** [lesson 09](09_your_own_capture.ipynb) puts your own face in the driver's seat. To see what
-# retrieval adds over noise, go back to [07 · Does it help?](07_does_it_help.ipynb)
+# **Next:** [lesson 09](09_your_own_capture.ipynb) puts your own face in the driver's seat. To see what retrieval adds over noise, go back to
+# [07 · Does it help?](07_does_it_help.ipynb)

@@ -3,9 +3,9 @@
 #
 # {{badges}}
 #
-# **By the end you will have shown, on a video that you encoded yourself and against exact answers, that an
-# avatar can be driven by somebody else's film, how much the driver's neutral matters, and that the check of a
-# capture names a wrong camera convention.**
+# **By the end you will have shown, on a video that you encoded yourself and against exact answers, that an avatar can be driven
+# by somebody else's film, how much the driver's neutral matters, and that the check of a capture names a wrong camera
+# convention.**
 #
 # | | |
 # |---|---|
@@ -14,13 +14,11 @@
 # | **Time** | about {{minutes_cpu}} minutes on two CPU cores, {{memory_gb}} GB of memory. {{gpu}} |
 # | **Download** | {{download}} |
 #
-# **Privacy.** `raf_lite` sends nothing: a video that you give here is read by this notebook's kernel, and
-# what the lesson writes lies in `out/09_your_own_capture`. If the kernel runs on another machine (Colab, a
-# server), your video is on that machine. What is not ours: newer versions of MediaPipe, which finds the face,
-# report to `play.googleapis.com` that they are used when they close ([issue
-# 6291](https://github.com/google-ai-edge/mediapipe/issues/6291)). `raf_lite` gives them a proxy that leads
-# nowhere for that moment, so nothing is sent. To be sure, switch the network off while encoding: nothing here
-# needs it once MediaPipe's model is on disk.
+# **Privacy.** `raf_lite` sends nothing: a video that you give here is read by this notebook's kernel, and what the lesson writes lies in
+# `out/09_your_own_capture`. If the kernel runs on another machine (Colab, a server), your video is on that machine. What is not ours:
+# newer versions of MediaPipe, which finds the face, report to `play.googleapis.com` that they are used when they close
+# ([issue 6291](https://github.com/google-ai-edge/mediapipe/issues/6291)). `raf_lite` gives them a proxy that leads nowhere for that moment, so
+# nothing is sent. To be sure, switch the network off while encoding: nothing here needs it once MediaPipe's model is on disk.
 
 # %%
 import numpy as np
@@ -31,8 +29,7 @@ session = raf_lite.setup(minutes_cpu=2)
 # %% [markdown]
 # ## 1 · A video into numbers
 #
-# Without your own video, a rendered person acts for you: a single camera, 12 frames a second, as a phone
-# would do, only cleaner.
+# Without your own video, a rendered person acts for you: a single camera, 12 frames a second, as a phone would do, only cleaner.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -60,13 +57,12 @@ print(
 )
 
 # %% [markdown]
-# The result is on disk, one row for each frame. On long videos the work is kept every 500 frames, so a run
-# that was stopped goes on where it was. The same from a terminal: `raf-lite encode me.mp4`.
+# The result is on disk, one row for each frame. On long videos the work is kept every 500 frames, so a run that was stopped goes
+# on where it was. The same from a terminal: `raf-lite encode me.mp4`.
 #
 # ## 2 · When there is no face
 #
-# A hand before the lens, a look over the shoulder: some frames show no face. Here the camera is covered in
-# six frames.
+# A hand before the lens, a look over the shoulder: some frames show no face. Here the camera is covered in six frames.
 #
 # **Predict:** what should the encoder store for such a frame: zeros, the last values, or nothing?
 
@@ -83,13 +79,12 @@ print(report(gaps, "covered.mp4"))
 print("all NaN where there is no face:", bool(np.isnan(gaps.blendshapes[gaps.missing]).all()))
 
 # %% [markdown]
-# Nothing: NaN. Zeros would be a *claim* (eyes open, brows still, nothing moves) about a face that nobody saw.
-# What to show meanwhile is decided when driving.
+# Nothing: NaN. Zeros would be a *claim* (eyes open, brows still, nothing moves) about a face that nobody saw. What to show
+# meanwhile is decided when driving.
 #
 # ### Exercise 1 · Hold the last face (easy, 6 minutes)
 #
-# Fill rows of NaN with the last row before them that is whole. Frames before the first face take the first
-# one.
+# Fill rows of NaN with the last row before them that is whole. Frames before the first face take the first one.
 
 
 # %% tags=["exercise"]
@@ -117,8 +112,8 @@ with raf_lite.exercise(1):
 # %% [markdown]
 # <details><summary>Hint</summary>
 #
-# `np.isfinite(values).all(1)` is true where a row is whole; its `argmax()` is the first such row. Walk
-# through the rows and remember the last whole one.
+# `np.isfinite(values).all(1)` is true where a row is whole; its `argmax()` is the first such row. Walk through the rows and
+# remember the last whole one.
 # </details>
 # <details><summary>Solution</summary>
 #
@@ -127,13 +122,12 @@ with raf_lite.exercise(1):
 #
 # ## 3 · Smooth, but not late
 #
-# A real camera's picture is never the same twice: the sensor adds noise, and the encoder's numbers jitter
-# although the face rests. An average over time calms them. We add a sensor's noise to the driver's film and
-# encode it again. To judge, we need to know what the avatar *should* show: the shipped capture has person 001
-# making exactly this driver's expressions (`CROSS-101-FREE`), which no real capture could have.
+# A real camera's picture is never the same twice: the sensor adds noise, and the encoder's numbers jitter although the face
+# rests. An average over time calms them. We add a sensor's noise to the driver's film and encode it again. To judge, we need to
+# know what the avatar *should* show: the shipped capture has person 001 making exactly this driver's expressions
+# (`CROSS-101-FREE`), which no real capture could have.
 #
-# **Predict:** an average over 0.2 seconds removes nearly all jitter. Will the driven face be nearer to the
-# truth than without?
+# **Predict:** an average over 0.2 seconds removes nearly all jitter. Will the driven face be nearer to the truth than without?
 
 # %%
 from raf_lite.course import SUBJECT, trained_avatar
@@ -144,8 +138,7 @@ frames = np.arange(105)[:: 15 if session.fast else 3]
 
 
 def error(values, who="101"):
-    """Mean of the errors in mouth and eyes, grey levels of 255, against person 001 acting as this driver
-    does."""
+    """Mean of the errors in mouth and eyes, grey levels of 255, against person 001 acting as this driver does."""
     found = frame_errors(avatar, capture, f"CROSS-{who}-FREE", values[frames], frames, size=192)
     return float((found["mouth"] + found["eyes"]).mean() / 2)
 
@@ -166,14 +159,14 @@ for seconds in (0, 0.04, 0.08, 0.12, 0.2):
 print("averaging over 0.2 s is worse than not averaging:", smoothing[0.2] > smoothing[0])
 
 # %% [markdown]
-# **Explain.** Expressions are quick: a word's mouth shapes last a tenth of a second. A short average helps a
-# little or not at all, a long one chews the words away. That average looks into the future, so it has no lag.
-# Live, there is no future, and each calm costs time.
+# **Explain.** Expressions are quick: a word's mouth shapes last a tenth of a second. A short average helps a little or not at
+# all, a long one chews the words away. That average looks into the future, so it has no lag. Live, there is no future, and each
+# calm costs time.
 #
 # ### Exercise 2 · The price of calm (medium, 10 minutes)
 #
-# The simplest filter that needs no future: $y_t = k\,y_{t-1} + (1-k)\,x_t$, beginning with $y_0 = x_0$. Write
-# it. The cell after it measures its lag.
+# The simplest filter that needs no future: $y_t = k\,y_{t-1} + (1-k)\,x_t$, beginning with $y_0 = x_0$. Write it. The cell after
+# it measures its lag.
 
 
 # %% tags=["exercise"]
@@ -215,8 +208,7 @@ jaw = reference.blendshapes[:, BLENDSHAPE_NAMES.index("jawOpen")]
 
 
 def lag(late, early, most=8, fine=10):
-    """By how many frames `late` runs behind `early`: the shift at which they agree best, to a tenth of a
-    frame."""
+    """By how many frames `late` runs behind `early`: the shift at which they agree best, to a tenth of a frame."""
     t = np.arange(0, len(early) - 1, 1 / fine)
     a, b = (np.interp(t, np.arange(len(v)), v) for v in (late, early))
     return max(range(most * fine), key=lambda s: np.corrcoef(a[s:], b[: len(b) - s])[0, 1]) / fine
@@ -235,20 +227,19 @@ for k, behind in zip((0, 0.5, 0.8), lags):
     )
 
 # %% [markdown]
-# A mouth that runs 45 ms behind its voice can be noticed (ITU-R BT.1359). More frames a second shorten the
-# lag of the same filter: one reason to film at 30 or 60.
+# A mouth that runs 45 ms behind its voice can be noticed (ITU-R BT.1359). More frames a second shorten the lag of the same
+# filter: one reason to film at 30 or 60.
 #
 # ## 4 · Drive
 #
-# Three people's films, encoded here, drive person 001. Each film begins with a resting face, and that frame
-# is the driver's *neutral*.
+# Three people's films, encoded here, drive person 001. Each film begins with a resting face, and that frame is the driver's
+# *neutral*.
 #
 # - `raw`: the driver's numbers as they are. The **baseline**.
 # - `own neutral out`: minus the driver's neutral frame, plus 001's neutral.
 # - `mean out`: the same with means, where nobody knows a neutral frame.
 # - `wrong neutral out`: somebody called the frame with the widest mouth the neutral one.
-# - `another's film`: the next driver's film, its own neutral out. The **negative control**: lively, but
-#   wrong.
+# - `another's film`: the next driver's film, its own neutral out. The **negative control**: lively, but wrong.
 # - `not driven`: 001's neutral in every frame. Not moving at all has to be beaten as well.
 #
 # **Predict:** put the six in order.
@@ -317,18 +308,16 @@ show_strip(
 )
 
 # %% [markdown]
-# **Explain.** In the run that is committed here the driver's raw numbers do *worse than not moving at all*
-# (13.3 against 10.6): the driver's resting face arrives as an expression that 001 never rests in. With the
-# neutral taken out, the same film gives 8.6, and with the mean 8.8. Taking out a wide mouth does most harm. A
-# stranger's film with all its liveliness is no better than a still face (11.3): motion alone earns nothing,
-# it has to be the *right* motion. One person and three drivers, rendered: a direction, no claim; lesson 07
-# has the study.
+# **Explain.** In the run that is committed here the driver's raw numbers do *worse than not moving at all* (13.3 against 10.6):
+# the driver's resting face arrives as an expression that 001 never rests in. With the neutral taken out, the same film gives 8.6,
+# and with the mean 8.8. Taking out a wide mouth does most harm. A stranger's film with all its liveliness is no better than a
+# still face (11.3): motion alone earns nothing, it has to be the *right* motion. One person and three drivers, rendered: a
+# direction, no claim; lesson 07 has the study.
 #
 # ## 5 · Whose head turns?
 #
-# MediaPipe also reports where the head is. An avatar can turn with the driver, or look straight ahead
-# (`hold_head`): a talking head on a page should not sway because somebody filmed walking. How good are these
-# poses? The rig knows.
+# MediaPipe also reports where the head is. An avatar can turn with the driver, or look straight ahead (`hold_head`): a talking
+# head on a page should not sway because somebody filmed walking. How good are these poses? The rig knows.
 
 # %%
 turns = {
@@ -366,18 +355,16 @@ show_video(
 )
 
 # %% [markdown]
-# For turns as small as this driver's, the error of the encoded pose is a good part of the turn, so the head
-# trembles; holding it avoids that. It also avoids what an avatar can't know: 001's other side, when a driver
-# turns much further than 001 did in training. From a terminal: `raf-lite drive AVATAR me.mp4 --relative 0
-# --hold-head`.
+# For turns as small as this driver's, the error of the encoded pose is a good part of the turn, so the head trembles; holding it
+# avoids that. It also avoids what an avatar can't know: 001's other side, when a driver turns much further than 001 did in
+# training. From a terminal: `raf-lite drive AVATAR me.mp4 --relative 0 --hold-head`.
 #
 # ## 6 · A good film
 #
-# What spoils the numbers most? One short film, spoiled in six ways, each encoded again. The error is told as
-# a share of what the expressions themselves change: at 100 % the damage is as large as the message.
+# What spoils the numbers most? One short film, spoiled in six ways, each encoded again. The error is told as a share of what the
+# expressions themselves change: at 100 % the damage is as large as the message.
 #
-# **Predict:** which is worst: dark, small, blurred, tilted, strongly compressed, or a microphone before the
-# chin?
+# **Predict:** which is worst: dark, small, blurred, tilted, strongly compressed, or a microphone before the chin?
 
 # %%
 from PIL import Image, ImageFilter
@@ -420,20 +407,18 @@ print("storing it once more does least:", min(damage, key=damage.get) == "only s
 print("the worst is off by more than half of the expression:", max(damage.values()) > 50)
 
 # %% [markdown]
-# **Explain.** In the run that is committed here no frame lost its face, and yet a small, blurred or strongly
-# compressed film is wrong by more than the whole expression. So:
+# **Explain.** In the run that is committed here no frame lost its face, and yet a small, blurred or strongly compressed film is
+# wrong by more than the whole expression. So:
 #
 # - light from the front, on the face; lock exposure and focus if the phone can;
 # - the face large in the picture, the whole chin in it, nothing before it;
 # - phone upright; no messenger in between (they compress), no beauty filter;
 # - a second of resting face first; hair and glasses as the avatar shall have them.
 #
-# The first three points are what the table says; how *much* each costs on a real camera, this rendered film
-# cannot say.
+# The first three points are what the table says; how *much* each costs on a real camera, this rendered film cannot say.
 #
-# Record yourself: press the button (it works by keyboard), allow the camera, rest your face for a second,
-# then act. Then set `VIDEO = OUT / "me.webm"` in section 1 and run that cell again, and the one below this
-# one.
+# Record yourself: press the button (it works by keyboard), allow the camera, rest your face for a second, then act. Then set
+# `VIDEO = OUT / "me.webm"` in section 1 and run that cell again, and the one below this one.
 
 # %%
 from raf_lite.widgets import webcam
@@ -453,9 +438,9 @@ else:
     )
 
 # %% [markdown]
-# Or **live**, as in a mirror: start the camera, rest your face, and press the second button. A picture leaves
-# the browser when the avatar's answer to the one before has come back, so a slow machine shows fewer
-# pictures, but never old ones. None is kept. While a cell runs, the avatar waits.
+# Or **live**, as in a mirror: start the camera, rest your face, and press the second button. A picture leaves the browser when
+# the avatar's answer to the one before has come back, so a slow machine shows fewer pictures, but never old ones. None is kept.
+# While a cell runs, the avatar waits.
 
 # %%
 from raf_lite.widgets import mirror
@@ -463,8 +448,7 @@ from raf_lite.widgets import mirror
 mirror(avatar)
 
 # %% [markdown]
-# **Predict:** how many pictures a second can your machine answer? Measured with the driver's film in place of
-# a camera:
+# **Predict:** how many pictures a second can your machine answer? Measured with the driver's film in place of a camera:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -485,14 +469,13 @@ print(
 )
 
 # %% [markdown]
-# That is the kernel's half, encoding and drawing. The way to the browser and back costs the rest; the widget
-# says what is left.
+# That is the kernel's half, encoding and drawing. The way to the browser and back costs the rest; the widget says what is left.
 #
 # ## 7 · A capture folder of your own
 #
-# To *train* an avatar of yourself, `raf_lite` needs pictures, masks, a camera, and a head pose for each
-# frame. `open_capture` reads seven layouts. Two of them by hand, from person 001's frontal camera: first the
-# simplest, a folder of images with a folder `masks` and what the encoder found beside it.
+# To *train* an avatar of yourself, `raf_lite` needs pictures, masks, a camera, and a head pose for each frame. `open_capture`
+# reads seven layouts. Two of them by hand, from person 001's frontal camera: first the simplest, a folder of images with a folder
+# `masks` and what the encoder found beside it.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -516,17 +499,16 @@ for row in check_capture(open_capture(OUT / "phone")).rows:
     )
 
 # %% [markdown]
-# Now INSTA's layout, as a tracker writes it: RGBA pictures, expression parameters, and a `transforms.json`
-# with a matrix for each frame. Written correctly, and once more as NeRF programs do it, with y up and the
-# camera looking along -z. Both files look alike.
+# Now INSTA's layout, as a tracker writes it: RGBA pictures, expression parameters, and a `transforms.json` with a matrix for each
+# frame. Written correctly, and once more as NeRF programs do it, with y up and the camera looking along -z. Both files look
+# alike.
 #
 # **Predict:** a wrong convention, and yet each file is read without an error. What could tell them apart?
 
 
 # %%
 def shots(sequence, serials, frames):
-    """What a tracker knows of each picture: itself, its mask, the head as the camera sees it [4, 4], the
-    expression's descriptor."""
+    """What a tracker knows of each picture: itself, its mask, the head as the camera sees it [4, 4], the expression's descriptor."""
     for serial in serials:
         views = capture.cameras[serial].world_to_camera @ capture.head_poses(sequence)
         filmed, matte = capture.frames(sequence, serial), capture.masks(sequence, serial)
@@ -592,17 +574,15 @@ show_strip(
 )
 
 # %% [markdown]
-# Several cameras are judged without any pose: their axes must meet at a head. From a terminal: `raf-lite
-# check FOLDER`, then `raf-lite train FOLDER --out out/me`. Masks come from any matting program. A phone's
-# true focal length is not known here: the reader takes the camera that MediaPipe assumes, so pictures and
-# poses fit together, and only depths are wrong.
+# Several cameras are judged without any pose: their axes must meet at a head. From a terminal: `raf-lite check FOLDER`, then
+# `raf-lite train FOLDER --out out/me`. Masks come from any matting program. A phone's true focal length is not known here: the
+# reader takes the camera that MediaPipe assumes, so pictures and poses fit together, and only depths are wrong.
 #
 # ## 8 · Train on it
 #
 # Reading a folder is not yet enough to learn from it.
 #
-# **Predict:** ten frames of one camera, with masks, descriptors and head poses all there. Why will training
-# refuse them?
+# **Predict:** ten frames of one camera, with masks, descriptors and head poses all there. Why will training refuse them?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -629,9 +609,9 @@ print("refused:", refusal.split(";")[-1].strip())
 print(refusal)
 
 # %% [markdown]
-# One camera sees a head's shape only while the head turns, or while the camera goes round it. So we let a
-# phone walk round person 001: every third frame of three sequences, from all training cameras, in one folder,
-# as if one camera had moved. Then the same two lines train an avatar of it. About 20 seconds:
+# One camera sees a head's shape only while the head turns, or while the camera goes round it. So we let a phone walk round
+# person 001: every third frame of three sequences, from all training cameras, in one folder, as if one camera had moved. Then the
+# same two lines train an avatar of it. About 20 seconds:
 
 # %%
 walk = [
@@ -668,37 +648,35 @@ print(
 )
 
 # %% [markdown]
-# A small, blurred avatar, from a folder in somebody else's layout; in the committed run the laugh of frame 40
-# is beyond it. With a real phone, what takes time is not these lines but what comes before them: tracking the
-# head and cutting it out.
+# A small, blurred avatar, from a folder in somebody else's layout; in the committed run the laugh of frame 40 is beyond it. With a
+# real phone, what takes time is not these lines but what comes before them: tracking the head and cutting it out.
 #
 # ## Check yourself
 #
 # <details><summary>1. The encoder found a face in every frame. Is the film good?</summary>
 #
-# Not necessarily. In section 6 faces were found, while the numbers were off by as much as the expression
-# itself. Look at the driven film, or compare with a frame whose expression you know.
+# Not necessarily. In section 6 faces were found, while the numbers were off by as much as the expression itself. Look at the
+# driven film, or compare with a frame whose expression you know.
 # </details>
 # <details><summary>2. Why does a film begin with a resting face?</summary>
 #
-# Because that one frame says what your face's numbers are when you express nothing. Subtracting it takes your
-# constant out; calling a wide mouth neutral subtracts a wide mouth from everything.
+# Because that one frame says what your face's numbers are when you express nothing. Subtracting it takes your constant out;
+# calling a wide mouth neutral subtracts a wide mouth from everything.
 # </details>
 # <details><summary>3. Your driven avatar looks calm but late. What happened?</summary>
 #
-# Somebody smoothed with a filter that has only the past. Offline, use an average to both sides (`smooth` of
-# `encode_video`), and a short one; live, use less memory or more frames a second.
+# Somebody smoothed with a filter that has only the past. Offline, use an average to both sides (`smooth` of `encode_video`), and
+# a short one; live, use less memory or more frames a second.
 # </details>
 # <details><summary>4. A wrong camera convention raises no error when it is read. Why?</summary>
 #
-# Any rigid matrix is a possible camera. Only what it *implies* is absurd: a head behind the camera, or
-# outside the picture. So the check projects.
+# Any rigid matrix is a possible camera. Only what it *implies* is absurd: a head behind the camera, or outside the picture. So
+# the check projects.
 # </details>
 #
 # ## Recap
 #
-# - Any video becomes descriptors and head poses; frames without a face stay NaN until you decide what to
-#   show.
+# - Any video becomes descriptors and head poses; frames without a face stay NaN until you decide what to show.
 # - Smoothing costs expression or time. Use little.
 # - Drive relative to the driver's neutral, and beat both a stranger's film and not moving at all.
 # - Found is not right: light, size and focus decide. Check a capture before you train on it.

@@ -3,9 +3,8 @@
 #
 # {{badges}}
 #
-# **By the end you will have shown what a search in a million rows costs, exactly and approximately, and that
-# what an approximate search misses hardly matters to retrieval.** And you will know what a GPU changes here,
-# and what of that nobody has measured yet.
+# **By the end you will have shown what a search in a million rows costs, exactly and approximately, and that what an approximate search
+# misses hardly matters to retrieval.** And you will know what a GPU changes here, and what of that nobody has measured yet.
 #
 # | | |
 # |---|---|
@@ -23,8 +22,7 @@ session = raf_lite.setup(minutes_cpu=2)
 # %% [markdown]
 # ## 1 · What a GPU changes
 #
-# Nothing in the method. The rasteriser is then gsplat's, with the same names and shapes as our own; the
-# preset has more of everything.
+# Nothing in the method. The rasteriser is then gsplat's, with the same names and shapes as our own; the preset has more of everything.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -47,15 +45,14 @@ else:
     )
 
 # %% [markdown]
-# Honesty first: on a card the rasteriser is gsplat itself, whose formulas our own was compared with on the
-# CPU. None of it has been run on a card by its authors. `python benchmarks/gpu.py` measures it where there is
-# one. What follows needs none.
+# Honesty first: on a card the rasteriser is gsplat itself, whose formulas our own was compared with on the CPU. None of it has been run on a
+# card by its authors. `python benchmarks/gpu.py` measures it where there is one. What follows needs none.
 #
 # ## 2 · A million rows
 #
-# The shipped bank has 18,480 real rows. For a million we add **jittered copies**: a real row plus noise,
-# three tenths of what varies inside a person. They make the search as hard as a million rows are; they hold
-# no new expressions. 20 people are held out, and their *real* rows ask the questions.
+# The shipped bank has 18,480 real rows. For a million we add **jittered copies**: a real row plus noise, three tenths of what varies inside a
+# person. They make the search as hard as a million rows are; they hold no new expressions. 20 people are held out, and their *real* rows
+# ask the questions.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -86,9 +83,8 @@ print(
 # %% [markdown]
 # ### Exercise 1 · Bytes a row (easy, 4 minutes)
 #
-# An *exact* (flat) index keeps each number in 4 bytes. A *product quantiser* cuts a row into `parts` pieces
-# and keeps for each one byte: which of 256 typical pieces it resembles. How many bytes does a row take in
-# each?
+# An *exact* (flat) index keeps each number in 4 bytes. A *product quantiser* cuts a row into `parts` pieces and keeps for each one byte: which of
+# 256 typical pieces it resembles. How many bytes does a row take in each?
 
 
 # %% tags=["exercise"]
@@ -115,8 +111,8 @@ with raf_lite.exercise(1):
 #
 # {{solution}}
 #
-# 208 against 13 bytes: that is why product quantisers are used where memory is short. What they cost, you are
-# about to see. </details>
+# 208 against 13 bytes: that is why product quantisers are used where memory is short. What they cost, you are about to see.
+# </details>
 #
 # ## 3 · Exact against approximate
 #
@@ -129,8 +125,7 @@ with raf_lite.exercise(1):
 #
 # **Predict:** how many times faster than exact can a search be that still finds 9 of 10 nearest rows?
 #
-# Building the three indexes takes about a minute on two idle cores, several beside other work; most of it is
-# HNSW's graph.
+# Building the three indexes takes about a minute on two idle cores, several beside other work; most of it is HNSW's graph.
 
 # %%
 import time
@@ -233,25 +228,21 @@ show_figure(
 )
 
 # %% [markdown]
-# **Explain.** IVF and HNSW find nine of ten nearest rows some tens to hundreds of times faster than exact
-# search; how many depends on the machine and on what else it does, so read your own figure. The copies may
-# flatter IVF: they lie in a heap around their original. HNSW keeps the rows *and* its graph, and takes
-# longest to build. PQ takes a tenth of the memory, and its recall stops rising however many cells it
-# searches: it compares *rounded* rows, and rounding decides which of many near ones comes first.
+# **Explain.** IVF and HNSW find nine of ten nearest rows some tens to hundreds of times faster than exact search; how many depends on the
+# machine and on what else it does, so read your own figure. The copies may flatter IVF: they lie in a heap around their original. HNSW keeps the rows *and* its graph, and takes
+# longest to build. PQ takes a tenth of the memory, and its recall stops rising however many cells it searches: it compares *rounded* rows, and
+# rounding decides which of many near ones comes first.
 #
 # ## 4 · What a miss costs
 #
-# Recall asks for *the* nearest row. RAF asks for *a* row with the same expression. So grade what is found
-# against the truth: the distance of its expression weights from those of the question. The **negative
-# control** is a random row.
+# Recall asks for *the* nearest row. RAF asks for *a* row with the same expression. So grade what is found against the truth: the distance of its
+# expression weights from those of the question. The **negative control** is a random row.
 #
-# **Predict:** an index finds half of the nearest rows. How much of exact search's advantage over a random row
-# does it keep: half?
+# **Predict:** an index finds half of the nearest rows. How much of exact search's advantage over a random row does it keep: half?
 #
 # ### Exercise 2 · Two grades (medium, 6 minutes)
 #
-# `found` are rows of the million; `source[found]` are the real rows behind them, whose true weights are
-# `truth[...]`. Give recall and mean true error.
+# `found` are rows of the million; `source[found]` are the real rows behind them, whose true weights are `truth[...]`. Give recall and mean true error.
 
 
 # %% tags=["exercise"]
@@ -276,16 +267,16 @@ with raf_lite.exercise(2):
 # %% [markdown]
 # <details><summary>Hint</summary>
 #
-# `np.linalg.norm(a - b, axis=1)` gives one distance a row. From `found` to the truth it is two steps:
-# `truth[source[found]]`. </details>
+# `np.linalg.norm(a - b, axis=1)` gives one distance a row. From `found` to the truth it is two steps: `truth[source[found]]`.
+# </details>
 # <details><summary>Solution</summary>
 #
 # {{solution}}
 # </details>
 
 # %% [markdown]
-# The 420 questions come from 20 people, and one person's questions are not independent. So the uncertainty is
-# taken over people: the standard error of the 20 mean differences from exact search.
+# The 420 questions come from 20 people, and one person's questions are not independent. So the uncertainty is taken over people: the standard
+# error of the 20 mean differences from exact search.
 
 # %%
 person = bank.donors[held_out[::4]]
@@ -320,17 +311,15 @@ print(
 print("searches compared:", len(results))
 
 # %% [markdown]
-# **Explain.** Settings that find only half of the *nearest* rows keep practically all of what exact search
-# gains in *expression*: what they find instead is as good. (Shares above 100 % are no miracle: look at the
-# uncertainty beside them, and at how many settings were tried.) Recall judges an index as if the exact row
-# were right; but the exact row is itself far from the best one (lesson 03), and its neighbours are no worse.
+# **Explain.** Settings that find only half of the *nearest* rows keep practically all of what exact search gains in *expression*: what they find
+# instead is as good. (Shares above 100 % are no miracle: look at the uncertainty beside them, and at how many settings were tried.) Recall judges
+# an index as if the exact row were right; but the exact row is itself far from the best one (lesson 03), and its neighbours are no worse.
 #
 # ## 5 · When you need it
 #
-# RAF looks the neighbours of a training set up *once*, before training. The cell above says what exact search
-# takes for 452 frames in a million rows: seconds, on two cores. Approximate search is for banks of hundreds
-# of millions, for searching inside the loop, or for exploring a map while somebody waits. And remember lesson
-# 03: a thousand rows do about as well as all.
+# RAF looks the neighbours of a training set up *once*, before training. The cell above says what exact search takes for 452 frames in a million
+# rows: seconds, on two cores. Approximate search is for banks of hundreds of millions, for searching inside the loop, or for exploring a
+# map while somebody waits. And remember lesson 03: a thousand rows do about as well as all.
 
 # %%
 from raf_lite.retrieval import RetrievalAugmentation
@@ -355,18 +344,17 @@ print(
 #
 # <details><summary>1. Why are the questions real rows of people who are not in the bank?</summary>
 #
-# A jittered copy as a question has its original as an obvious nearest row, and the own person's next frame is
-# nearly as near. Both would make every index look good. In use, the question comes from somebody whom the
-# bank has never seen.
+# A jittered copy as a question has its original as an obvious nearest row, and the own person's next frame is nearly as near. Both would make every
+# index look good. In use, the question comes from somebody whom the bank has never seen.
 # </details>
 # <details><summary>2. Why is low recall not the same as bad retrieval?</summary>
 #
-# In a dense bank many rows are nearly as near as the nearest, and their expressions are as good. Recall
-# counts each of them as a miss. </details>
+# In a dense bank many rows are nearly as near as the nearest, and their expressions are as good. Recall counts each of them as a miss.
+# </details>
 # <details><summary>3. What do jittered copies not tell you?</summary>
 #
-# Whether a million *real* rows would hold better neighbours. Copies add no expressions and no people; they
-# only make the search harder. Lesson 03's smaller banks suggest that rows are not what is missing.
+# Whether a million *real* rows would hold better neighbours. Copies add no expressions and no people; they only make the search harder. Lesson 03's
+# smaller banks suggest that rows are not what is missing.
 # </details>
 #
 # ## Recap
@@ -396,5 +384,4 @@ for key, value in card.items():
     print(f"{key}: {value}")
 
 # %% [markdown]
-# **Next:** you are through. Put the two lines into your own trainer: `examples/` shows three. What is known,
-# and what is not: `docs/evidence.md`.
+# **Next:** you are through. Put the two lines into your own trainer: `examples/` shows three. What is known, and what is not: `docs/evidence.md`.
