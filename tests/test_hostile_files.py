@@ -295,7 +295,8 @@ def test_a_checkpoint_s_header_is_an_object(tmp_path):
     assert read_checkpoint(path)[0] == {"step": 1}
     write_checkpoint(path, {"step": 1}, {"a": torch.tensor([0.0, float("nan")])})
     refused(lambda: read_checkpoint(path), path, "not finite")
-    write_checkpoint(path, {"step": 1}, {"a": torch.zeros(2).to(torch.float8_e4m3fn)})  # of which nobody can say whether they are
+    # Of these nobody can say whether they are finite.
+    write_checkpoint(path, {"step": 1}, {"a": torch.zeros(2).to(torch.float8_e4m3fn)})
     refused(lambda: read_checkpoint(path), path, "is damaged")
     write_checkpoint(path, {"step": 1}, {"a": torch.zeros(2)})
     data = path.read_bytes()
