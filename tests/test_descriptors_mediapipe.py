@@ -7,6 +7,7 @@ import functools
 import hashlib
 import http.server
 import importlib.metadata
+import multiprocessing
 import os
 import socket
 import subprocess
@@ -495,6 +496,22 @@ def test_mediapipe_reports_its_use_to_nobody(model_file, monkeypatch):
             return
         with connection:
             assert connection.recv(100).startswith(b"CONNECT play.googleapis.com:443")
+
+
+@pytest.mark.may_skip("needs fork")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_ends_though_its_parent_has_an_encoder(model_file):
+    with MediaPipeEncoder() as encoder:
+        encoder.detect(np.full((1, 64, 64, 3), 128, np.uint8))
+        child = multiprocessing.get_context("fork").Process(target=len, args=((),))
+        child.start()
+        child.join(20)
+        ended = child.exitcode
+        if ended is None:
+            child.kill()
+        assert ended == 0
+        assert len(encoder.detect(np.full((1, 64, 64, 3), 128, np.uint8))) == 1  # the parent's works on
 
 
 def test_the_proxy_of_that_moment_has_no_listener():

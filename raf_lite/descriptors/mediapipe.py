@@ -139,7 +139,7 @@ class MediaPipeEncoder:
         self.kind = kind
         self.landmark_pca = landmark_pca
         self._landmarker, self._image = _make_landmarker(num_faces)
-        self._finalizer = weakref.finalize(self, _close, self._landmarker)
+        self._finalizer = weakref.finalize(self, _close, self._landmarker, os.getpid())
         # MediaPipe closes through a thread pool, which Python shuts down before it runs `atexit` hooks (and
         # finalizers); this hook, the one that concurrent.futures itself uses, runs before that.
         threading._register_atexit(self._finalizer)  # pyright: ignore[reportAttributeAccessIssue]
@@ -277,9 +277,11 @@ def _make_landmarker(num_faces: int) -> tuple[Any, Any]:
     return landmarker, lambda image: mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=image)
 
 
-def _close(landmarker: Any) -> None:
+def _close(landmarker: Any, owner: int) -> None:
     """Close MediaPipe, with a proxy that leads nowhere for as long as that takes: its report of use is not
-    sent."""
+    sent. A forked child leaves its parent's encoder alone: it lacks the threads, and would wait for them."""
+    if os.getpid() != owner:
+        return
     kept = {name: os.environ.pop(name, None) for name in _PROXIES}
     os.environ["https_proxy"] = _NOWHERE
     try:
