@@ -296,7 +296,7 @@ def test_a_manifest_that_is_not_ours_is_named(tmp_path, full_bank):
 
 def test_an_index_of_another_bank_is_refused(tmp_path, full_bank):
     folder = write_bank(tmp_path, columns={"own": full_bank.descriptors[:5]}, donors=full_bank.donors[:5], encoder="demo",
-                        index=("own", "Flat", full_bank.index))
+                        index=("own", "IVF1,Flat", full_bank.index))
     with pytest.raises(ValueError, match=r"index-\w+.faiss indexes other rows"):
         ExpressionBank.load(folder)
 

@@ -303,6 +303,8 @@ class Trainer:
         for name in tensors:
             if moment := re.fullmatch(r"adam\.([0-9]{1,6})\.(\w+)", name):
                 adam.setdefault(int(moment[1]), {})[moment[2]] = tensors[name]
+            elif name.startswith("adam."):
+                raise ValueError(f"{path} is damaged (it holds {name[:40]!r}); {MEND}")
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         state = {k.removeprefix("avatar."): v for k, v in tensors.items() if k.startswith("avatar.")}
         kinds = {k: (v.shape, v.dtype) for k, v in self.avatar.state_dict().items()}
