@@ -375,6 +375,16 @@ def test_an_index_that_faiss_cannot_read_is_refused(tmp_path, data):
     refused(lambda: ExpressionBank.load(folder), path, "FAISS|index", seconds=60)
 
 
+def test_a_column_that_is_no_table_is_named(tmp_path):
+    folder = ExpressionBank.from_arrays(ROWS, np.arange(60) % 4).save(tmp_path)
+    path = next(folder.glob("descriptors*"))
+    arrays = read_npz(path)
+    for column in (np.array(1.0), np.zeros(60), np.zeros((60, 2, 2))):
+        write_npz(tmp_path / "other.npz", **{**arrays, "descriptors": column})
+        signed(folder, path.name, (tmp_path / "other.npz").read_bytes())
+        refused(lambda: ExpressionBank.load(folder), path, "is no table")
+
+
 def test_a_flat_index_is_built_whatever_its_file_says(tmp_path):
     folder = ExpressionBank.from_arrays(ROWS, np.arange(60) % 4).save(tmp_path)
     signed(folder, ".faiss", b"IxPT" + b"\xff" * 400)

@@ -361,6 +361,8 @@ def _read_column(folder: Path, manifest: dict, descriptor: str | None) -> dict:
         bank["factory"] = manifest["index"].get("factory")
         if not isinstance(bank["factory"], str):
             raise ValueError(f"{folder / MANIFEST} does not say of which kind the index is; {_MEND}")
+        if bank["descriptors"].ndim != 2:
+            raise ValueError(f"{path} holds a column '{descriptor}' that is no table; {_MEND}")
         if not buildable(bank["factory"], len(bank["descriptors"])):
             raise ValueError(
                 f"{folder / MANIFEST} asks for an index {bank['factory'][:40]!r} that no bank has; {_MEND}"
