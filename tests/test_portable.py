@@ -8,8 +8,13 @@ import ast
 import pytest
 from conftest import ROOT
 
+# They kill processes and limit them, for which POSIX alone has the means, and say so.
+POSIX_ONLY = {"fuzz.py", "kills.py"}
 FILES = sorted(
-    path for folder in ("raf_lite", "tools", "benchmarks") for path in (ROOT / folder).rglob("*.py")
+    path
+    for folder in ("raf_lite", "tools", "benchmarks")
+    for path in (ROOT / folder).rglob("*.py")
+    if path.name not in POSIX_ONLY
 )
 POSIX_MODULES = {"crypt", "fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
 POSIX_NAMES = {
@@ -28,7 +33,7 @@ POSIX_NAMES = {
     "uname",
     "wait4",
 }
-OTHER_OPENS = {"av", "Image", "tarfile"}  # whose `open` is not of text
+OTHER_OPENS = {"archive", "av", "Image", "os", "tarfile"}  # whose `open` is not of text
 
 
 def faults(source: str) -> list[tuple[int, str]]:
@@ -84,6 +89,8 @@ def _call_faults(call: ast.Call) -> list[str]:
 def test_nothing_that_other_systems_run_otherwise(path):
     name = path.relative_to(ROOT).as_posix()
     found = faults(path.read_text(encoding="utf-8"))
+    if name == "raf_lite/bank/index_files.py":  # it asks first whether this is Linux
+        found = [(line, fault) for line, fault in found if fault != "resource is POSIX's"]
     assert not found, "\n".join(f"{name}:{line}: {fault}" for line, fault in found)
 
 

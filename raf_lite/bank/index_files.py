@@ -221,7 +221,7 @@ def judge(path: str, rows: int, dim: int) -> None:
         import resource
 
         most = (
-            int(statm.read_text().split()[0]) * resource.getpagesize()
+            int(statm.read_text(encoding="ascii").split()[0]) * resource.getpagesize()
             + READ_BYTES
             + 4 * os.path.getsize(path)
         )
