@@ -123,7 +123,7 @@ def _belongs(name: str | bytes | int, path: Path) -> bool:
     """Whether a file of this name is `path`, one beside it, or a folder above."""
     if isinstance(name, int):
         return False
-    other = Path(os.fsdecode(name))
+    other = Path(os.fsdecode(name).removeprefix("file:"))  # as films are opened
     return other.parent == path.parent or other in path.parents
 
 
