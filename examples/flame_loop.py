@@ -47,14 +47,12 @@ def select(timestep):  # [B] -> [B, 103]
 
 # The key "weighted" divides each number by how much people differ in it, so that radians and coefficients
 # count alike.
-raf = RetrievalAugmentation(data.bank, p=0.2, k=16, key="weighted").fit(
-    select(torch.arange(len(frames)))
-)  # RAF
+raf = RetrievalAugmentation(data.bank, p=0.2 * args.raf, k=16, key="weighted").fit(select(...))  # RAF
 
 for _ in range(args.steps):
     timestep = torch.randint(len(frames), (8,), generator=batches)
     descriptors = select(timestep)
-    descriptors = raf.augment(descriptors, swaps, index=timestep)[0] if args.raf else descriptors  # RAF
+    descriptors, _ = raf.augment(descriptors, swaps, index=timestep)  # RAF
     loss = (avatar(descriptors) - frames[timestep]).abs().mean()
     optimizer.zero_grad()
     loss.backward()

@@ -1,8 +1,8 @@
 """RAF in a loop like Gaussian Head Avatar's: 64 expression coefficients of a BFM fit say where an MLP moves
 canonical points.
 
-python examples/gha_loop.py            # as it was
-python examples/gha_loop.py --raf      # with the three lines that are marked RAF
+    python examples/gha_loop.py            # as it was
+    python examples/gha_loop.py --raf      # with the three lines that are marked RAF
 """
 
 import argparse
@@ -52,14 +52,12 @@ optimizer = torch.optim.Adam(model.parameters(), 2e-3)
 batches, swaps = torch.Generator().manual_seed(0), torch.Generator().manual_seed(1)
 log = Log()
 
-raf = RetrievalAugmentation(data.bank, p=0.2, k=16, key="centred").fit(descriptors)  # RAF
+raf = RetrievalAugmentation(data.bank, p=0.2 * args.raf, k=16, key="centred").fit(descriptors)  # RAF
 
 for _ in range(args.steps):
     exp_id = torch.randint(len(descriptors), (8,), generator=batches)
     batch = {"exp_coeff": descriptors[exp_id], "points": frames[exp_id], "exp_id": exp_id}
-    batch["exp_coeff"] = (
-        raf.augment(batch["exp_coeff"], swaps, index=exp_id)[0] if args.raf else batch["exp_coeff"]
-    )  # RAF
+    batch["exp_coeff"], _ = raf.augment(batch["exp_coeff"], swaps, index=exp_id)  # RAF
     loss = (neutral + model(neutral, batch["exp_coeff"]) - batch["points"]).abs().mean()
     optimizer.zero_grad()
     loss.backward()

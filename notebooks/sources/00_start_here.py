@@ -282,10 +282,10 @@ for (group, name), row in change.iterrows():
 # %% [markdown]
 # **Explain.** In the run that is committed here (other machines round differently, so your numbers differ a little):
 #
-# - *Cross:* the face's error falls by 16 % with `centred`, around the eyes by 30 %. `paper-k16` gains 2 %.
-# - *The noise control gains 7 % by itself.* That part of the gain needs no other people, only a disturbed descriptor. The other nine
-#   points are what retrieval adds: nearly all of them around the eyes; in the mouth noise does as well.
-# - *Self and training views:* all three cost something, 1 to 3 % on *self* inside the face, up to 4 % in the mouth.
+# - *Cross:* the face's error falls by 17 % with `centred`, around the eyes by 32 %. `paper-k16` gains 2 %.
+# - *The noise control gains 5 % by itself.* That part of the gain needs no other people, only a disturbed descriptor. The other twelve
+#   points are what retrieval adds: most of them around the eyes; in the mouth it is 7 % against the noise's 4.
+# - *Self and training views:* all three cost something, 1 to 4 % on *self* inside the face, up to 5 % around the eyes.
 #
 # A comparison with the baseline alone would have credited retrieval with everything. And this is one person and one seed:
 # differences of a few percent between two rows are not evidence yet.
