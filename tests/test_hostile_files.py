@@ -514,6 +514,13 @@ def test_a_kept_map_that_is_none_is_made_anew(tmp_path, rows):
     assert maps._read(path, 5, 1) is None
 
 
+def test_a_version_of_a_million_numbers_is_not_printed(tmp_path):
+    path = tmp_path / "pca.npz"
+    LandmarkPCA.fit(np.random.default_rng(0).normal(size=(6, 478, 3)), 2, encoder="demo").save(path)
+    write_npz(path, **{**read_npz(path), "version": np.zeros((500_000, 1, 1))})
+    refused(lambda: LandmarkPCA.load(path), path, "versions of shape", seconds=2)
+
+
 def test_a_landmark_basis_names_one_encoder(tmp_path):
     path = tmp_path / "pca.npz"
     LandmarkPCA.fit(np.random.default_rng(0).normal(size=(6, 478, 3)), 2, encoder="demo").save(path)

@@ -240,7 +240,11 @@ class LandmarkPCA:
         fields = ("version", "encoder", "template", "mean", "basis", "explained")
         stored = read_npz(path, fields, mend="write it again with LandmarkPCA.save()")
         version, encoder, template, mean, basis, explained = stored.values()
-        if version.shape or version != FILE_VERSION:
+        if version.shape:  # a large one would take long to be printed
+            raise ValueError(
+                f"{path} holds versions of shape {list(version.shape)}; write it again with save()"
+            )
+        if version != FILE_VERSION:
             raise ValueError(
                 f"{path} is a LandmarkPCA of version {version}, this package reads {FILE_VERSION}; fit it"
                 " again"
