@@ -331,8 +331,8 @@ print(
 print("drivers:", len(results["baseline", "directly"]), "- compared:", len(results))
 
 # %% [markdown]
-# **Explain.** In the run that is committed here the baseline gains 29 % by the subtraction, `centred` 23 % without it, and 29 % with both. Even the
-# *wrong* neutral gives 21 %: these three resting faces have something in common that our person's lacks, and any of them takes that out.
+# **Explain.** In the run that is committed here the baseline gains 32 % by the subtraction, `centred` 23 % without it, and 31 % with both. Even the
+# *wrong* neutral gives 23 %: these three resting faces have something in common that our person's lacks, and any of them takes that out.
 # The right one adds the rest. One person and three drivers: a direction, no claim.
 #
 # Retrieval makes the avatar *indifferent* to the driver's constant; the subtraction *removes* the constant. Over the ten people one does as
