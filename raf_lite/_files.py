@@ -217,10 +217,11 @@ def locked(folder: str | os.PathLike, seconds: float | None = None) -> Iterator[
     from filelock import FileLock, Timeout  # its import costs too much for everyone who only reads
 
     folder, seconds = Path(folder), LOCK_SECONDS if seconds is None else seconds
-    folder.mkdir(parents=True, exist_ok=True)
     holder = folder / _HOLDER
     try:
-        lock = FileLock(folder / _LOCK).acquire(timeout=seconds)
+        with named_in_errors(folder / _LOCK):
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder / _LOCK).acquire(timeout=seconds)
     except Timeout as error:
         try:
             who = holder.read_text(encoding="utf-8")
@@ -390,5 +391,6 @@ def cache_path(*parts: str) -> Path:
 def cache_dir(*parts: str) -> Path:
     """`cache_path(*parts)`, created."""
     folder = cache_path(*parts)
-    folder.mkdir(parents=True, exist_ok=True)
+    with named_in_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -3,6 +3,7 @@ over."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -107,9 +108,21 @@ def test_places_where_nothing_can_be_written(tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no permissions of a folder of this kind")
-def test_a_folder_that_may_not_be_written_to(tmp_path):
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["export", "data/checkpoints/001-centred.safetensors", "--ply", "LOCKED/x.ply"],
+        ["train", "data/mini_nersemble/001", "--preset", "fast", "--out", "LOCKED/me"],
+        ["train", "data/mini_nersemble/001", "--preset", "fast", "--out", "LOCKED"],
+        ["encode", "LOCKED/me.mp4"],
+        ["bank", "add", "LOCKED/me.mp4", "--bank", "LOCKED/bank"],
+    ],
+    ids=lambda words: " ".join(words[::3]),
+)
+def test_a_folder_that_may_not_be_written_to(tmp_path, words):
     locked = tmp_path / "locked"
     locked.mkdir()
+    shutil.copy(ROOT / "data/mini_nersemble/001/sequences/FREE/images/cam_222200037.mp4", locked / "me.mp4")
     locked.chmod(0o555)
     drop = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"] if os.geteuid() == 0 else []
     try:
@@ -119,10 +132,7 @@ def test_a_folder_that_may_not_be_written_to(tmp_path):
                 sys.executable,
                 "-m",
                 "raf_lite.cli",
-                "export",
-                str(ROOT / "data/checkpoints/001-centred.safetensors"),
-                "--ply",
-                str(locked / "x.ply"),
+                *(word.replace("LOCKED", str(locked)) for word in words),
             ],
             capture_output=True,
             text=True,

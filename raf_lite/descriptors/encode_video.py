@@ -28,7 +28,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
 
 import raf_lite
-from raf_lite._files import read_npz, write_npz
+from raf_lite._files import named_in_errors, read_npz, write_npz
 from raf_lite.captures import open_capture
 from raf_lite.captures.cameras import OPENGL_AXES
 from raf_lite.captures.formats.encoding import encoding_file, encoding_problem, found_encoding, picture_files
@@ -237,7 +237,8 @@ def encode_video(
         not begun.is_file() or begun.read_text(encoding="utf-8", errors="replace") != state
     ):
         shutil.rmtree(parts)
-    parts.mkdir(parents=True, exist_ok=True)
+    with named_in_errors(out):
+        parts.mkdir(parents=True, exist_ok=True)
     (parts / "state").write_text(state, encoding="utf-8", newline="\n")
 
     rows, count = _read_parts(parts)

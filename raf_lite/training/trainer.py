@@ -21,7 +21,7 @@ from scipy.spatial.transform import Rotation
 from tqdm.auto import tqdm
 
 import raf_lite
-from raf_lite._files import atomic_path, locked
+from raf_lite._files import atomic_path, locked, named_in_errors
 from raf_lite._interrupts import held_back
 from raf_lite.avatar import GaussianAvatar
 from raf_lite.bank import ExpressionBank
@@ -216,7 +216,8 @@ class Trainer:
     ) -> None:
         self.data, self.config, self.folder, self.progress = data, config, Path(folder), progress
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with named_in_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
         if augmentation is not None and not isinstance(augmentation, Augmentation):
             raise ValueError(
                 f"the augmentation is {augmentation!r}, which has no augment(descriptors, generator, index);"
