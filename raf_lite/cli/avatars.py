@@ -39,7 +39,7 @@ def train(
         capture: A capture's folder.
         out: Folder of the avatar.
         preset: Whose numbers the settings below have where they are not given: fast for tests, cpu, or gpu
-        for CUDA.
+            for CUDA.
         bank: The bank to retrieve from; without it the one that ships, wherever the data are.
         format: The capture's format; without it, what the folder looks like.
     """
@@ -75,7 +75,7 @@ def drive(
         size: Pixels a side of each panel.
         hold_head: The avatar looks straight ahead.
         relative: Take out the driver's mean, or the neutral frame of this number, and put the avatar's own
-        in.
+            in.
     """
     from raf_lite.avatar import GaussianAvatar
     from raf_lite.descriptors.encode_video import find_encoding

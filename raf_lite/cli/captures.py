@@ -37,9 +37,10 @@ def encode(
 
     Args:
         video: Every frame of it is encoded. A capture's folder gets annotations/, with head poses where it
-        has none. others: More of them, each encoded by itself.
+            has none.
+        others: More of them, each encoded by itself.
         out: The npz to write, for one video only; without it, the video's name and .encoding.npz, where
-        others look.
+            others look.
         face: Which of several people to follow, 1 being the one seen longest; without it 1.
         smooth: Standard deviation, in seconds, of a Gaussian average over time; 0 for none.
     """
@@ -73,7 +74,7 @@ def bank_add(
         bank: The bank's folder; begun there if there is none.
         out: Folder of the grown bank; without it the same.
         donor: The person's id; without it that of the donor who has these frames already, or else the next
-        number.
+            number.
     """
     from raf_lite.bank.videos import add_video
 

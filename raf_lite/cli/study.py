@@ -14,7 +14,8 @@ def run(plan: Positional[str], *, most: int | None = None, jobs: int = 2, folder
 
     Args:
         plan: One of selection, confirmation, seeds, rates, bounds, bank, coverage, descriptors, tolerance,
-        relative, label_free. most: Stop after so many runs; without it do all.
+            relative, label_free.
+        most: Stop after so many runs; without it do all.
         jobs: Processes, one core each.
         folder: Folder of the lines.
     """
