@@ -30,6 +30,7 @@ from raf_lite.evaluation import evaluate
 from raf_lite.manifest import find_data
 from raf_lite.splatting import rasterize
 from raf_lite.training import PRESETS, TrainConfig, Trainer, TrainingSet
+from raf_lite.training.losses import reconstruction_loss
 from raf_lite.viewing import comparison_video
 
 SUBJECT = "001"
@@ -189,12 +190,84 @@ def train_pair(
             device=device,
             progress=False,
         )
+        if run.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
         started = time.perf_counter()
         avatars[name] = run.train()
         spent = time.perf_counter() - started
         record[name] = {"seconds": round(spent, 1), "ms_per_step": round(spent / short.steps * 1e3, 2)}
+        if run.device.type == "cuda":
+            record[name]["peak_mib"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
         print(f"  {name}: {short.steps} steps in {spent:.0f} s", flush=True)
+    record["step"] = time_steps(data, config, folder / "step", device=device, steps=max(2, 2 * probe))
     return avatars, record
+
+
+def time_steps(data: TrainingSet, config: TrainConfig, folder: Path, *, device: str, steps: int = 150) -> dict:
+    """Milliseconds of a full-size step of ours, and of the barest loop there is over Gaussians that do not
+    move: parameters, rasterise, the same loss, Adam. Beside them the most memory either held at once, in MiB
+    (CUDA only). The difference is what deformation, drawing frames and guarding cost."""
+    run = Trainer(data, config.with_(steps=2 * steps, coarse_steps=0), folder, device=device, progress=False)
+    with torch.no_grad():
+        still, _ = run.avatar.gaussians(run.descriptors[:1].to(run.device))
+    leaves = {
+        "means": still["means"][0].clone(),
+        "quats": still["quats"][0].clone(),
+        "scales": still["scales"][0].log(),
+        "opacities": torch.logit(still["opacities"].clamp(1e-4, 1 - 1e-4)),
+        "colors": torch.logit(still["colors"][0].clamp(1e-4, 1 - 1e-4)),
+    }
+    leaves = {name: value.detach().requires_grad_() for name, value in leaves.items()}
+    adam = torch.optim.Adam(list(leaves.values()), lr=1e-3, eps=1e-15, fused=True)
+    weights = {
+        "ssim_weight": config.ssim_weight,
+        "mask_weight": config.mask_weight,
+        "offset_weight": config.offset_weight,
+    }
+
+    def bare() -> None:
+        row = int(torch.randint(len(data.names), (1,), generator=run.generator))
+        cameras = torch.randperm(len(data.cameras), generator=run.generator)[: config.views]
+        target = run.images[row, cameras].to(run.device).float() / 255
+        mask = run.masks[row, cameras].to(run.device).float() / 255
+        viewmats = run.views[row, cameras].to(run.device)
+        image, alpha, _ = rasterize(
+            leaves["means"],
+            leaves["quats"],
+            leaves["scales"].exp(),
+            leaves["opacities"].sigmoid(),
+            leaves["colors"].sigmoid(),
+            viewmats,
+            run.Ks[cameras],
+            mask.shape[2],
+            mask.shape[1],
+            backgrounds=torch.ones(len(viewmats), 3, device=run.device),
+            rasterize_mode="antialiased",
+        )
+        offsets = torch.zeros(1, 13, device=run.device)
+        adam.zero_grad(set_to_none=True)
+        reconstruction_loss(image, alpha, offsets, target, mask, **weights)["total"].backward()
+        adam.step()
+
+    record: dict = {"gaussians": config.gaussians, "views": config.views, "steps": steps}
+    for name, step in (("ours", run._take_step), ("bare loop, nothing moves", bare)):
+        for _ in range(max(2, steps // 10)):
+            step()
+        if run.device.type == "cuda":
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats()
+        started = time.perf_counter()
+        for _ in range(steps):
+            step()
+        if run.device.type == "cuda":
+            torch.cuda.synchronize()
+        record[name] = {"ms_per_step": round((time.perf_counter() - started) / steps * 1e3, 3)}
+        if run.device.type == "cuda":
+            record[name]["peak_mib"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    record["ours over bare"] = round(
+        record["ours"]["ms_per_step"] / record["bare loop, nothing moves"]["ms_per_step"], 2
+    )
+    return record
 
 
 def graded(

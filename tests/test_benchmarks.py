@@ -421,6 +421,9 @@ def test_the_whole_gpu_run_in_small(small_data, tmp_path, monkeypatch):
     for name in gpu_runs.RUNS:
         spent = trained[name]["ms_per_step"] * trained["steps"] / 1e3
         assert trained[name]["seconds"] == pytest.approx(spent, abs=0.1)
+    step = trained["step"]
+    ours, bare = step["ours"]["ms_per_step"], step["bare loop, nothing moves"]["ms_per_step"]
+    assert step["ours over bare"] == pytest.approx(ours / bare, rel=0.05) and bare > 0
     groups = {(row["group"], row["avatar"]) for row in trained["grades"]}
     assert groups == {
         (g, a) for g in ("training views", "hold-out cameras", "self", "cross") for a in gpu_runs.RUNS

@@ -5,6 +5,12 @@ import pytest
 from conftest import ROOT
 from lab import OpenLesson, lab
 
+WHERE_A_ROW_IS_DRAWN = """(row) => {
+    const graph = document.querySelector('.js-plotly-plot');
+    const layout = graph._fullLayout, points = graph._fullData[0];
+    const area = graph.querySelector('.nsewdrag').getBoundingClientRect();
+    return [area.left + layout.xaxis.d2p(points.x[row]), area.top + layout.yaxis.d2p(points.y[row])]; }"""
+
 LESSONS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
 
 
@@ -38,18 +44,18 @@ def test_the_explorer_by_click_and_by_key(browser):
     first, told = shown(), status.text_content()
     assert told.startswith("Row 0 of person")
 
-    # A click where row 5000 is drawn: drawn by WebGL, points are no elements, so the axes say where.
-    x, y = page.evaluate(
-        """(row) => {
-        const graph = document.querySelector('.js-plotly-plot');
-        const layout = graph._fullLayout, points = graph._fullData[0];
-        const area = graph.querySelector('.nsewdrag').getBoundingClientRect();
-        return [area.left + layout.xaxis.d2p(points.x[row]),
-                area.top + layout.yaxis.d2p(points.y[row])]; }""",
-        5000,
-    )
-    page.mouse.move(x, y)
-    page.locator(".hoverlayer .hovertext").wait_for()
+    # A click where row 5000 is drawn: drawn by WebGL, points are no elements, so the axes say where. While
+    # later outputs are still laid out the page moves under the pointer, so look again until the point answers.
+    for _ in range(60):
+        plot.scroll_into_view_if_needed()
+        x, y = page.evaluate(WHERE_A_ROW_IS_DRAWN, 5000)
+        page.mouse.move(x + 3, y)
+        page.mouse.move(x, y)
+        page.wait_for_timeout(2_000)
+        if page.locator(".hoverlayer .hovertext").is_visible():
+            break
+    else:
+        raise AssertionError("the point under the pointer says nothing")
     page.mouse.click(x, y)
     page.wait_for_function(
         "(told) => document.querySelector('p[role=status]').textContent !== told", arg=told
