@@ -19,6 +19,7 @@ from raf_lite._arrays import descriptor_array
 from raf_lite._files import parse_json, write_tensors
 from raf_lite.avatar.fields import FIELDS
 from raf_lite.avatar.hull import Similarity, surface_points, visual_hull
+from raf_lite.avatar.shell import shell_box, shell_points
 from raf_lite.captures import Camera
 from raf_lite.captures.cameras import rigid_problem
 from raf_lite.splatting import rasterize
@@ -136,20 +137,35 @@ class GaussianAvatar(nn.Module):
         provenance: Mapping[str, Any],
         field: str = "basis",
         field_settings: dict | None = None,
+        landmarks: np.ndarray | None = None,
     ) -> GaussianAvatar:
         """Start an avatar from one neutral moment: images [C, H, W, 3] and masks [C, H, W] in [0, 1], seen by
         C cameras.
 
         neutral_descriptor: [D] at this moment. front: which of the cameras sees the face from the front.
+        landmarks: [L, 3] of the face in head space, z out of it: then the one camera's picture is laid over
+        them; without them the cameras carve the head.
         """
-        hull = visual_hull(masks, cameras, head_pose)
-        centre = (hull.max(0) + hull.min(0)) / 2
-        similarity = Similarity(centre=centre, radius=float(np.linalg.norm(hull - centre, axis=1).max()))
-        points, colours = surface_points(hull, images, cameras, head_pose, gaussians, rng)
-        means = torch.as_tensor((points - centre) / similarity.radius, dtype=torch.float32)
-        # Gaussians about as wide as the gaps between them, were they spread evenly over a sphere's surface.
-        spacing = 0.6 * float(np.sqrt(4 * np.pi * 0.6**2 / gaussians))
         camera = cameras[front]
+        if landmarks is None:
+            shape = visual_hull(masks, cameras, head_pose)
+            low, high = shape.min(0), shape.max(0)
+            points, colours = surface_points(shape, images, cameras, head_pose, gaussians, rng)
+            area = 4 * np.pi * 0.6**2  # of a sphere, in radii, over which the Gaussians are thought spread
+        else:
+            shape, colours = shell_points(
+                landmarks, images[front], masks[front], camera, head_pose, gaussians, rng
+            )
+            points, (low, high) = shape, shell_box(shape, landmarks)
+            area = None
+        centre = (high + low) / 2
+        similarity = Similarity(centre=centre, radius=float(np.linalg.norm(shape - centre, axis=1).max()))
+        if area is None:  # what the mask covers where the head is
+            depth = (camera.world_to_camera @ head_pose)[2, 3] / camera.K[0, 0]
+            area = float((masks[front] > 0.5).sum()) * (depth / similarity.radius) ** 2
+        means = torch.as_tensor((points - centre) / similarity.radius, dtype=torch.float32)
+        # Gaussians about as wide as the gaps between them.
+        spacing = (0.6 if landmarks is None else 0.8) * float(np.sqrt(area / gaussians))
         return cls(
             means,
             torch.as_tensor(colours, dtype=torch.float32),

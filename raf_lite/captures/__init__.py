@@ -111,6 +111,7 @@ def open_capture(
     downscale: int = 1,
     crop: tuple[int, int, int, int] | None = None,
     cache_bytes: int = 2 << 30,
+    held_out: float = 0.0,
 ) -> Capture:
     """Open a capture: a folder in one of FORMATS, or a video file.
 
@@ -118,6 +119,8 @@ def open_capture(
     downscale: whole factor by which frames, masks and cameras are reduced (each pixel the mean of a block).
     crop: (left, top, width, height) in the files' pixels, applied to every camera before the downscale.
     cache_bytes: how much decoded video is kept in memory.
+    held_out: of a video file, the last share of its frames, which becomes a sequence of its own, `held-out`,
+    that is not trained on.
 
     Raises FileNotFoundError (no such folder, missing files) or ValueError (unknown format; faulty calibration
     or descriptors: which file, which frame, which camera, which field; crop or downscale that leave no
@@ -140,8 +143,12 @@ def open_capture(
         raise FileNotFoundError(
             f"{path} is not there as the '{found}' format needs it; check the path and the format"
         )
+    if found == "video":
+        return open_video(path, downscale, crop, cache_bytes, held_out)
+    if held_out:
+        raise ValueError(
+            f"{path} is no video file, so no share of its frames can be held out; its format names what is"
+        )
     if found == "nersemble":
         return open_nersemble(path, downscale, crop, cache_bytes)
-    if found == "video":
-        return open_video(path, downscale, crop, cache_bytes)
     return open_parsed(path, _FOLDERS[found][1](path), downscale, crop, cache_bytes)

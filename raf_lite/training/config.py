@@ -55,6 +55,9 @@ class TrainConfig:
     """Learning rate of the learned basis, or of the output layer of the MLP field."""
     lr_network: float = 1e-3
     """Learning rate of all other layers of the field."""
+    lr_poses: float = 3e-4
+    """Learning rate of what each frame's head pose is corrected by, in radians and head radii, where one camera
+    films; 0 leaves poses as they were tracked. Several cameras leave them too."""
     lr_final: float = 0.05
     """Every rate falls exponentially to this fraction of its start."""
     ssim_weight: float = 0.2
@@ -74,6 +77,8 @@ class TrainConfig:
                     f"nothing can be trained with {name} = {getattr(self, name)}; give a whole number of at"
                     " least 1"
                 )
+        if not 0 <= self.lr_poses < 1:
+            raise ValueError(f"poses cannot be learned at rate {self.lr_poses}; give lr_poses in [0, 1)")
         if not 0 < self.lr_final <= 1:
             raise ValueError(
                 f"learning rates cannot fall to {self.lr_final} of their start; give lr_final in (0, 1]"

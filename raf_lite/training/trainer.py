@@ -31,6 +31,7 @@ from raf_lite.retrieval.augmentation import same_frames
 from raf_lite.training.checkpoint import MEND, read_checkpoint, write_checkpoint
 from raf_lite.training.config import TrainConfig
 from raf_lite.training.losses import reconstruction_loss
+from raf_lite.training.pose_corrections import PoseCorrections
 from raf_lite.training.training_set import TrainingSet
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -54,11 +55,12 @@ def _first_views(data: TrainingSet) -> tuple[np.ndarray, np.ndarray, list[Camera
     """What the first Gaussians are carved from: pictures [C, H, W, 3] and masks [C, H, W] in [0, 1], cameras
     and head pose.
 
-    All cameras at the neutral moment. One camera alone sees the head from several sides as it turns: then it
-    is taken at up to 16 moments, the neutral one first, each as a camera of its own about a head that stays.
-    Raises ValueError where the head hardly turns.
+    All cameras at the neutral moment, and the one camera where landmarks of the face are known. One camera
+    alone sees the head from several sides as it turns: without landmarks it is taken at up to 16 moments, the
+    neutral one first, each as a camera of its own about a head that stays. Raises ValueError where the head
+    then hardly turns.
     """
-    if len(data.cameras) > 1:
+    if len(data.cameras) > 1 or data.landmarks is not None:
         n = data.neutral
         seen = np.ones(len(data.cameras), bool) if data.seen is None else data.seen[n]
         cameras = [camera for camera, filmed in zip(data.cameras, seen, strict=True) if filmed]
@@ -77,7 +79,7 @@ def _first_views(data: TrainingSet) -> tuple[np.ndarray, np.ndarray, list[Camera
     if widest < np.deg2rad(15):
         raise ValueError(
             f"one camera and a head that turns by {np.rad2deg(widest):.0f} degrees do not show its shape;"
-            " record it turning by at least 15 degrees, or use several cameras"
+            " record it turning by at least 15 degrees, use several cameras, or give landmarks68"
         )
     (camera,) = data.cameras
     cameras = [
@@ -114,7 +116,7 @@ def _provenance(data: TrainingSet, config: TrainConfig, augmentation: Augmentati
     )
     rest = repr((cameras, data.names, data.neutral, data.front))
     arrays = [*pictures, data.descriptors, data.head_poses, np.frombuffer(rest.encode(), np.uint8)]
-    arrays += [] if data.seen is None else [data.seen]
+    arrays += [part for part in (data.seen, data.landmarks) if part is not None]
     if isinstance(augmentation, RetrievalAugmentation):
         bank = augmentation.bank
         arrays += [
@@ -266,7 +268,13 @@ class Trainer:
                 front=data.front,
                 provenance=_provenance(data, config, self.augmentation),
                 field=config.field,
+                landmarks=data.landmarks,
             ).to(self.device)
+        self.poses = (
+            PoseCorrections(len(data.names), config.lr_poses, self.device)
+            if len(data.cameras) == 1 and config.lr_poses > 0
+            else None
+        )
         self.optimizer = torch.optim.Adam(self._parameter_groups(), eps=1e-15, fused=True)
         self.schedule = torch.optim.lr_scheduler.ExponentialLR(
             self.optimizer, config.lr_final ** (1 / config.steps)
@@ -393,10 +401,13 @@ class Trainer:
         Ks = self.Ks[cameras]
         if self.step < self.config.coarse_steps:
             target, mask, Ks = _halve(target, mask, Ks)
+        viewmats = self.views[row, cameras].to(self.device)
+        if self.poses is not None:
+            viewmats = self.poses.view(row, viewmats)
         try:
             image, alpha, offsets = self.avatar.splat(
                 descriptor[0].to(self.device),
-                self.views[row, cameras].to(self.device),
+                viewmats,
                 Ks,
                 mask.shape[2],
                 mask.shape[1],
@@ -414,10 +425,13 @@ class Trainer:
             mask_weight=c.mask_weight,
             offset_weight=c.offset_weight,
         )
-        self.optimizer.zero_grad(set_to_none=True)
+        optimizers = [self.optimizer] if self.poses is None else [self.optimizer, self.poses.optimizer]
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
         terms["total"].backward()
         self._guard(terms["total"], row, cameras)
-        self.optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         self.schedule.step()
         self.step += 1
         return (image.detach() - target).square().mean(), terms
@@ -466,6 +480,8 @@ class Trainer:
         tensors = {f"avatar.{k}": v for k, v in self.avatar.state_dict().items()}
         for i, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"adam.{i}.{k}": v for k, v in state.items()}
+        if self.poses is not None:
+            tensors |= self.poses.state()
         tensors["generator"] = self.generator.get_state()
         tensors["augmentation_generator"] = self.augmentation_generator.get_state()
         write_checkpoint(
@@ -496,6 +512,8 @@ class Trainer:
         self.optimizer.load_state_dict(
             {"state": adam, "param_groups": self.optimizer.state_dict()["param_groups"]}
         )
+        if self.poses is not None:
+            self.poses.load(tensors)
         self.generator.set_state(tensors["generator"])
         self.augmentation_generator.set_state(tensors["augmentation_generator"])
         self.step = step
@@ -511,6 +529,8 @@ class Trainer:
         for i, parameter in enumerate(parameters):
             shapes = {"step": torch.Size([]), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}
             wanted |= {f"adam.{i}.{moment}": (shapes[moment], torch.float32) for moment in _MOMENTS}
+        if self.poses is not None:
+            wanted |= {k: (v.shape, v.dtype) for k, v in self.poses.state().items()}
         random = {"generator", "augmentation_generator"}
         found = {name: (v.shape, v.dtype) for name, v in tensors.items() if name not in random}
         never_negative = [v for name, v in tensors.items() if name.endswith((".step", ".exp_avg_sq"))]

@@ -40,7 +40,8 @@ class TrainingSet:
     what made the descriptors (None where the capture does not say). seen: bool [F, C], which camera filmed
     which frame (None: each did); what was not filmed is black and outside the mask. held_out: float32 [M, D],
     descriptors of the person's other sequences, of which nothing is learned: a bank that holds them holds the
-    person.
+    person. landmarks: float64 [L, 3] of the face in head space at the neutral frame, where one camera films
+    and they are known: where the Gaussians then start.
 
     Conventions: docs/conventions.md#pictures-colours-and-masks, docs/conventions.md#head-pose,
     docs/conventions.md#descriptors.
@@ -67,6 +68,7 @@ class TrainingSet:
     encoder: str | None = None
     seen: np.ndarray | None = None
     held_out: np.ndarray | None = None
+    landmarks: np.ndarray | None = None
 
     @classmethod
     def from_capture(cls, capture: Capture, config: TrainConfig, *, progress: bool = True) -> TrainingSet:
@@ -115,6 +117,7 @@ class TrainingSet:
         )
         filming = {s: [serial in capture.cameras_of(s) for serial in serials] for s in sequences}
         seen = np.array([filming[sequence] for sequence, _ in names])
+        neutral = _neutral_row(capture, names, descriptors, seen)
         return cls(
             images,
             masks,
@@ -122,13 +125,14 @@ class TrainingSet:
             np.concatenate(poses),
             cameras,
             names,
-            _neutral_row(capture, names, descriptors, seen),
+            neutral,
             serials.index(capture.encoder_camera) if capture.encoder_camera in serials else 0,
             fingerprint,
             capture.subject,
             encoder,
             None if seen.all() else seen,
             _held_out(capture, sequences, config.descriptor),
+            _landmarks(capture, *names[neutral]) if len(serials) == 1 else None,
         )
 
 
@@ -165,6 +169,18 @@ def _encoder(capture: Capture, sequences: list[str], descriptor: str) -> str | N
             f" of {second} from '{other or 'unknown'}'; encode the capture again"
         )
     return next(iter(made))
+
+
+def _landmarks(capture: Capture, sequence: str, frame: int) -> np.ndarray | None:
+    """The face's landmarks [L, 3] in head space, as many as there are; None where the capture has none."""
+    own = capture.annotations(sequence).get("landmarks_head")
+    if own is not None:
+        return own[frame].astype(np.float64)
+    world = capture.landmarks68(sequence)
+    if world is None:
+        return None
+    pose = capture.require_head_poses(sequence)[frame]
+    return (world[frame] - pose[:3, 3]) @ pose[:3, :3]
 
 
 def _held_out(capture: Capture, trained: list[str], descriptor: str) -> np.ndarray | None:

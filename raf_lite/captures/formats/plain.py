@@ -2,16 +2,21 @@
 
     clip.mp4                        or a folder of 000.png, 001.png, ...
     clip.mp4.encoding.npz           what `raf-lite encode` wrote beside it; phone.encoding.npz of a folder
-    phone masks/000.png (folder only)     a mask for each image; RGBA images carry their own
+    clip.mp4.matte.mkv              what `raf_lite.captures.matting` wrote beside it: the person, cut out
+    phone/masks/000.png             of a folder: a mask for each image; RGBA images carry their own
 
 The camera is the one that MediaPipe assumes when it reports a head pose: 63 degrees high, principal point in
 the middle. Poses and camera then belong together, whatever lens was used; only depth is wrong by the true
-focal length.
+focal length. A film's masks are of the head alone: the person of its matte, cut at the neck.
+
+The encoder's landmarks come as `landmarks_head` [T, 478, 3], in head space, and 68 of them, in iBUG's order,
+as `landmarks68` in the world; each lies on the ray of its pixel.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +29,8 @@ from raf_lite.captures.capture import Capture, SplitRule
 from raf_lite.captures.formats._files import check_order, natural, read_arrays
 from raf_lite.captures.formats.encoding import IMAGES, encoding_problem, found_encoding
 from raf_lite.captures.formats.images import Parsed, View
+from raf_lite.captures.matting import found_matte, iter_matte, matte_problem
+from raf_lite.captures.neck import above_neck
 from raf_lite.captures.pictures import picture_size
 from raf_lite.captures.source import Source
 from raf_lite.captures.video import count_frames, iter_video, probe_video
@@ -32,6 +39,15 @@ SERIAL = "0"
 FIELD_OF_VIEW = 63.0  # degrees, vertical: MediaPipe's virtual camera
 FPS = 25.0  # of a folder of images, which does not tell
 ENCODED = ("blendshapes", "head_pose", "face_found")
+SEQUENCE, HELD_OUT = "video", "held-out"
+FACE_DEPTH = 4.0  # cm, of a face's middle before MediaPipe's head origin
+# Of MediaPipe's 478 landmarks, those at iBUG's 68 places: jaw from the subject's right, brows, nose, eyes, lips.
+IBUG68 = np.array((
+    127, 234, 93, 132, 58, 136, 150, 176, 152, 400, 379, 365, 288, 361, 323, 454, 356,
+    70, 63, 105, 66, 107, 336, 296, 334, 293, 300, 168, 197, 5, 4, 75, 97, 2, 326, 305,
+    33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380,
+    61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181, 78, 82, 13, 312, 308, 317, 14, 87,
+))  # fmt: skip
 
 
 def assumed_camera(width: int, height: int) -> Camera:
@@ -87,14 +103,41 @@ def _encoding_files(path: Path) -> list[Path]:
 
 
 def _encoding(path: Path) -> dict[str, np.ndarray]:
-    """What stands in it; empty where it is not there. ValueError where it was made from another film or other
-    images."""
+    """What stands in it, and the landmarks in space; empty where it is not there. ValueError where it was
+    made from another film or other images."""
     for file in _encoding_files(path):
         problem = encoding_problem(path, file)
         if problem:
             raise ValueError(f"{problem}; encode {path} again")
-        return read_arrays(file, ENCODED)
+        arrays = read_arrays(file, (*ENCODED, "landmarks", "size"))
+        landmarks, size = arrays.pop("landmarks"), arrays.pop("size")
+        return arrays | _in_space(landmarks, arrays["head_pose"], size, arrays["face_found"], file)
     return {}
+
+
+def _in_space(
+    landmarks: np.ndarray, head_pose: np.ndarray, size: np.ndarray, found: np.ndarray, file: Path
+) -> dict[str, np.ndarray]:
+    """The encoder's landmarks [T, 478, 3] as `landmarks_head` and `landmarks68`; a frame without a face has
+    those of the one before.
+
+    MediaPipe gives x, y and a depth in pixels about the middle of the head, for a camera far away; a face's
+    own depth before the head's origin it does not tell."""
+    frames = len(found)
+    if landmarks.shape != (frames, 478, 3) or head_pose.shape != (frames, 4, 4) or size.shape != (2,):
+        raise ValueError(f"{file} has landmarks or poses of another shape than frames; encode it again")
+    seen = np.flatnonzero(found)
+    if not len(seen):
+        return {}
+    held = seen[(np.searchsorted(seen, np.arange(frames), side="right") - 1).clip(0)]
+    landmarks, poses = landmarks[held].astype(np.float64), head_pose[held].astype(np.float64)
+    camera = assumed_camera(int(size[0]), int(size[1]))
+    focal, middle, away = camera.K[0, 0], camera.K[:2, 2], poses[:, 2, 3, None]
+    depth = away + (landmarks[..., 2] - landmarks[..., 2].mean(1, keepdims=True)) * away / focal
+    world = np.concatenate([(landmarks[..., :2] - middle) / focal * depth[..., None], depth[..., None]], -1)
+    head = (world - poses[:, None, :3, 3]) @ poses[:, :3, :3]
+    head[..., 2] += FACE_DEPTH - np.median(head[..., 2], axis=1)[:, None]
+    return {"landmarks_head": head.astype(np.float32), "landmarks68": world[:, IBUG68]}
 
 
 def _head_pose_source(path: Path) -> str | None:
@@ -109,11 +152,12 @@ def _encoder(path: Path, descriptor: str) -> str | None:
 
 @dataclass(frozen=True)
 class VideoSource(Source):
-    """One video file, of one sequence."""
+    """One video file. spans: the first frame of each sequence and the one after its last; None for all."""
 
     path: Path
     height: int
     width: int
+    spans: Mapping[str, tuple[int, int] | None]
 
     def cameras_of(self, sequence: str) -> tuple[str, ...]:
         return (SERIAL,)
@@ -128,56 +172,105 @@ class VideoSource(Source):
         return super().encoder_of(sequence, descriptor) or _encoder(self.path, descriptor)
 
     def files(self, sequence: str, serial: str) -> list[Path]:
-        attached = self.annotation_file(sequence)
-        return [self.path, *_encoding_files(self.path), *([attached] if attached.is_file() else [])]
+        attached, matte = self.annotation_file(sequence), found_matte(self.path)
+        more = [attached] if attached.is_file() else []
+        return [self.path, *_encoding_files(self.path), *([] if matte is None else [matte]), *more]
 
     def stored_size(self, serial: str) -> tuple[int, int]:
         return self.height, self.width
 
     def video_shape(self, sequence: str, serial: str) -> tuple[int, int, int]:
-        return count_frames(self.path), self.height, self.width
+        span = self.spans[sequence]
+        frames = count_frames(self.path) if span is None else span[1] - span[0]
+        return frames, self.height, self.width
 
-    def mask_shape(self, sequence: str, serial: str) -> None:
-        return None
+    def mask_shape(self, sequence: str, serial: str) -> tuple[int, int, int] | None:
+        return None if found_matte(self.path) is None else self.video_shape(sequence, serial)
 
     def iter_frames(self, sequence: str, serial: str) -> Iterator[np.ndarray]:
-        return iter_video(self.path, crop=self.crop, downscale=self.downscale)
+        return self._within(sequence, iter_video(self.path, crop=self.crop, downscale=self.downscale))
 
     def iter_masks(self, sequence: str, serial: str) -> Iterator[np.ndarray]:
-        raise FileNotFoundError(
-            f"{self.path} has no masks; matte its frames, and open a folder of images with masks/ instead"
-        )
+        for _, mask in self.sample_masks(sequence, serial, self.video_shape(sequence, serial)[0]):
+            yield mask
 
     def sample_masks(self, sequence: str, serial: str, most: int) -> Iterator[tuple[int, np.ndarray]]:
-        return enumerate(self.iter_masks(sequence, serial))
+        matte = found_matte(self.path)
+        if matte is None:
+            raise FileNotFoundError(
+                f"{self.path} has no masks; `raf-lite train` makes them, as does"
+                " raf_lite.captures.matting.matte_video"
+            )
+        problem = matte_problem(self.path, matte)
+        if problem:
+            raise ValueError(f"{problem}; matte {self.path} again")
+        frames = self.video_shape(sequence, serial)[0]
+        poses = self.read_annotations(sequence).get("head_pose")
+        poses = self.read_attached(sequence, serial).get("head_pose", poses)
+        if poses is None or len(poses) != frames:
+            raise ValueError(
+                f"{self.path} has no head pose for each frame, so nobody knows where its neck is; encode it"
+            )
+        (camera,) = self.framed({SERIAL: assumed_camera(self.width, self.height)}).values()
+        asked = set(np.unique(np.linspace(0, frames - 1, most).round().astype(int)).tolist())
+        mattes = self._within(sequence, iter_matte(matte, crop=self.crop, downscale=self.downscale))
+        for number, person in enumerate(mattes):
+            if number in asked:
+                yield number, (person * above_neck(camera, poses[number]) + 0.5).astype(np.uint8)
 
     def read_annotations(self, sequence: str) -> dict[str, np.ndarray]:
-        return _encoding(self.path)
+        return self._part(sequence, _encoding(self.path))
+
+    def read_attached(self, sequence: str, serial: str) -> dict[str, np.ndarray]:
+        return self._part(sequence, super().read_attached(sequence, serial))
 
     def describe(self, sequence: str, serial: str | None = None, what: str = "images") -> str:
         return str(self.path)
 
+    def _within(self, sequence: str, pictures: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        span = self.spans[sequence]
+        return pictures if span is None else itertools.islice(pictures, *span)
+
+    def _part(self, sequence: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        span = self.spans[sequence]
+        return arrays if span is None else {name: array[slice(*span)] for name, array in arrays.items()}
+
 
 def open_video(
-    path: Path, downscale: int, crop: tuple[int, int, int, int] | None, cache_bytes: int
+    path: Path,
+    downscale: int,
+    crop: tuple[int, int, int, int] | None,
+    cache_bytes: int,
+    held_out: float = 0.0,
 ) -> Capture:
-    """A video file as a capture with one sequence, `video`."""
+    """A video file as a capture with one sequence, `video`; of the last share `held_out` of its frames
+    another, `held-out`."""
     info = probe_video(path)
     if not info.width or not info.height:
         raise ValueError(
             f"{path} does not tell how large its pictures are; it is damaged: copy or write it again"
         )
-    source = VideoSource(path, info.height, info.width, downscale=downscale, crop=crop)
+    spans: dict[str, tuple[int, int] | None] = {SEQUENCE: None}
+    if held_out:
+        frames = count_frames(path)
+        first = frames - round(frames * held_out)
+        if not 0 < first < frames:
+            raise ValueError(
+                f"{path} has {frames} frames, of which {held_out} can't be held out; give a share between 0"
+                " and 1 that leaves some of both"
+            )
+        spans = {SEQUENCE: (0, first), HELD_OUT: (first, frames)}
+    source = VideoSource(path, info.height, info.width, spans, downscale=downscale, crop=crop)
     return Capture(
         subject=path.stem,
         root=path,
         fps=info.fps or FPS,
-        sequences=("video",),
+        sequences=tuple(spans),
         cross_sequences=(),
         cameras=source.framed({SERIAL: assumed_camera(info.width, info.height)}),
         encoder_camera=SERIAL,
         source=source,
-        split_rules={"default": SplitRule(exact=True)},
+        split_rules={"default": SplitRule(holdout_sequences=(HELD_OUT,), exact=True)},
         cache_bytes=cache_bytes,
-        head_pose_source=_head_pose_source(path) or attached_poses([source.annotation_file("video")]),
+        head_pose_source=_head_pose_source(path) or attached_poses([source.annotation_file(SEQUENCE)]),
     )
