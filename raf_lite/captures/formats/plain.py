@@ -31,7 +31,7 @@ from raf_lite.captures.video import count_frames, iter_video, probe_video
 SERIAL = "0"
 FIELD_OF_VIEW = 63.0  # degrees, vertical: MediaPipe's virtual camera
 FPS = 25.0  # of a folder of images, which does not tell
-ENCODED = ("blendshapes", "head_pose", "face_found")
+ENCODED = ("blendshapes", "landmarks", "head_pose", "face_found")
 
 
 def assumed_camera(width: int, height: int) -> Camera:
