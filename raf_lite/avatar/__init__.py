@@ -1,7 +1,16 @@
 """The avatar: canonical Gaussians, a deformation field conditioned on a descriptor, a rigid head pose,
 checkpoints, driving."""
 
-from raf_lite.avatar.driving import Drivable, driving_descriptors, frontal_camera, resting_descriptor, turned
+from raf_lite.avatar.driving import (
+    Drivable,
+    driven_by,
+    driving_descriptors,
+    frontal_camera,
+    own_reference,
+    resting_descriptor,
+    same_descriptor,
+    turned,
+)
 from raf_lite.avatar.fields import FIELDS, FieldMLP, LearnedBasis
 from raf_lite.avatar.gaussian_avatar import GaussianAvatar
 from raf_lite.avatar.hull import Similarity, surface_points, visual_hull
@@ -13,9 +22,12 @@ __all__ = [
     "GaussianAvatar",
     "LearnedBasis",
     "Similarity",
+    "driven_by",
     "driving_descriptors",
     "frontal_camera",
+    "own_reference",
     "resting_descriptor",
+    "same_descriptor",
     "surface_points",
     "turned",
     "visual_hull",

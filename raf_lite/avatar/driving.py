@@ -1,16 +1,21 @@
-"""How an avatar is driven: the camera before its face, head poses that turn it, descriptors relative to a
-neutral or a mean."""
+"""How an avatar is driven: the camera before its face, head poses that turn it, a driver's descriptors in the
+avatar's form."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from raf_lite._forms import likely_neutral, parts, relative_to
 from raf_lite.avatar.gaussian_avatar import GaussianAvatar
 from raf_lite.captures import Camera
 from raf_lite.captures.cameras import OPENGL_AXES
+
+if TYPE_CHECKING:
+    from raf_lite.descriptors import Detections
 
 _DISTANCE = 6.0  # of the camera that is made up where an avatar knows none, in head radii
 
@@ -107,19 +112,62 @@ def resting_descriptor(avatar: GaussianAvatar) -> np.ndarray:
     )
 
 
+def same_descriptor(avatars: Mapping[str, Drivable]) -> str:
+    """The descriptor that drives all avatars. ValueError where one is driven by another than the first.
+
+    >>> from raf_lite.avatar.loading import load_avatars
+    >>> from raf_lite.manifest import find_data
+    >>> folder = find_data() / "checkpoints"
+    >>> same_descriptor(
+    ...     load_avatars([folder / "001-baseline.safetensors", folder / "001-centred.safetensors"])
+    ... )
+    'blendshapes'
+    """
+    (first, avatar), *others = avatars.items()
+    for name, other in others:
+        if parts(other.descriptor) != parts(avatar.descriptor):
+            raise ValueError(
+                f"avatar '{first}' is driven by '{avatar.descriptor}' and '{name}' by '{other.descriptor}';"
+                " show or grade them apart"
+            )
+    return avatar.descriptor
+
+
+def own_reference(avatar: Drivable) -> np.ndarray | None:
+    """What was taken out of the avatar's own training frames, float32 [D]: their mean, or its neutral frame's
+    descriptor; None for a raw form, and for an avatar whose file does not say.
+
+    >>> from raf_lite.manifest import find_data
+    >>> avatar = GaussianAvatar.load(find_data() / "checkpoints" / "001-centred.safetensors")
+    >>> own_reference(avatar) is None  # it is driven by blendshapes as they are
+    True
+    """
+    known = getattr(avatar, "provenance", {}).get("reference")
+    return None if known is None else np.asarray(known, np.float32)
+
+
 def driving_descriptors(
-    avatar: GaussianAvatar, descriptors: np.ndarray, relative: str | int | None = None
+    avatar: GaussianAvatar,
+    descriptors: np.ndarray,
+    relative: str | int | None = None,
+    *,
+    descriptor: str | None = None,
 ) -> np.ndarray:
     """What the avatar is given for a driver's descriptors [T, D], NaN where no face was found: float32 [T,
     D].
 
-    relative: None for the descriptors as they are, as in training. "mean": minus the driver's mean, plus the
-    mean of the avatar's training frames; asks for no label. A number: minus those of the driver's neutral
-    frame of this number, plus those of the avatar's own neutral frame. Frames without a face keep the last
+    relative: "mean": minus the driver's mean, plus the mean of the avatar's training frames; asks for no
+    label. A number: minus those of the driver's neutral frame of this number, plus those of the avatar's own
+    neutral frame. None: as the avatar's form asks. A raw one (`blendshapes`) takes them as they are, one
+    minus the own mean (`landmarks-mean`) minus the driver's mean, one minus neutral (`landmarks-neutral`)
+    minus the driver's frame that is nearest to that mean, which is said. Frames without a face keep the last
     one's.
 
-    Raises ValueError for another dimension, no face at all, no face in the neutral frame, and an avatar that
-    does not know its neutral.
+    descriptor: the name of what is given (default: the raw numbers of the avatar's form, as an encoder gives
+    them). What has the avatar's form already is taken as it is where `relative` is None.
+
+    Raises ValueError for another descriptor or dimension, no face at all, no face in the neutral frame, and
+    an avatar that does not know its neutral.
 
     Conventions: docs/conventions.md#descriptors.
 
@@ -131,6 +179,13 @@ def driving_descriptors(
     >>> bool(np.allclose(given.mean(0), avatar.descriptor_mean, atol=1e-3))
     True
     """
+    encoded, form = parts(avatar.descriptor)
+    given = (encoded, "raw") if descriptor is None else parts(descriptor)
+    if given[0] != encoded or (given[1] != "raw" and form == "raw" and relative is None):
+        raise ValueError(
+            f"this avatar is driven by '{avatar.descriptor}', and these descriptors are '{descriptor}'; give"
+            f" it '{encoded}'"
+        )
     descriptors = avatar.check_descriptors(descriptors, gaps=True)
     own = avatar.descriptor_mean.cpu().numpy()
     found = np.flatnonzero(np.isfinite(descriptors).all(1))
@@ -138,6 +193,15 @@ def driving_descriptors(
         raise ValueError("no frame of the driver has a descriptor; give a video in which a face is seen")
     held = found[(np.searchsorted(found, np.arange(len(descriptors)), side="right") - 1).clip(0)]
     out = descriptors[held]
+    if relative is None and given[1] != form:
+        if form == "mean":
+            return relative_to(out, descriptors[found])
+        rest = int(found[likely_neutral(descriptors[found])])
+        print(
+            f"nobody named the driver's neutral frame: frame {rest}, the nearest to the mean expression, is"
+            " taken"
+        )
+        return out - descriptors[rest]
     if relative == "mean":
         return out - descriptors[found].mean(0) + own
     if isinstance(relative, int):
@@ -150,3 +214,29 @@ def driving_descriptors(
             )
         return out - descriptors[relative] + avatar.neutral_descriptor
     return out
+
+
+def driven_by(avatar: GaussianAvatar, seen: Detections, relative: str | int | None = None) -> np.ndarray:
+    """What the avatar is given for what an encoder saw of a driver, such as a video's encoding: float32 [T,
+    D].
+
+    relative: see `driving_descriptors`. Raises ValueError as that, and for an avatar that neither blendshapes
+    nor landmarks drive.
+
+    Conventions: docs/conventions.md#descriptors.
+
+    >>> from raf_lite.descriptors import Detections
+    >>> from raf_lite.manifest import find_data
+    >>> avatar = GaussianAvatar.load(find_data() / "checkpoints" / "001-centred.safetensors")
+    >>> smile = Detections(
+    ...     np.full((1, 52), 0.5, np.float32),
+    ...     np.zeros((1, 478, 3), np.float32),
+    ...     np.eye(4)[None],
+    ...     face_found=np.array([True]),
+    ... )
+    >>> driven_by(avatar, smile)[0, :2].tolist()
+    [0.5, 0.5]
+    """
+    from raf_lite.descriptors.forms import detected_descriptors  # asks for the captures' extra
+
+    return driving_descriptors(avatar, detected_descriptors(seen, avatar.descriptor), relative)

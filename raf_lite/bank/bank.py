@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from raf_lite._arrays import descriptor_array
 from raf_lite._files import locked
+from raf_lite._forms import FORMS, column, in_form, likely_neutral, named, parts
 from raf_lite.bank import storage
 from raf_lite.bank.checks import donor_array, neutral_array, pose_array, thumbnail_dict
 from raf_lite.bank.statistics import bank_statistics, donor_means
@@ -42,6 +44,8 @@ class ExpressionBank:
     encoder_pose : float32 [N, 4, 4] as the encoder saw it, or None
     encoder : str, what made the descriptors ("unknown" is compatible with all)
     descriptor : str, the name of the descriptor column
+    raw : float32 [N, D], read-only, the descriptors as the encoder gave them, where `in_form` made this bank
+        of them; else None
     index : faiss.Index over `descriptors`; its search-time settings (`index.nprobe` of "IVF...",
         `index.efSearch` of "HNSW...") may be changed, its rows may not
 
@@ -74,6 +78,7 @@ class ExpressionBank:
         self.neutral = neutral_array(neutral, rows)
         self.encoder_pose = pose_array(encoder_pose, rows)
         self.encoder, self.descriptor, self.factory = encoder, descriptor, factory
+        self.raw: np.ndarray | None = None
         self._thumbnails = thumbnail_dict(thumbnails, rows)
         self.index = centred_index(_build_index(self.descriptors, factory) if index is None else index)
 
@@ -175,6 +180,11 @@ class ExpressionBank:
         >>> len(bank), bank.search([[2.0, 2.5]], k=1).rows.tolist()
         (3, [[2]])
         """
+        if self.raw is not None:
+            raise ValueError(
+                f"the bank holds '{self.descriptor}', and nobody knows what to take out of added rows; add"
+                " raw ones to the bank as it is stored, and take its form then"
+            )
         new = self.check_descriptors(descriptors, encoder=encoder, what="added descriptors")
         donors, neutral = donor_array(donors, len(new)), neutral_array(neutral, len(new))
         encoder_pose, thumbnails = pose_array(encoder_pose, len(new)), thumbnail_dict(thumbnails, len(new))
@@ -306,6 +316,58 @@ class ExpressionBank:
             index=self.factory,
         )
 
+    def in_form(self, form: str) -> ExpressionBank:
+        """A bank of the same rows in a form: "raw" (this one), "mean", each minus its own donor's mean, or
+        "neutral", each minus the mean of its donor's neutral frames.
+
+        It is named so ("landmarks-mean") and keeps the rows as they were (`raw`). For a donor of whom no row
+        is marked as neutral, the one nearest to the donor's mean stands for it, with a warning. Raises
+        ValueError for another form, and for a bank that has a relative form already.
+
+        >>> bank = ExpressionBank.from_arrays([[0.0, 2.0], [2.0, 4.0]], ["ann", "ann"], neutral=[True, False])
+        >>> bank.in_form("mean").descriptors.tolist(), bank.in_form("neutral").descriptors.tolist()
+        ([[-1.0, -1.0], [1.0, 1.0]], [[0.0, 0.0], [2.0, 2.0]])
+        """
+        encoded, has = parts(self.descriptor)
+        if form not in FORMS:
+            raise ValueError(f"unknown form '{form}'; choose one of {', '.join(FORMS)}")
+        if form == has:
+            return self
+        if has != "raw":
+            raise ValueError(
+                f"the bank holds '{self.descriptor}', of which no other form can be made; load its raw"
+                " descriptors"
+            )
+        names, member = np.unique(self.donors, return_inverse=True)
+        rows = np.split(np.argsort(member, kind="stable"), np.cumsum(np.bincount(member))[:-1])
+        formed, unmarked = np.empty_like(self.descriptors), []
+        for name, own in zip(names, rows, strict=True):
+            video = self.descriptors[own]
+            neutral = video[self.neutral[own]]
+            if form == "neutral" and not len(neutral):
+                neutral = video[likely_neutral(video)]
+                unmarked.append(str(name))
+            formed[own] = in_form(video, form, neutral, video)
+        if unmarked:
+            more = ", ..." if len(unmarked) > 5 else ""
+            warnings.warn(
+                f"no row of donor(s) {', '.join(unmarked[:5])}{more} is marked as neutral: the one nearest to"
+                " the donor's mean expression is taken",
+                stacklevel=2,
+            )
+        bank = ExpressionBank.from_arrays(
+            formed,
+            self.donors,
+            encoder=self.encoder,
+            descriptor=named(encoded, form),
+            index=self.factory,
+            neutral=self.neutral,
+            encoder_pose=self.encoder_pose,
+            thumbnails=self._thumbnails,
+        )
+        bank.raw = self.descriptors
+        return bank
+
     def stats(self) -> dict:
         """Size, coverage and identity leakage; see `raf_lite.bank.statistics.bank_statistics`."""
         return bank_statistics(
@@ -343,18 +405,31 @@ class ExpressionBank:
     @classmethod
     def load(cls, folder: str | os.PathLike, descriptor: str | None = None) -> ExpressionBank:
         """Read a bank folder. descriptor: the column to search on, such as "blendshapes" (default: the first
-        that was written).
+        that was written), or a form of one, such as "landmarks-mean" (see `in_form`).
 
         Raises FileNotFoundError for a missing file and ValueError for a damaged one (its sha256 is checked),
         another format version or an unknown column. The ground truth is not opened.
         """
-        stored = storage.read_bank(folder, descriptor)
+        stored = storage.read_bank(folder, None if descriptor is None else _stored(folder, descriptor))
         try:
-            return cls(**stored)
+            bank = cls(**stored)
         except (ValueError, TypeError) as error:
             raise ValueError(
                 f"the bank {folder} holds what no bank can ({error}); restore it or write it again"
             ) from error
+        if descriptor is None or bank.descriptor == descriptor:
+            return bank
+        encoded, form = parts(descriptor)
+        bank.descriptor = encoded
+        return bank.in_form(form)
+
+
+def _stored(folder: str | os.PathLike, descriptor: str) -> str:
+    """The column that a descriptor, or a form of it, is made of."""
+    made_of = column(descriptor)
+    if made_of == descriptor or descriptor in storage.read_manifest(Path(folder))["descriptors"]:
+        return descriptor
+    return made_of
 
 
 class CentredIndex(faiss.IndexPreTransform):

@@ -12,6 +12,15 @@ from raf_lite.training import PRESETS, TrainConfig
 Relative = Literal["mean"] | int | None
 
 
+def _taken_out(relative: Relative, neutral: int | None) -> Relative:
+    """What --relative and --neutral say together."""
+    if relative is not None and neutral is not None:
+        raise ValueError(
+            "--relative and --neutral both say what is taken out of the driver; give one of them"
+        )
+    return relative if neutral is None else neutral
+
+
 def demo(*, out: Path = Path("out/demo")) -> int:
     """Train three avatars from the shipped capture, grade and film them.
 
@@ -65,6 +74,7 @@ def drive(
     size: int = 384,
     hold_head: bool = False,
     relative: Relative = None,
+    neutral: int | None = None,
 ) -> int:
     """Film an avatar driven by a video, beside it.
 
@@ -75,7 +85,8 @@ def drive(
         size: Pixels a side of each panel.
         hold_head: The avatar looks straight ahead.
         relative: Take out the driver's mean, or the neutral frame of this number, and put the avatar's own
-            in.
+            in; without it what the avatar's form asks for.
+        neutral: The driver's neutral frame, the same as its number for --relative.
     """
     from raf_lite.avatar import GaussianAvatar
     from raf_lite.descriptors.encode_video import find_encoding
@@ -88,7 +99,7 @@ def drive(
             find_encoding(video),
             out,
             size=size,
-            relative=relative,
+            relative=_taken_out(relative, neutral),
             hold_head=hold_head,
         )
     )
@@ -190,6 +201,7 @@ def export(
     video: Path | None = None,
     frame: int | None = None,
     relative: Relative = None,
+    neutral: int | None = None,
 ) -> int:
     """Write an avatar as files that other programs open, or as one page that plays it.
 
@@ -203,15 +215,20 @@ def export(
         player: An HTML page that works without a server or a network.
         video: Whose expressions it shows, encoded first, unless it is; without it the avatar's neutral one.
         frame: Of the video, for --ply and --glb; without it 0.
-        relative: Take out the video's mean, or its neutral frame of this number, and put the avatar's own in.
+        relative: Take out the video's mean, or its neutral frame of this number, and put the avatar's own
+            in; without it what the avatar's form asks for.
+        neutral: The video's neutral frame, the same as its number for --relative.
     """
     from raf_lite.avatar.loading import load_avatars
     from raf_lite.descriptors.encode_video import find_encoding
     from raf_lite.export import Driver, export_avatars
 
+    relative = _taken_out(relative, neutral)
     if video is None and (frame is not None or relative is not None):
-        raise ValueError("--frame and --relative say what is taken from a video; name it with --video")
-    driver = Driver(video.stem, find_encoding(video).blendshapes, relative, frame or 0) if video else None
+        raise ValueError(
+            "--frame, --relative and --neutral say what is taken from a video; name it with --video"
+        )
+    driver = Driver(video.stem, find_encoding(video), relative, frame or 0) if video else None
     print(
         *export_avatars(
             load_avatars([avatar, *others], "cpu"),

@@ -12,7 +12,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from raf_lite._files import write_json
-from raf_lite.avatar import Drivable
+from raf_lite.avatar import Drivable, own_reference, same_descriptor
 from raf_lite.captures import Camera, Capture, block_mean, shrink_factor
 from raf_lite.descriptors import Detections, MediaPipeEncoder
 from raf_lite.evaluation.metrics import encoder_errors, half_pixel_shift, picture_errors
@@ -109,10 +109,11 @@ def evaluate(
 ) -> pd.DataFrame:
     """Grade avatars side by side on the same frames.
 
-    avatars: name -> what is graded; the first one is the baseline, and its descriptor drives all. drivers:
-    participant id -> capture. size: pixels a side at which avatars are rendered; pictures are compared at
-    half of it. encoder: for landmark error and AED on the encoder's camera; without one those columns are
-    NaN. out: a JSON file with the table, the same by sequence, and `settings`. frame_step: see
+    avatars: name -> what is graded, all driven by one descriptor; the first one is the baseline. A relative
+    descriptor is relative to what the baseline's training took out for the person, and to each driver's own.
+    drivers: participant id -> capture. size: pixels a side at which avatars are rendered; pictures are
+    compared at half of it. encoder: for landmark error and AED on the encoder's camera; without one those
+    columns are NaN. out: a JSON file with the table, the same by sequence, and `settings`. frame_step: see
     `driving_cases`, whose errors are raised.
 
     Returns a table with a row for each (group, avatar), and a "noise floor" row a group for what depends on
@@ -131,10 +132,10 @@ def evaluate(
     >>> int(table.loc[("self", "centred"), "views"])
     9
     """
-    labels = archetype_labels(capture)
+    labels, first = archetype_labels(capture), next(iter(avatars.values()))
     rows = []
     for case in tqdm(
-        list(driving_cases(capture, drivers, next(iter(avatars.values())).descriptor, frame_step)),
+        list(driving_cases(capture, drivers, same_descriptor(avatars), frame_step, own_reference(first))),
         desc="grading",
         disable=not progress,
     ):

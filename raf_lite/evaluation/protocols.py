@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from raf_lite.captures import Capture
+from raf_lite.descriptors.forms import capture_descriptors, capture_reference
 
 GROUPS = ("training views", "hold-out cameras", "self", "self-seen", "self-unseen", "self-strong", "cross")
 
@@ -34,10 +35,16 @@ class Case:
 
 
 def driving_cases(
-    capture: Capture, drivers: Mapping[str, Capture], descriptor: str, frame_step: int = 2
+    capture: Capture,
+    drivers: Mapping[str, Capture],
+    descriptor: str,
+    frame_step: int = 2,
+    reference: np.ndarray | None = None,
 ) -> Iterator[Case]:
     """Every case that a capture allows. frame_step: of hold-out and cross frames; training frames are six
-    times sparser.
+    times sparser. reference: what a relative descriptor takes out of the person's own frames, [D] (default:
+    what the capture gives, `raf_lite.descriptors.forms.capture_reference`); drivers are relative to
+    themselves.
 
     Frames in which the encoder found no face cannot drive and are left out, as are cameras that did not film
     a sequence. Raises ValueError for a CROSS sequence whose driver is not given, and for a sequence without
@@ -55,11 +62,14 @@ def driving_cases(
     ('cross', 'CROSS-103-SEN-09-frown_events_bad', (21, 52))
     """
     split = capture.split("default")
+    if reference is None:
+        reference = capture_reference(capture, descriptor)
+    references = {name: capture_reference(driver, descriptor) for name, driver in drivers.items()}
 
     def usable(
-        source: Capture, sequence: str, step: int, middle: bool = False
+        source: Capture, taken_out: np.ndarray | None, sequence: str, step: int, middle: bool = False
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        values = source.descriptors(sequence, descriptor)
+        values = capture_descriptors(source, sequence, descriptor, taken_out)
         kept = np.flatnonzero(np.isfinite(values).all(1))
         kept = kept[(len(kept) - 1) % step // 2 if middle else 0 :: step]
         return kept, values[kept], source.require_head_poses(sequence)[kept]
@@ -70,7 +80,7 @@ def driving_cases(
     for sequence in split.train_sequences:
         # Sequences begin with the neutral face, which sparse frames counted from the start would nearly all
         # show.
-        frames = usable(capture, sequence, 6 * frame_step, middle=True)
+        frames = usable(capture, reference, sequence, 6 * frame_step, middle=True)
         for protocol, serials in (
             ("training views", split.train_cameras),
             ("hold-out cameras", split.holdout_cameras),
@@ -80,7 +90,7 @@ def driving_cases(
     for sequence in split.holdout_sequences:
         serials = filmed(sequence, (capture.encoder_camera, *split.holdout_cameras))
         if serials:
-            yield Case("self", sequence, serials, *usable(capture, sequence, frame_step))
+            yield Case("self", sequence, serials, *usable(capture, reference, sequence, frame_step))
     for name in capture.cross_sequences:
         driver, sequence = capture.cross_parts(name)
         if driver not in drivers:
@@ -88,7 +98,8 @@ def driving_cases(
                 f"{capture.root}: the answer {name} needs driver {driver}; pass its capture in `drivers`"
             )
         serials = filmed(name, (capture.encoder_camera, *split.holdout_cameras))
-        yield Case("cross", name, serials, *usable(drivers[driver], sequence, frame_step))
+        acting = usable(drivers[driver], references[driver], sequence, frame_step)
+        yield Case("cross", name, serials, *acting)
 
 
 Labels = Mapping[str, tuple[np.ndarray, np.ndarray]]

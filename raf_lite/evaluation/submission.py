@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from raf_lite.avatar import GaussianAvatar
+from raf_lite.avatar import GaussianAvatar, own_reference
 from raf_lite.captures import Camera, Capture
 from raf_lite.captures.submission import CAMERAS, SIZE, write_submission
+from raf_lite.descriptors.forms import capture_descriptors
 
 
 def submit_avatars(
@@ -21,8 +22,8 @@ def submit_avatars(
     into a zip.
 
     people: each avatar with its person's capture, whose folder bears the participant's number. The avatar is
-    driven by the capture's stored descriptors and head poses. In frames without a face it keeps the last
-    expression that was found (before the first: the first), since the benchmark wants every frame.
+    driven by the capture's stored descriptors, in its form, and head poses. In frames without a face it keeps
+    the last expression that was found (before the first: the first), since the benchmark wants every frame.
 
     Raises ValueError that names the capture: no number, no hold-out sequences, no such camera, pictures that
     are not square, no head poses, or twice the same person.
@@ -47,7 +48,7 @@ def submit_avatars(
                     f"{capture.root}: participant {participant} is there twice; submit one avatar of each"
                     " person"
                 )
-            descriptors, poses = _driving(capture, sequence, avatar.descriptor)
+            descriptors, poses = _driving(capture, sequence, avatar)
             frames[participant, sequence] = len(descriptors)
             for camera in cameras:
                 videos[participant, sequence, camera.serial] = _rendered(avatar, descriptors, poses, camera)
@@ -74,9 +75,10 @@ def _cameras(capture: Capture) -> list[Camera]:
     return [camera.scaled(SIZE / camera.width) for camera in cameras]
 
 
-def _driving(capture: Capture, sequence: str, descriptor: str) -> tuple[np.ndarray, np.ndarray]:
+def _driving(capture: Capture, sequence: str, avatar: GaussianAvatar) -> tuple[np.ndarray, np.ndarray]:
     """Descriptors [T, D] and head poses [T, 4, 4] of every frame of a sequence."""
-    descriptors, poses = capture.descriptors(sequence, descriptor), capture.require_head_poses(sequence)
+    descriptors = capture_descriptors(capture, sequence, avatar.descriptor, own_reference(avatar))
+    poses = capture.require_head_poses(sequence)
     found = np.flatnonzero(
         np.isfinite(descriptors).all(1)
     )  # never empty: the capture refuses such a sequence

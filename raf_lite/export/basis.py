@@ -10,6 +10,7 @@ from torch import nn
 
 import raf_lite
 from raf_lite._files import sha256_file, write_json, write_tensors
+from raf_lite._forms import parts
 from raf_lite.avatar import GaussianAvatar, frontal_camera
 from raf_lite.avatar.fields import OFFSETS
 from raf_lite.descriptors import BLENDSHAPE_NAMES
@@ -52,7 +53,7 @@ def dimension_names(avatar: GaussianAvatar) -> list[str]:
     """What the descriptor's dimensions are called: MediaPipe's names for blendshapes, numbers for what has
     none."""
     dim = len(avatar.descriptor_mean)
-    if avatar.descriptor == "blendshapes" and dim == len(BLENDSHAPE_NAMES):
+    if parts(avatar.descriptor)[0] == "blendshapes" and dim == len(BLENDSHAPE_NAMES):
         return list(BLENDSHAPE_NAMES)
     return [f"{avatar.descriptor} {i}" for i in range(dim)]
 

@@ -16,6 +16,7 @@ import numpy as np
 
 import raf_lite
 from raf_lite._files import atomic_path
+from raf_lite._forms import named, parts
 from raf_lite.avatar import GaussianAvatar
 from raf_lite.export.browser import pack_avatar
 from raf_lite.export.placing import checked_descriptors
@@ -63,7 +64,7 @@ def player_content(
         raise ValueError("the player got no avatar; give at least one")
     if not fps > 0:
         raise ValueError(f"the player's fps is {fps}; give the frames a second, above 0")
-    kinds = {(a.descriptor, len(a.descriptor_mean)) for a in avatars.values()}
+    kinds = {(named(*parts(a.descriptor)), len(a.descriptor_mean)) for a in avatars.values()}
     if len(kinds) > 1:
         raise ValueError(
             "the avatars are driven by different descriptors, "

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from raf_lite.avatar import GaussianAvatar, driving_descriptors, resting_descriptor
+from raf_lite.avatar import GaussianAvatar, driven_by, driving_descriptors, resting_descriptor
+from raf_lite.descriptors import Detections
 from raf_lite.export.basis import write_basis
 from raf_lite.export.gltf import write_glb
 from raf_lite.export.player import write_player
@@ -19,14 +20,15 @@ from raf_lite.export.sequence import write_sequence
 @dataclass(frozen=True)
 class Driver:
     """Whose expressions an avatar takes on. name: of the recording. descriptors: [T, D], NaN where no face
-    was found. relative: see `driving_descriptors`. frame: the one that single expressions show.
+    was found, or all that was detected, out of which each avatar's own are made. relative: see
+    `driving_descriptors`. frame: the one that single expressions show.
 
     >>> Driver("smile", np.zeros((10, 52)), relative="mean", frame=4).frame
     4
     """
 
     name: str
-    descriptors: np.ndarray
+    descriptors: np.ndarray | Detections
     relative: str | int | None = None
     frame: int = 0
 
@@ -71,7 +73,8 @@ def export_avatars(
     if driver is None:
         still = resting_descriptor(avatar)
     else:
-        values = films[driver.name] = driving_descriptors(avatar, driver.descriptors, driver.relative)
+        drive = driven_by if isinstance(driver.descriptors, Detections) else driving_descriptors
+        values = films[driver.name] = drive(avatar, driver.descriptors, driver.relative)
         if not 0 <= driver.frame < len(values):
             raise ValueError(f"{driver.name} has frames 0 to {len(values) - 1}, and no frame {driver.frame}")
         still = values[driver.frame]

@@ -139,13 +139,15 @@ class RetrievalAugmentation:
         *,
         encoder: str | None = None,
         held_out: np.ndarray | None = None,  # [M, D]
+        reference: np.ndarray | None = None,  # [D]
     ) -> Self:
         """Learn from the subject's training descriptors all that is not in the bank: mean, neighbours,
         residuals. Returns self.
 
         train_descriptors: NumPy or torch, all training frames of the subject. encoder: what made them, where
         known. held_out: further frames of the subject, of which nothing is learned: who has them in the bank
-        is the subject as well. Fit again after `bank.add`. Donors who have the subject's very frames are left
+        is the subject as well. reference: what was taken out of all of these, where they are relative to the
+        own mean or neutral. Fit again after `bank.add`. Donors who have the subject's very frames are left
         out as `subject` is, with a warning. Raises ValueError for NaN, a dimension or encoder other than the
         bank's, too few frames, or a bank of only the subject."""
         if isinstance(train_descriptors, torch.Tensor):
@@ -159,7 +161,7 @@ class RetrievalAugmentation:
                 "fit it on all training frames"
             )
         self.excluded = self._not_the_subject(
-            train if held_out is None else np.concatenate([train, held_out])
+            train if held_out is None else np.concatenate([train, held_out]), reference
         )
         self.subject_mean = train.mean(axis=0, dtype=np.float64)
         self._key_scale = self._identity_scale() if key == "weighted" else 1.0
@@ -277,13 +279,11 @@ class RetrievalAugmentation:
         distances[replaced] = np.linalg.norm(values - old, axis=1)
         return values, Replacements(replaced=replaced, rows=rows, distances=distances)
 
-    def _not_the_subject(self, own: np.ndarray) -> tuple[int | str, ...]:
+    def _not_the_subject(self, own: np.ndarray, reference: np.ndarray | None) -> tuple[int | str, ...]:
         """Donors of whom nothing is taken: the one that was named, and any who has the subject's very frames,
         with a warning."""
         named = () if self.subject is None else (self.subject,)
-        found = [
-            donor for donor in same_frames(self.bank.descriptors, self.bank.donors, own) if donor not in named
-        ]
+        found = [donor for donor in same_people(self.bank, own, reference) if donor not in named]
         if not found:
             return named
         names = ", ".join(map(str, found))
@@ -326,6 +326,15 @@ class RetrievalAugmentation:
                 " fitted; pass the rows of the array given to fit"
             )
         return index.astype(np.int64)
+
+
+def same_people(bank: ExpressionBank, own: np.ndarray, reference: np.ndarray | None) -> list[int | str]:
+    """Donors who have frames of `own` [T, D], as `same_frames`; compared as the encoder gave them where the
+    bank and `reference` [D], which was taken out of `own`, tell that: a donor's mean is of other frames than
+    the subject's, even where both are one person."""
+    if bank.raw is None or reference is None:
+        return same_frames(bank.descriptors, bank.donors, own)
+    return same_frames(bank.raw, bank.donors, own + reference)
 
 
 def same_frames(

@@ -8,28 +8,20 @@ from functools import cache
 import numpy as np
 
 from raf_lite.bank import ExpressionBank
-from raf_lite.descriptors import ENCODER, relative_to
+from raf_lite.descriptors import ENCODER, NAMED_FORMS, forms
+from raf_lite.descriptors.forms import in_form
 from raf_lite.manifest import find_data
 from raf_lite.study.people import CROSS_SEQUENCES, SEEN_DONORS, TURNED, load_person
 
-ENCODED = ("blendshapes", "landmarks")
-DESCRIPTORS = tuple(f"{name}{form}" for name in ENCODED for form in ("", "-neutral", "-mean"))
+DESCRIPTORS = NAMED_FORMS
 BANKS = ("shipped", "seen")  # "seen": donors who make only the faces that the subject's training has
-BANK_COLUMNS = {"blendshapes": "blendshapes", "landmarks": "landmarks_pca"}
 
 
 def parts(descriptor: str) -> tuple[str, str]:
     """("blendshapes" or "landmarks", "raw", "neutral" or "mean"); ValueError for another name."""
     if descriptor not in DESCRIPTORS:
         raise ValueError(f"unknown descriptor '{descriptor}'; choose one of {', '.join(DESCRIPTORS)}")
-    encoded, _, form = descriptor.partition("-")
-    return encoded, form or "raw"
-
-
-def in_form(descriptors: np.ndarray, form: str, neutral: np.ndarray, video: np.ndarray) -> np.ndarray:
-    """Descriptors [N, D] of one person in a form. neutral: [D] or [M, D]. video: [F, D], of which the mean is
-    taken."""
-    return descriptors if form == "raw" else relative_to(descriptors, neutral if form == "neutral" else video)
+    return forms.parts(descriptor)
 
 
 def reference_of(recording: dict[str, np.ndarray], encoded: str) -> tuple[np.ndarray, np.ndarray]:
@@ -66,24 +58,27 @@ def study_bank(descriptor: str, bank: str = "shipped", rows: int | None = None) 
     the whole bank."""
     encoded, form = parts(descriptor)
     if bank == "shipped":
-        source = ExpressionBank.load(find_data() / "bank", descriptor=BANK_COLUMNS[encoded])
-        descriptors, donors, neutral = source.descriptors, source.donors, source.neutral
+        source = ExpressionBank.load(find_data() / "bank", descriptor=descriptor)
     elif bank == "seen":
         people = [load_person("seen", seed) for seed in SEEN_DONORS]
-        descriptors = np.concatenate([p[encoded][p["found"]] for p in people])
-        neutral = np.concatenate([p["neutral"][p["found"]] for p in people])
-        donors = np.repeat(np.arange(len(people)), [int(p["found"].sum()) for p in people])
+        source = ExpressionBank.from_arrays(
+            np.concatenate([p[encoded][p["found"]] for p in people]),
+            np.repeat(np.arange(len(people)), [int(p["found"].sum()) for p in people]),
+            encoder=ENCODER,
+            descriptor=encoded,
+            neutral=np.concatenate([p["neutral"][p["found"]] for p in people]),
+        ).in_form(form)
     else:
         raise ValueError(f"unknown bank '{bank}'; choose one of {', '.join(BANKS)}")
-    formed = np.empty_like(descriptors)
-    for donor in np.unique(donors):
-        own = donors == donor
-        formed[own] = in_form(descriptors[own], form, descriptors[own & neutral], descriptors[own])
     kept = (
-        np.arange(len(formed))
+        np.arange(len(source))
         if rows is None
-        else np.sort(np.random.default_rng(0).permutation(len(formed))[:rows])
+        else np.sort(np.random.default_rng(0).permutation(len(source))[:rows])
     )
     return ExpressionBank.from_arrays(
-        formed[kept], donors[kept], encoder=ENCODER, descriptor=descriptor, neutral=neutral[kept]
+        source.descriptors[kept],
+        source.donors[kept],
+        encoder=ENCODER,
+        descriptor=descriptor,
+        neutral=source.neutral[kept],
     )

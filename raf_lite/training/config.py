@@ -32,7 +32,8 @@ class TrainConfig:
     """Deformation field: 'basis' (LearnedBasis: better on expressions, plays in a browser) or 'mlp'
     (FieldMLP: on new views)."""
     descriptor: str = "blendshapes"
-    """Which stored descriptor drives the avatar."""
+    """Which descriptor drives the avatar: blendshapes or landmarks, each as it is or with -mean or -neutral
+    behind it (the person's own taken out), or any array that the capture stores, in the same three forms."""
     retrieval: str | None = None
     """A named setting of `raf_lite.retrieval` ('paper', 'paper-k16', 'centred', a control), or None for the
     baseline."""

@@ -22,12 +22,13 @@ from tqdm.auto import tqdm
 
 import raf_lite
 from raf_lite._files import atomic_path, locked, named_in_errors
+from raf_lite._forms import parts
 from raf_lite._interrupts import held_back
 from raf_lite.avatar import GaussianAvatar
 from raf_lite.bank import ExpressionBank
 from raf_lite.captures import Camera
 from raf_lite.retrieval import Augmentation, RetrievalAugmentation
-from raf_lite.retrieval.augmentation import same_frames
+from raf_lite.retrieval.augmentation import same_people
 from raf_lite.training.checkpoint import MEND, read_checkpoint, write_checkpoint
 from raf_lite.training.config import TrainConfig
 from raf_lite.training.losses import reconstruction_loss
@@ -137,11 +138,18 @@ def _provenance(data: TrainingSet, config: TrainConfig, augmentation: Augmentati
         "raf_lite": raf_lite.__version__,
         "training_frames": len(data.names),
         "checksum": checksum,
+        **({} if data.reference is None else {"reference": data.reference.tolist()}),
     }
 
 
-def _check_encoder(bank: ExpressionBank, data: TrainingSet) -> None:
-    """ValueError where bank and capture come from two encoders, a warning where one of them does not say."""
+def _check_encoder(bank: ExpressionBank, data: TrainingSet, descriptor: str) -> None:
+    """ValueError where bank and capture come from two encoders or have two forms, a warning where one of them
+    does not say its encoder."""
+    if parts(bank.descriptor)[1] != parts(descriptor)[1]:
+        raise ValueError(
+            f"the bank holds '{bank.descriptor}' and training has '{descriptor}', so distances between them"
+            f" mean nothing; load it with ExpressionBank.load(..., descriptor='{descriptor}')"
+        )
     bank.check_descriptors(data.descriptors, encoder=data.encoder, what="the capture's descriptors")
     if data.subject and (data.encoder or "unknown") == "unknown":
         warnings.warn(
@@ -172,7 +180,7 @@ def _check_excluded(augmentation: RetrievalAugmentation, data: TrainingSet) -> N
     bank, frames = augmentation.bank, data.descriptors
     own = frames if data.held_out is None else np.concatenate([frames, data.held_out])
     named = _donor_of(bank, data.subject)
-    for donor in (*([] if named is None else [named]), *same_frames(bank.descriptors, bank.donors, own)):
+    for donor in (*([] if named is None else [named]), *same_people(bank, own, data.reference)):
         if donor not in augmentation.excluded:
             raise ValueError(
                 f"donor {donor} of the bank is the subject by name or frames, and the augmentation may take"
@@ -237,7 +245,7 @@ class Trainer:
                     f"retrieval '{config.retrieval}' needs an expression bank; pass"
                     " bank=ExpressionBank.load(...)"
                 )
-            _check_encoder(bank, data)
+            _check_encoder(bank, data, config.descriptor)
             subject = _donor_of(bank, data.subject)
             if subject is not None:
                 warnings.warn(
@@ -246,9 +254,9 @@ class Trainer:
                 )
             self.augmentation = RetrievalAugmentation.named(
                 bank, config.retrieval, p=config.retrieval_p, subject=subject
-            ).fit(data.descriptors, encoder=data.encoder, held_out=data.held_out)
+            ).fit(data.descriptors, encoder=data.encoder, held_out=data.held_out, reference=data.reference)
         elif isinstance(augmentation, RetrievalAugmentation):
-            _check_encoder(augmentation.bank, data)
+            _check_encoder(augmentation.bank, data, config.descriptor)
             _check_excluded(augmentation, data)
         # Two streams, so that the baseline and RAF draw the same frames and cameras.
         self.generator = torch.Generator().manual_seed(config.seed)

@@ -17,9 +17,11 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from raf_lite._files import cache_dir, locked, named_in_errors, write_json
+from raf_lite._forms import own_reference, parts, relative_to
 from raf_lite.captures import Capture, Split, shrink_factor
 from raf_lite.captures.capture import over_white
 from raf_lite.captures.masks import judge_masks, require_mask
+from raf_lite.descriptors.forms import capture_encoder, raw_descriptors
 from raf_lite.training.config import TrainConfig
 
 MEMORY_BYTES = 2 << 30  # pictures that need more go to disk
@@ -41,7 +43,9 @@ class TrainingSet:
     which frame (None: each did); what was not filmed is black and outside the mask. held_out: float32 [M, D],
     descriptors of the person's other sequences, of which nothing is learned: a bank that holds them holds the
     person. landmarks: float64 [L, 3] of the face in head space at the neutral frame, where one camera films
-    and they are known: where the Gaussians then start.
+    and they are known: where the Gaussians then start. reference: float32 [D], what was taken out of all
+    descriptors, where their form is relative: the mean of the training frames, or the neutral frame's (None:
+    they are as the encoder gave them).
 
     Conventions: docs/conventions.md#pictures-colours-and-masks, docs/conventions.md#head-pose,
     docs/conventions.md#descriptors.
@@ -69,6 +73,7 @@ class TrainingSet:
     seen: np.ndarray | None = None
     held_out: np.ndarray | None = None
     landmarks: np.ndarray | None = None
+    reference: np.ndarray | None = None
 
     @classmethod
     def from_capture(cls, capture: Capture, config: TrainConfig, *, progress: bool = True) -> TrainingSet:
@@ -86,7 +91,7 @@ class TrainingSet:
         encoder = _encoder(capture, sequences, config.descriptor)
         found, descriptors, poses, names = {}, [], [], []
         for sequence in sequences:
-            values = capture.descriptors(sequence, config.descriptor)
+            values = raw_descriptors(capture, sequence, config.descriptor)
             head_poses = capture.require_head_poses(sequence)
             found[sequence] = np.isfinite(values).all(1)
             descriptors.append(values[found[sequence]])
@@ -118,6 +123,11 @@ class TrainingSet:
         filming = {s: [serial in capture.cameras_of(s) for serial in serials] for s in sequences}
         seen = np.array([filming[sequence] for sequence, _ in names])
         neutral = _neutral_row(capture, names, descriptors, seen)
+        held_out = _held_out(capture, sequences, config.descriptor)
+        reference = own_reference(parts(config.descriptor)[1], descriptors[neutral], descriptors)
+        if reference is not None:
+            descriptors = relative_to(descriptors, reference)
+            held_out = None if held_out is None else relative_to(held_out, reference)
         return cls(
             images,
             masks,
@@ -131,8 +141,9 @@ class TrainingSet:
             capture.subject,
             encoder,
             None if seen.all() else seen,
-            _held_out(capture, sequences, config.descriptor),
+            held_out,
             _landmarks(capture, *names[neutral]) if len(serials) == 1 else None,
+            reference,
         )
 
 
@@ -161,7 +172,7 @@ def _filmed(capture: Capture, split: Split) -> tuple[list[str], list[str]]:
 
 def _encoder(capture: Capture, sequences: list[str], descriptor: str) -> str | None:
     """What made the training descriptors. ValueError where several did."""
-    made = {capture.encoder_of(sequence, descriptor): sequence for sequence in reversed(sequences)}
+    made = {capture_encoder(capture, sequence, descriptor): sequence for sequence in reversed(sequences)}
     if len(made) > 1:
         (one, first), (other, second) = list(made.items())[:2]
         raise ValueError(
@@ -189,7 +200,7 @@ def _held_out(capture: Capture, trained: list[str], descriptor: str) -> np.ndarr
     rows = []
     for sequence in (s for s in (*capture.sequences, *capture.cross_sequences) if s not in trained):
         with contextlib.suppress(ValueError, FileNotFoundError):  # not encoded, or no face
-            values = capture.descriptors(sequence, descriptor)
+            values = raw_descriptors(capture, sequence, descriptor)
             rows.append(values[np.isfinite(values).all(1)])
     return np.concatenate(rows) if rows else None
 

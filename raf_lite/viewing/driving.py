@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from raf_lite.avatar import GaussianAvatar, driving_descriptors, frontal_camera, turned
+from raf_lite.avatar import GaussianAvatar, driven_by, frontal_camera, turned
 from raf_lite.captures import iter_video, write_video
 from raf_lite.captures.cameras import OPENGL_AXES
 from raf_lite.captures.video import frame_times, steady
@@ -47,19 +47,14 @@ def drive_video(
     straight ahead; otherwise it turns with the driver. Frames without a face are captioned so, and the avatar
     holds still.
 
-    Raises ValueError as `driving_descriptors` does, for an avatar that is not driven by blendshapes, for an
-    odd size, and for a video that is not the one that was encoded.
+    Raises ValueError as `driven_by` does, for an odd size, and for a video that is not the one that was
+    encoded.
     """
     from tqdm.auto import tqdm
 
-    if avatar.descriptor != "blendshapes":
-        raise ValueError(
-            f"this avatar is driven by '{avatar.descriptor}', and a video gives blendshapes; train it on"
-            " those"
-        )
     if size < 2 or size % 2:
         raise ValueError(f"panels of {size} pixels cannot be filmed; give an even number")
-    values = driving_descriptors(avatar, encoding.blendshapes, relative)
+    values = driven_by(avatar, encoding, relative)
     camera = frontal_camera(avatar, size)
     rotations = (
         encoding.head_pose[:, :3, :3] @ _FLIP

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from raf_lite.avatar import Drivable
+from raf_lite.avatar import Drivable, same_descriptor
 from raf_lite.captures import Capture, write_video
+from raf_lite.descriptors.forms import capture_descriptors
 
 CAPTION_HEIGHT = 24
 ERROR_FULL_SCALE = 64 / 255  # a difference of 64 grey levels is drawn in the darkest red
@@ -62,9 +63,10 @@ def comparison_frames(
     each avatar.
 
     size: pixels a side at which each avatar is rendered; driver and ground truth are shown at their own
-    resolution where that is `size`, else scaled down. Raises ValueError where they are smaller (nothing is
-    enlarged), or where
-    the driver's sequence has no head poses.
+    resolution where that is `size`, else scaled down. The driver's descriptors are in the avatars' form,
+    relative to the driver's own mean or neutral. Raises ValueError where pictures are smaller (nothing is
+    enlarged), where the driver's sequence has no head poses, or where avatars are driven by different
+    descriptors.
 
     >>> from raf_lite import GaussianAvatar, open_capture
     >>> from raf_lite.manifest import find_data
@@ -76,8 +78,7 @@ def comparison_frames(
     (2, 152, 512, 3)
     """
     _, sequence = capture.cross_parts(cross_sequence)
-    name = next(iter(avatars.values())).descriptor
-    values = driver.descriptors(sequence, name)
+    values = capture_descriptors(driver, sequence, same_descriptor(avatars))
     kept = np.flatnonzero(np.isfinite(values).all(1))[frames]
     poses = driver.require_head_poses(sequence)[kept]
     camera = capture.cameras[capture.encoder_camera]

@@ -13,10 +13,17 @@ from scipy.spatial.transform import Rotation
 
 from raf_lite.avatar import GaussianAvatar, frontal_camera, resting_descriptor, turned
 from raf_lite.captures.cameras import OPENGL_AXES
-from raf_lite.descriptors import MediaPipeEncoder
+from raf_lite.descriptors import Detections, MediaPipeEncoder
+from raf_lite.descriptors.forms import detected_descriptors, parts
 from raf_lite.widgets.webcam import camera_script
 
 MOST_BYTES = 4 << 20  # of one picture; mirror.js sends a hundredth of that
+NOBODY = Detections(
+    np.zeros((0, 52), np.float32),
+    np.zeros((0, 478, 3), np.float32),
+    np.zeros((0, 4, 4), np.float32),
+    face_found=np.zeros(0, bool),
+)
 _FLIP = OPENGL_AXES[:3, :3]  # MediaPipe gives rotations in OpenGL's axes
 
 
@@ -24,10 +31,12 @@ class LiveDriver:
     """A camera's pictures in, an avatar's out, one at a time. Live nobody knows the next picture, so nothing
     is smoothed.
 
-    size: pixels on the longer side of the avatar's pictures. The avatar gets the driver's descriptors as they
-    are, until a picture is called the resting one: from then on their change from that one, added to its own
-    neutral (its mean, where it knows no neutral). Raises ValueError for an avatar that blendshapes do not
-    drive; MediaPipe's errors come with the first picture.
+    size: pixels on the longer side of the avatar's pictures. An avatar of a raw form gets the driver's
+    descriptors as they are; one of a relative form (`landmarks-mean`, `landmarks-neutral`) their change from
+    the running mean of all that was seen so far, added to the mean of its own training frames. Once a picture
+    is called the resting one, either gets the change from that one, added to its own neutral (its mean, where
+    it knows no neutral). Raises ValueError for an avatar that neither blendshapes nor landmarks drive;
+    MediaPipe's errors come with the first picture.
 
     >>> from raf_lite import GaussianAvatar
     >>> from raf_lite.manifest import find_data
@@ -37,14 +46,14 @@ class LiveDriver:
     """
 
     def __init__(self, avatar: GaussianAvatar, size: int = 256) -> None:
-        if avatar.descriptor != "blendshapes":
-            raise ValueError(
-                f"this avatar is driven by '{avatar.descriptor}', and a camera gives blendshapes; train it on"
-                " those"
-            )
+        # Of no frames: refuses what a camera does not give, and reads the basis of landmarks once.
+        detected_descriptors(NOBODY, avatar.descriptor, "a camera")
         self.avatar, self.camera = avatar, frontal_camera(avatar, size)
         self.own = resting_descriptor(avatar)
-        self.resting: np.ndarray | None = None  # the driver's descriptor at rest, [52]
+        self.resting: np.ndarray | None = None  # the driver's descriptor at rest, [D]
+        self._relative = parts(avatar.descriptor)[1] != "raw"
+        self._trained = avatar.descriptor_mean.cpu().numpy()
+        self._sum, self._seen = np.zeros(len(self._trained)), 0  # of the driver's descriptors so far
         self._descriptor, self._rotation = self.own, np.eye(3)  # shown where no face is found: the last ones
         self._encoder: MediaPipeEncoder | None = None
 
@@ -60,11 +69,16 @@ class LiveDriver:
         seen = self._encoder.detect(frame[None])
         found = bool(seen.face_found[0])
         if found:
+            given = detected_descriptors(seen, self.avatar.descriptor, "a camera")[0]
+            self._sum, self._seen = self._sum + given, self._seen + 1
             if rest:
-                self.resting = seen.blendshapes[0]
-            self._descriptor = (
-                seen.blendshapes[0] if self.resting is None else seen.blendshapes[0] - self.resting + self.own
-            )
+                self.resting = given
+            if self.resting is not None:
+                self._descriptor = given - self.resting + self.own
+            elif self._relative:
+                self._descriptor = given - (self._sum / self._seen).astype(np.float32) + self._trained
+            else:
+                self._descriptor = given
             self._rotation = Rotation.from_matrix(_FLIP @ seen.encoder_pose[0, :3, :3]).as_matrix() @ _FLIP
         pose = turned(self.avatar, self.camera, (self._rotation if turn else np.eye(3))[None])
         image = self.avatar.render(self._descriptor[None], pose, [self.camera])[0, 0]
@@ -119,9 +133,10 @@ class Mirror(anywidget.AnyWidget):
 def mirror(avatar: GaussianAvatar, *, size: int = 256) -> Mirror:
     """A widget in which an avatar follows the camera, live; it says at how many pictures a second.
 
-    avatar: one that blendshapes drive. size: pixels on the longer side of its pictures. Pictures go from the
-    browser to the kernel, on whatever machine that runs, and nowhere else; none is written. None comes while
-    a cell runs. Where there is no camera, no permission, no face or no widget manager, a sentence says so.
+    avatar: one that blendshapes or landmarks drive, in any form. size: pixels on the longer side of its
+    pictures. Pictures go from the browser to the kernel, on whatever machine that runs, and nowhere else;
+    none is written. None comes while a cell runs. Where there is no camera, no permission, no face or no
+    widget manager, a sentence says so.
     Raises ValueError for another avatar.
     """
     return Mirror(LiveDriver(avatar, size))

@@ -38,7 +38,7 @@ from raf_lite.captures.video import count_frames, iter_video, probe_video
 SERIAL = "0"
 FIELD_OF_VIEW = 63.0  # degrees, vertical: MediaPipe's virtual camera
 FPS = 25.0  # of a folder of images, which does not tell
-ENCODED = ("blendshapes", "head_pose", "face_found")
+ENCODED = ("blendshapes", "landmarks", "head_pose", "face_found")
 SEQUENCE, HELD_OUT = "video", "held-out"
 FACE_DEPTH = 4.0  # cm, of a face's middle before MediaPipe's head origin
 # Of MediaPipe's 478 landmarks, those at iBUG's 68 places: jaw from the subject's right, brows, nose, eyes, lips.
@@ -109,9 +109,9 @@ def _encoding(path: Path) -> dict[str, np.ndarray]:
         problem = encoding_problem(path, file)
         if problem:
             raise ValueError(f"{problem}; encode {path} again")
-        arrays = read_arrays(file, (*ENCODED, "landmarks", "size"))
-        landmarks, size = arrays.pop("landmarks"), arrays.pop("size")
-        return arrays | _in_space(landmarks, arrays["head_pose"], size, arrays["face_found"], file)
+        arrays = read_arrays(file, (*ENCODED, "size"))
+        size = arrays.pop("size")
+        return arrays | _in_space(arrays["landmarks"], arrays["head_pose"], size, arrays["face_found"], file)
     return {}
 
 
