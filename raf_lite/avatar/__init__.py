@@ -1,6 +1,7 @@
 """The avatar: canonical Gaussians, a deformation field conditioned on a descriptor, a rigid head pose,
 checkpoints, driving."""
 
+from raf_lite.avatar.alignment import aligned_poses, moved
 from raf_lite.avatar.driving import (
     Drivable,
     driven_by,
@@ -22,9 +23,11 @@ __all__ = [
     "GaussianAvatar",
     "LearnedBasis",
     "Similarity",
+    "aligned_poses",
     "driven_by",
     "driving_descriptors",
     "frontal_camera",
+    "moved",
     "own_reference",
     "resting_descriptor",
     "same_descriptor",

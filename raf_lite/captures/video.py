@@ -50,13 +50,19 @@ _MOST_FPS = 300  # above it a header tells its unit of time, mostly milliseconds
 
 
 def write_video(
-    path: str | os.PathLike, frames: Iterable[np.ndarray], fps: float, *, crf: int = 18, gray: bool = False
+    path: str | os.PathLike,
+    frames: Iterable[np.ndarray],
+    fps: float,
+    *,
+    crf: int = 18,
+    gray: bool = False,
+    comment: str | None = None,
 ) -> None:
     """Encode `frames` to an H.264 (yuv420p) mp4, atomically; the same frames give the same bytes.
 
     frames: any iterable of uint8 [H, W, 3] sRGB, or of uint8 [H, W] when `gray` (masks); H and W even, all
     alike.
-    fps: frames a second. crf: x264's quality, 0 (best) to 51.
+    fps: frames a second. crf: x264's quality, 0 (best) to 51. comment: text in the file's metadata.
 
     Colours are stored as BT.601 limited range and tagged so: players that obey tags and decoders that assume
     the default (OpenCV, hence `nersemble_data`) then show the same picture. One encoder thread, since x264's
@@ -76,6 +82,8 @@ def write_video(
         with av.open(
             f"file:{tmp}", "w", format="mp4", options={"movflags": "+faststart", "fflags": "+bitexact"}
         ) as container:
+            if comment is not None:
+                container.metadata["comment"] = comment
             for index, frame in enumerate(frames):
                 if (
                     frame.dtype != np.uint8

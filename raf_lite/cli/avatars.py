@@ -37,18 +37,20 @@ def train(
     capture: Positional[Path],
     *,
     out: Path,
-    preset: Literal["fast", "cpu", "gpu"] = "cpu",
+    preset: Literal["fast", "cpu", "video", "gpu"] | None = None,
     settings: OmitArgPrefixes[TrainConfig] = PRESETS["cpu"],
     bank: Path | None = None,
     format: str | None = None,
 ) -> int:
-    """Train an avatar on a capture, with or without retrieval; resumes.
+    """Train an avatar on a capture or on a film of one person, with or without retrieval; resumes.
+
+    A film is encoded and matted first; its last fifth is held out, graded and filmed.
 
     Args:
-        capture: A capture's folder.
+        capture: A capture's folder, or a film.
         out: Folder of the avatar.
-        preset: Whose numbers the settings below have where they are not given: fast for tests, cpu, or gpu
-            for CUDA.
+        preset: Whose numbers the settings below have where they are not given: fast for tests, cpu, video for
+            a film on a CPU, or gpu for CUDA; without it, video for a film and cpu for a folder.
         bank: The bank to retrieve from; without it the one that ships, wherever the data are.
         format: The capture's format; without it, what the folder looks like.
     """
@@ -60,6 +62,13 @@ def train(
     expressions = None
     if settings.retrieval:
         expressions = ExpressionBank.load(bank or find_data() / "bank", descriptor=settings.descriptor)
+    if capture.is_file():
+        from raf_lite.course.own_video import train_video
+
+        own = train_video(capture, out, settings, bank=expressions)
+        print(own.table.to_string(float_format="{:.3f}".format))
+        print(f"the avatar is {own.path}, the film of what was held out {own.film}")
+        return 0
     data = TrainingSet.from_capture(open_capture(capture, format=format), settings)
     Trainer(data, settings, out, bank=expressions).train(resume=True)
     print(f"the avatar is {out / 'avatar.safetensors'}")

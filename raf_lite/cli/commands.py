@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import functools
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from tyro.conf import DisallowNone, FlagCreatePairsOff, PositionalMetavarFromFieldName
 from tyro.extras import SubcommandApp
 
+from raf_lite.captures.formats.encoding import VIDEOS
 from raf_lite.cli import avatars, captures, data, study
 from raf_lite.training import PRESETS, TrainConfig
 
@@ -56,11 +58,13 @@ def _bound(command: Callable[..., int]) -> Callable[..., functools.partial[int]]
 
 
 def _preset(argv: Sequence[str]) -> TrainConfig:
-    """The settings of the preset that a command line names, which it may change one by one; a wrong name is
-    left to tyro."""
+    """The settings of the preset that a command line names, which it may change one by one, or else of the
+    one for what it trains on; a wrong name is left to tyro."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--preset", nargs="?", default="cpu")
-    return PRESETS.get(first.parse_known_args(argv)[0].preset, PRESETS["cpu"])
+    first.add_argument("--preset", nargs="?", default=None)
+    named, rest = first.parse_known_args(argv)
+    film = any(Path(word).suffix.lower() in VIDEOS for word in rest)
+    return PRESETS.get(named.preset or ("video" if film else "cpu"), PRESETS["cpu"])
 
 
 def _app(argv: Sequence[str]) -> SubcommandApp:

@@ -12,7 +12,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from raf_lite._files import write_json
-from raf_lite.avatar import Drivable, own_reference, same_descriptor
+from raf_lite.avatar import Drivable, GaussianAvatar, aligned_poses, own_reference, same_descriptor
 from raf_lite.captures import Camera, Capture, block_mean, shrink_factor
 from raf_lite.descriptors import Detections, MediaPipeEncoder
 from raf_lite.evaluation.metrics import encoder_errors, half_pixel_shift, picture_errors
@@ -20,6 +20,7 @@ from raf_lite.evaluation.protocols import GROUPS, Case, archetype_labels, drivin
 from raf_lite.evaluation.regions import REGIONS, face_regions
 
 NOISE_FLOOR = "noise floor"
+ALIGNED = " (aligned)"
 COLUMNS = (
     "psnr",
     "psnr_face",
@@ -105,6 +106,7 @@ def evaluate(
     encoder: MediaPipeEncoder | None = None,
     frame_step: int = 2,
     settings: dict | None = None,
+    align: bool = False,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Grade avatars side by side on the same frames.
@@ -114,7 +116,8 @@ def evaluate(
     drivers: participant id -> capture. size: pixels a side at which avatars are rendered; pictures are
     compared at half of it. encoder: for landmark error and AED on the encoder's camera; without one those
     columns are NaN. out: a JSON file with the table, the same by sequence, and `settings`. frame_step: see
-    `driving_cases`, whose errors are raised.
+    `driving_cases`, whose errors are raised. align: grade held-out frames of the encoder's camera a second
+    time, each head moved rigidly to where it fits the picture best: rows "<name> (aligned)".
 
     Returns a table with a row for each (group, avatar), and a "noise floor" row a group for what depends on
     the encoder: ground truth against itself shifted by half a pixel. Columns: views (how many pictures), psnr
@@ -140,7 +143,7 @@ def evaluate(
         disable=not progress,
     ):
         groups = frame_groups(case, labels)
-        for name, errors in _errors_of_case(case, avatars, capture, size, encoder):
+        for name, errors in _errors_of_case(case, avatars, capture, size, encoder, align):
             rows += [
                 {
                     "avatar": name,
@@ -153,7 +156,8 @@ def evaluate(
             ]
     frames = pd.DataFrame(rows).reindex(columns=["avatar", "group", "sequence", *COLUMNS])
     table = _pool(frames, ["group", "avatar"])
-    table = table.loc[[(g, a) for g in GROUPS for a in (*avatars, NOISE_FLOOR) if (g, a) in table.index]]
+    names = [shown for name in avatars for shown in (name, f"{name}{ALIGNED}")]
+    table = table.loc[[(g, a) for g in GROUPS for a in (*names, NOISE_FLOOR) if (g, a) in table.index]]
     if out is not None:
         by_sequence = _pool(frames, ["group", "sequence", "avatar"])
         write_json(
@@ -170,7 +174,12 @@ def evaluate(
 
 
 def _errors_of_case(
-    case: Case, avatars: Mapping[str, Drivable], capture: Capture, size: int, encoder: MediaPipeEncoder | None
+    case: Case,
+    avatars: Mapping[str, Drivable],
+    capture: Capture,
+    size: int,
+    encoder: MediaPipeEncoder | None,
+    align: bool,
 ) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """(avatar, column -> [T]) for every avatar and camera, the noise floor first."""
     answers = [_answer(capture, case.sequence, serial, case.frames, size) for serial in case.serials]
@@ -185,6 +194,14 @@ def _errors_of_case(
             if seeing is not None and c == 0:
                 errors |= seeing.errors(shown[:, c])
             yield name, errors
+        if align and case.protocol == "self" and isinstance(avatar, GaussianAvatar):
+            answer = answers[0]
+            poses = aligned_poses(
+                avatar, case.descriptors, case.head_poses, answer.camera, answer.pictures
+            )
+            shown = avatar.render(case.descriptors, poses, [answer.camera])[:, 0]
+            errors = _picture_columns(shown, answer, slow=True)
+            yield f"{name}{ALIGNED}", errors | (seeing.errors(shown) if seeing is not None else {})
 
 
 @dataclass(frozen=True)

@@ -97,8 +97,10 @@ class TrainConfig:
 PRESETS = {
     "fast": TrainConfig(steps=60, size=64, coarse_steps=0, gaussians=1500, checkpoint_every=20),
     "cpu": TrainConfig(),
+    "video": TrainConfig(steps=1400, coarse_steps=1050, views=1, descriptor="landmarks-mean"),
     "gpu": TrainConfig(
         steps=15000, size=512, coarse_steps=5000, views=4, gaussians=60000, checkpoint_every=1000
     ),
 }
-"""`fast` for tests (its numbers mean nothing), `cpu` for two cores in about a minute, `gpu` for CUDA."""
+"""`fast` for tests (its numbers mean nothing), `cpu` for two cores in about a minute, `video` for the film of
+one camera there, `gpu` for CUDA."""

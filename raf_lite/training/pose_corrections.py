@@ -12,26 +12,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from raf_lite.avatar import moved
+
 PREFIX = "pose_corrections."
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
-
-
-def moved(viewmats: Tensor, correction: Tensor) -> Tensor:
-    """View matrices [C, 4, 4] of a head that is turned and moved by `correction` [6] in camera space: a
-    rotation vector in radians, and a translation in head radii.
-
-    >>> quarter = torch.tensor([0.0, 0, torch.pi / 2, 0, 0, 2])
-    >>> moved(torch.eye(4)[None], quarter)[0, :3].round()
-    tensor([[ 0., -1.,  0.,  0.],
-            [ 1.,  0.,  0.,  0.],
-            [ 0.,  0.,  1.,  2.]])
-    """
-    x, y, z = correction[:3]
-    zero = torch.zeros_like(x)
-    turn = torch.linalg.matrix_exp(torch.stack([zero, -z, y, z, zero, -x, -y, x, zero]).reshape(3, 3))
-    upper = torch.cat([turn, correction[3:, None]], 1)
-    last = upper.new_tensor([[0.0, 0.0, 0.0, 1.0]])
-    return torch.cat([upper, last]) @ viewmats
 
 
 class PoseCorrections:

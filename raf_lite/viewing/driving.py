@@ -15,7 +15,7 @@ from raf_lite.captures import iter_video, write_video
 from raf_lite.captures.cameras import OPENGL_AXES
 from raf_lite.captures.video import frame_times, steady
 from raf_lite.descriptors.encode_video import VideoDetections
-from raf_lite.viewing.video import caption_panels
+from raf_lite.viewing.video import SYNTHETIC, caption_panels
 
 _FLIP = OPENGL_AXES[:3, :3]  # MediaPipe gives rotations in OpenGL's axes
 
@@ -84,5 +84,5 @@ def drive_video(
                 f"{video} has {number + 1} frames, and {len(encoding)} were encoded; encode it again"
             )
 
-    write_video(out, frames(), fps)
+    write_video(out, frames(), fps, comment=SYNTHETIC)
     return Path(out)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from raf_lite.descriptors.forms import capture_descriptors
 CAPTION_HEIGHT = 24
 ERROR_FULL_SCALE = 64 / 255  # a difference of 64 grey levels is drawn in the darkest red
 MAX_BYTES = 5_000_000
+SYNTHETIC = "synthetic: an avatar, made with raf_lite; the person did not do this"  # in a film's metadata
 
 
 def error_map(image: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -108,6 +109,31 @@ def comparison_frames(
     return np.stack(sheets)
 
 
+def held_out_video(
+    path: str | os.PathLike, avatar: Drivable, capture: Capture, sequence: str, *, size: int = 256
+) -> Path:
+    """Write an H.264 mp4 of an avatar beside the frames of one sequence that it was not trained on, seen by
+    the encoder's camera and driven by what the encoder saw there.
+
+    size: pixels on the longer side of each panel, at least the capture's. Frames without a face are left out.
+    Raises ValueError where the sequence has no descriptors or head poses.
+    """
+    values = capture_descriptors(capture, sequence, avatar.descriptor)
+    kept = np.flatnonzero(np.isfinite(values).all(1))
+    poses = capture.require_head_poses(sequence)
+    camera = capture.cameras[capture.encoder_camera]
+    truth = capture.over_white(sequence, capture.encoder_camera)
+
+    def panels() -> Iterator[np.ndarray]:
+        for t in kept:
+            shown = avatar.render(values[t : t + 1], poses[t : t + 1], [camera])[0, 0]
+            sheet = caption_panels([truth[t] / np.float32(255), shown], ["held out", "avatar"])
+            yield sheet[: len(sheet) // 2 * 2, : sheet.shape[1] // 2 * 2]
+
+    write_video(path, panels(), capture.fps, comment=SYNTHETIC)
+    return Path(path)
+
+
 def comparison_video(
     path: str | os.PathLike,
     avatars: Mapping[str, Drivable],
@@ -135,7 +161,7 @@ def comparison_video(
         )
     film = np.concatenate(parts)
     for crf in (20, 24, 28, 32, 36):  # the best quality that fits
-        write_video(path, film, capture.fps, crf=crf)
+        write_video(path, film, capture.fps, crf=crf, comment=SYNTHETIC)
         if path.stat().st_size <= MAX_BYTES:
             return path
     raise ValueError(f"{path} is over {MAX_BYTES / 1e6:g} MB even at low quality; film fewer frames")
