@@ -13,13 +13,14 @@ def fetch(
     sha256: str,
     *,
     folder: str | os.PathLike | None = None,
+    name: str | None = None,
     env: str | None = None,
     progress: bool = True,
 ) -> Path:
     """Return a local copy of `url` whose sha256 is `sha256`, downloading it once.
 
     url: the file's pinned address. sha256: hex digest. folder: where it is kept (default: the package's
-    cache).
+    cache). name: as what (default: the end of the address).
     env: name of an environment variable that, when set, points to a local copy used instead of the network.
 
     pooch downloads to a temporary name and moves the file only when its hash is right, so a partial download
@@ -50,7 +51,7 @@ def fetch(
                 url,
                 known_hash=f"sha256:{sha256}",
                 path=folder,
-                fname=url.rsplit("/", 1)[-1],
+                fname=name or url.rsplit("/", 1)[-1],
                 progressbar=progress,
             )
         )

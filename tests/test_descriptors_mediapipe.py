@@ -16,12 +16,14 @@ import threading
 import time
 import warnings
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from packaging.version import Version
 
+from raf_lite import _mediapipe, _models
 from raf_lite._files import sha256_file
 from raf_lite.descriptors import (
     BLENDSHAPE_NAMES,
@@ -33,7 +35,6 @@ from raf_lite.descriptors import (
     mediapipe_model,
 )
 
-mediapipe_encoder = sys.modules[MediaPipeEncoder.__module__]
 DATA = Path(__file__).parent.parent / "data"
 SHIPPED = sorted((DATA / "mini_nersemble").glob("*/sequences/*/images/cam_222200037.mp4"))
 
@@ -46,23 +47,33 @@ CONTENT = b"stands in for the model file"
 def no_network(monkeypatch, tmp_path):
     """An empty cache, a model with the hash of CONTENT, a URL that refuses connections, and pip without an
     index."""
-    for name in (mediapipe_model.MODEL_ENV, "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+    for name in (mediapipe_model.FACE_LANDMARKER.env, "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("RAF_LITE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheels"))
     (tmp_path / "wheels").mkdir()
-    monkeypatch.setattr(mediapipe_model, "MODEL_SHA256", hashlib.sha256(CONTENT).hexdigest())
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
-    monkeypatch.setattr(mediapipe_model, "MODEL_URL", f"http://127.0.0.1:{port}/face_landmarker.task")
+    serve_from(monkeypatch, f"http://127.0.0.1:{port}")
     return tmp_path
 
 
-def make_wheel(folder, package, version, member, content):
+def serve_from(monkeypatch, address):
+    """The model is the one with the hash of CONTENT, published at this address."""
+    model = replace(
+        mediapipe_model.FACE_LANDMARKER,
+        sha256=hashlib.sha256(CONTENT).hexdigest(),
+        url=f"{address}/face_landmarker.task",
+    )
+    monkeypatch.setattr(mediapipe_model, "FACE_LANDMARKER", model)
+
+
+def make_wheel(folder, model_wheel, content):
     """A wheel that pip accepts, with one file of `content`."""
+    package, version, member = model_wheel.package, model_wheel.version, model_wheel.member
     info = f"{package}-{version}.dist-info"
     with zipfile.ZipFile(folder / f"{package}-{version}-py3-none-any.whl", "w") as wheel:
         wheel.writestr(member, content)
@@ -92,7 +103,7 @@ def loopback(folder):
 
 def test_the_environment_names_a_local_model(no_network, monkeypatch):
     local = no_network / "mine.task"
-    monkeypatch.setenv(mediapipe_model.MODEL_ENV, str(local))
+    monkeypatch.setenv(mediapipe_model.FACE_LANDMARKER.env, str(local))
     with pytest.raises(FileNotFoundError, match=r"RAF_LITE_FACE_LANDMARKER names .*mine\.task"):
         face_landmarker_path()
     local.write_bytes(b"something else")
@@ -108,7 +119,7 @@ def test_the_official_address_is_used_once_and_then_the_cache(no_network, monkey
     site.mkdir()
     (site / "face_landmarker.task").write_bytes(CONTENT)
     with loopback(site) as address:
-        monkeypatch.setattr(mediapipe_model, "MODEL_URL", f"{address}/face_landmarker.task")
+        serve_from(monkeypatch, address)
         path = face_landmarker_path(progress=False)
     assert path == no_network / "cache" / "models" / "face_landmarker.task" and path.read_bytes() == CONTENT
     notice = path.with_suffix(".NOTICE.txt").read_text()
@@ -120,26 +131,26 @@ def test_the_official_address_is_used_once_and_then_the_cache(no_network, monkey
     assert face_landmarker_path(progress=False) == path  # the server is gone: no network was needed
 
 
-@pytest.mark.parametrize(("package", "version", "member"), mediapipe_model.WHEELS)
-def test_offline_from_the_address_a_pinned_wheel_gives_the_file(no_network, capfd, package, version, member):
-    make_wheel(no_network / "wheels", package, version, member, CONTENT)
+@pytest.mark.parametrize("wheel", mediapipe_model.FACE_LANDMARKER.wheels)
+def test_offline_from_the_address_a_pinned_wheel_gives_the_file(no_network, capfd, wheel):
+    make_wheel(no_network / "wheels", wheel, CONTENT)
     path = face_landmarker_path(progress=False)
     assert path.read_bytes() == CONTENT and path.with_suffix(".NOTICE.txt").exists()
-    assert f"PyPI wheel {package}=={version}" in capfd.readouterr().err
+    assert f"PyPI wheel {wheel.package}=={wheel.version}" in capfd.readouterr().err
     with pytest.raises(ModuleNotFoundError):
-        __import__(package)  # extracted, not installed
+        __import__(wheel.package)  # extracted, not installed
 
 
 def test_a_wheel_with_another_file_is_not_believed(no_network):
-    (package, version, member), (other, other_version, _) = mediapipe_model.WHEELS
-    make_wheel(no_network / "wheels", package, version, member, b"tampered")
-    make_wheel(no_network / "wheels", other, other_version, "elsewhere.task", CONTENT)
+    first, other = mediapipe_model.FACE_LANDMARKER.wheels
+    make_wheel(no_network / "wheels", first, b"tampered")
+    make_wheel(no_network / "wheels", replace(other, member="elsewhere.task"), CONTENT)
     with pytest.raises(FileNotFoundError) as caught:
         face_landmarker_path(progress=False)
     message = str(caught.value)
     assert (
-        f"{member} does not have the pinned sha256" in message
-        and f"wheel {other}=={other_version}: " in message
+        f"{first.member} does not have the pinned sha256" in message
+        and f"wheel {other.package}=={other.version}: " in message
     )
     assert (
         "ConnectionError" in message
@@ -150,10 +161,10 @@ def test_a_wheel_with_another_file_is_not_believed(no_network):
 
 
 def test_a_package_that_is_installed_saves_the_download(no_network, monkeypatch):
-    package, _, member = mediapipe_model.WHEELS[0]
-    file = no_network / "site-packages" / member
+    wheel = mediapipe_model.FACE_LANDMARKER.wheels[0]
+    file = no_network / "site-packages" / wheel.member
     file.parent.mkdir(parents=True)
-    (no_network / "site-packages" / package / "__init__.py").write_text(
+    (no_network / "site-packages" / wheel.package / "__init__.py").write_text(
         "raise RuntimeError('must not be imported')"
     )
     file.write_bytes(CONTENT)
@@ -165,22 +176,20 @@ def test_a_damaged_cached_model_is_replaced(no_network):
     cached = no_network / "cache" / "models" / "face_landmarker.task"
     cached.parent.mkdir(parents=True)
     cached.write_bytes(CONTENT[:10])
-    make_wheel(no_network / "wheels", *mediapipe_model.WHEELS[0], CONTENT)
+    make_wheel(no_network / "wheels", mediapipe_model.FACE_LANDMARKER.wheels[0], CONTENT)
     assert face_landmarker_path(progress=False).read_bytes() == CONTENT
 
 
 def test_a_host_that_never_answers_is_given_up_soon(no_network, monkeypatch):
-    make_wheel(no_network / "wheels", *mediapipe_model.WHEELS[0], CONTENT)
-    monkeypatch.setattr(mediapipe_model, "PROBE_SECONDS", 0.2)
+    make_wheel(no_network / "wheels", mediapipe_model.FACE_LANDMARKER.wheels[0], CONTENT)
+    monkeypatch.setattr(_models, "PROBE_SECONDS", 0.2)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        monkeypatch.setattr(
-            mediapipe_model, "MODEL_URL", f"http://127.0.0.1:{silent.getsockname()[1]}/face_landmarker.task"
-        )
+        serve_from(monkeypatch, f"http://127.0.0.1:{silent.getsockname()[1]}")
         failures = []
         start = time.perf_counter()
-        assert not mediapipe_model._from_url(no_network, failures, progress=False)
+        assert not _models.from_url(mediapipe_model.FACE_LANDMARKER, no_network, failures, progress=False)
         assert time.perf_counter() - start < 3
     assert "ReadTimeout" in failures[0]
     assert face_landmarker_path(progress=False).read_bytes() == CONTENT
@@ -482,7 +491,7 @@ def test_mediapipe_reports_its_use_to_nobody(model_file, monkeypatch):
     before = dict(os.environ)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(5)
-        monkeypatch.setattr(mediapipe_encoder, "_NOWHERE", f"http://127.0.0.1:{listener.getsockname()[1]}")
+        monkeypatch.setattr(_mediapipe, "_NOWHERE", f"http://127.0.0.1:{listener.getsockname()[1]}")
         encoder = MediaPipeEncoder()
         encoder.detect(np.full((2, 64, 64, 3), 128, np.uint8))
         encoder.close()
@@ -515,6 +524,6 @@ def test_a_forked_child_ends_though_its_parent_has_an_encoder(model_file):
 
 
 def test_the_proxy_of_that_moment_has_no_listener():
-    port = int(mediapipe_encoder._NOWHERE.rpartition(":")[2])
+    port = int(_mediapipe._NOWHERE.rpartition(":")[2])
     with pytest.raises(OSError), socket.create_connection(("127.0.0.1", port), timeout=2):
         pass

@@ -24,7 +24,7 @@ def origin(files: Sequence[Path]) -> dict[str, np.ndarray]:
     return {"source": np.array(_content(files)), "source_state": np.array(source_state(files))}
 
 
-def is_made_from(files: Sequence[Path], kept: Mapping[str, np.ndarray]) -> bool:
+def is_made_from(files: Sequence[Path], kept: Mapping[str, np.ndarray] | Mapping[str, str]) -> bool:
     """Whether `files` are those of which `kept` was made by `origin`; they are read only where their state is
     another."""
     return str(kept["source_state"]) == source_state(files) or str(kept["source"]) == _content(files)

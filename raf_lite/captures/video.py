@@ -7,7 +7,7 @@ import functools
 import itertools
 import os
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -133,6 +133,41 @@ def write_video(
             if size is None:
                 raise ValueError(f"{path}: there are no frames to write; give at least one")
             container.mux(stream.encode(None))
+
+
+def write_lossless(
+    path: str | os.PathLike, frames: Iterable[np.ndarray], fps: float, *, tags: Mapping[str, str]
+) -> None:
+    """Encode masks uint8 [H, W] of one size, any, to a Matroska file that gives back the very same values
+    (FFV1), atomically.
+
+    tags: names in lower case, and what they say, for `video_tags`. Raises ValueError where there are no
+    frames or their size changes.
+    """
+    path, size = Path(path), None
+    with atomic_path(path) as tmp:
+        with av.open(f"file:{tmp}", "w", format="matroska", options={"fflags": "+bitexact"}) as container:
+            container.metadata.update(tags)
+            for index, frame in enumerate(frames):
+                if size is None:
+                    size = frame.shape
+                    stream = container.add_stream("ffv1", rate=Fraction(fps).limit_denominator(1001))
+                    stream.height, stream.width = size
+                    stream.pix_fmt = "gray"
+                    stream.options = {"level": "3", "slices": "4", "g": "25"}
+                if frame.shape != size:
+                    raise ValueError(f"{path}: frame {index} is {list(frame.shape)}, and not {list(size)}")
+                picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="gray")
+                container.mux(stream.encode(picture))
+            if size is None:
+                raise ValueError(f"{path}: there are no frames to write; give at least one")
+            container.mux(stream.encode(None))
+
+
+def video_tags(path: str | os.PathLike) -> dict[str, str]:
+    """What a film's header says in words, by names in lower case. Errors as `probe_video`."""
+    with _open_video(path) as (container, _):
+        return {name.lower(): text for name, text in container.metadata.items()}
 
 
 @dataclass(frozen=True)

@@ -3,19 +3,13 @@ pass."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
-import tempfile
-import threading
 import warnings
-import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from raf_lite._install import how_to_install
+from raf_lite._mediapipe import closed_with, open_task
 from raf_lite.descriptors.detections import Detections, frame_list
 from raf_lite.descriptors.mediapipe_model import face_landmarker_path
 
@@ -25,20 +19,6 @@ if TYPE_CHECKING:
 # Names the model file, on which the numbers depend; stored with everything that was encoded.
 ENCODER = "mediapipe-face_landmarker-float16-1"
 NUM_LANDMARKS = 478
-
-# Newer versions of MediaPipe report their use to play.googleapis.com when they close, and have no switch for
-# it. They ask the environment for a proxy, and on this port nobody listens.
-_NOWHERE = "http://127.0.0.1:9"
-_PROXIES = (
-    "https_proxy",
-    "HTTPS_PROXY",
-    "http_proxy",
-    "HTTP_PROXY",
-    "all_proxy",
-    "ALL_PROXY",
-    "no_proxy",
-    "NO_PROXY",
-)
 
 # The model's own order. "Left" and "Right" are the subject's.
 BLENDSHAPE_NAMES = (
@@ -139,10 +119,7 @@ class MediaPipeEncoder:
         self.kind = kind
         self.landmark_pca = landmark_pca
         self._landmarker, self._image = _make_landmarker(num_faces)
-        self._finalizer = weakref.finalize(self, _close, self._landmarker, os.getpid())
-        # MediaPipe closes through a thread pool, which Python shuts down before it runs `atexit` hooks (and
-        # finalizers); this hook, the one that concurrent.futures itself uses, runs before that.
-        threading._register_atexit(self._finalizer)  # pyright: ignore[reportAttributeAccessIssue]
+        self._finalizer = closed_with(self, self._landmarker)
 
     @property
     def name(self) -> str:
@@ -252,64 +229,18 @@ def encoder_if_possible() -> MediaPipeEncoder | None:
 
 def _make_landmarker(num_faces: int) -> tuple[Any, Any]:
     """A Face Landmarker in IMAGE mode, and a function from a uint8 image to MediaPipe's image type."""
-    missing = (
-        f"MediaPipe cannot be loaded ({{}}); {how_to_install('encode')} and, on a bare Debian or Ubuntu, "
-        "`apt-get install libegl1 libgles2`"
-    )
-    try:
-        import mediapipe
-        from mediapipe.tasks.python import BaseOptions, vision
-    except (ImportError, OSError) as error:
-        raise ImportError(missing.format(error)) from error
-    options = vision.FaceLandmarkerOptions(
-        base_options=BaseOptions(model_asset_path=os.fspath(face_landmarker_path())),
-        running_mode=vision.RunningMode.IMAGE,
-        num_faces=num_faces,
-        output_face_blendshapes=True,
-        output_facial_transformation_matrixes=True,
-    )
-    try:
-        # MediaPipe loads its native library here, so a missing libEGL shows here and not at the import.
-        with _quiet_stderr():
-            landmarker = vision.FaceLandmarker.create_from_options(options)
-    except OSError as error:
-        raise ImportError(missing.format(error)) from error
-    return landmarker, lambda image: mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=image)
 
+    def make(vision: Any, base_options: Any) -> Any:
+        options = vision.FaceLandmarkerOptions(
+            base_options=base_options,
+            running_mode=vision.RunningMode.IMAGE,
+            num_faces=num_faces,
+            output_face_blendshapes=True,
+            output_facial_transformation_matrixes=True,
+        )
+        return vision.FaceLandmarker.create_from_options(options)
 
-def _close(landmarker: Any, owner: int) -> None:
-    """Close MediaPipe, with a proxy that leads nowhere for as long as that takes: its report of use is not
-    sent. A forked child leaves its parent's encoder alone: it lacks the threads, and would wait for them."""
-    if os.getpid() != owner:
-        return
-    kept = {name: os.environ.pop(name, None) for name in _PROXIES}
-    os.environ["https_proxy"] = _NOWHERE
-    try:
-        landmarker.close()
-    finally:
-        del os.environ["https_proxy"]
-        os.environ.update({name: value for name, value in kept.items() if value is not None})
-
-
-@contextlib.contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """Swallow what native code writes to file descriptor 2; MediaPipe's start-up lines obey no log level.
-
-    If the body raises, the swallowed lines are attached to the exception, since they may tell why.
-    """
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as log:
-        os.dup2(log.fileno(), 2)
-        try:
-            yield
-        except BaseException as error:
-            log.seek(0)
-            error.add_note(log.read().decode(errors="replace"))
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+    return open_task(face_landmarker_path, make)
 
 
 def _to_uint8(frame: np.ndarray, number: int) -> np.ndarray:
