@@ -14,7 +14,7 @@ import pandas as pd
 from raf_lite.avatar import GaussianAvatar
 from raf_lite.bank import ExpressionBank
 from raf_lite.captures import Capture, open_capture
-from raf_lite.captures.matting import found_matte, matte_problem, matte_video
+from raf_lite.captures.matting import matte_video
 from raf_lite.descriptors.encode_video import VideoDetections, find_encoding
 from raf_lite.evaluation import evaluate
 from raf_lite.training import TrainConfig, Trainer, TrainingSet
@@ -89,37 +89,38 @@ def open_own(video: Path, encoding: VideoDetections, size: int, held_out: float 
 
 
 def train_video(
-    video: Path, out: Path, settings: TrainConfig, *, bank: ExpressionBank | None = None, progress: bool = True
+    video: Path,
+    out: Path,
+    settings: TrainConfig,
+    *,
+    bank: ExpressionBank | None = None,
+    held_out: float = HELD_OUT,
+    progress: bool = True,
 ) -> OwnAvatar:
     """Train an avatar on a film of one person, into `out`: avatar.safetensors, metrics.json and held_out.mp4.
 
-    Encoding and matte lie beside the film. The last fifth of the frames is held out, graded as tracked and
-    with the head moved to where it fits best ("aligned"), and filmed. Raises ValueError for a film of no
-    face, of several, or of a still picture, before anything takes minutes.
+    Encoding and matte lie beside the film. held_out: the share of the frames, its end, that is not trained
+    on but graded, as tracked and with the head moved to where it fits best ("aligned"), and filmed. Raises
+    ValueError for a film of no face, of several, or of a still picture, before anything takes minutes.
     """
     print(CONSENT)
     encoding = find_encoding(video, progress=progress)
     check_film(encoding, video)
-    matte = found_matte(video)
-    problem = None if matte is None else matte_problem(video, matte)
-    if problem:
-        print(f"{problem}: matting {video} again")
-    if matte is None or problem:
-        matte_video(video, progress=progress)
-    capture = open_own(video, encoding, settings.size)
+    matte_video(video, progress=progress)
+    capture = open_own(video, encoding, settings.size, held_out)
     data = TrainingSet.from_capture(capture, settings, progress=progress)
     avatar = Trainer(data, settings, out, bank=bank, progress=progress).train(resume=True)
     size = max(data.images.shape[2:4])
-    (held_out,) = capture.split().holdout_sequences
+    (unseen,) = capture.split().holdout_sequences
     table = evaluate(
         {NAME: avatar},
         capture,
         {},
         size=size,
         out=out / "metrics.json",
-        frame_step=max(1, capture.n_frames(held_out) // GRADED),
+        frame_step=max(1, capture.n_frames(unseen) // GRADED),
         align=True,
         progress=progress,
     )
-    film = held_out_video(out / "held_out.mp4", avatar, capture, held_out)
+    film = held_out_video(out / "held_out.mp4", avatar, capture, unseen)
     return OwnAvatar(avatar, out / "avatar.safetensors", table, film)
