@@ -184,7 +184,7 @@ def main() -> None:
     parser.add_argument("clips", nargs="*", help="names without ending; default: all films")
     parser.add_argument("--out", type=Path, default=Path("out/real_people"))
     parser.add_argument("--results", type=Path, default=RESULTS / "real_people.json")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     films = sorted(f for f in args.folder.iterdir() if f.suffix.lower() in VIDEOS)
     films = [f for f in films if ".matte" not in f.name]
     chosen = [f for f in films if not args.clips or f.stem in args.clips]

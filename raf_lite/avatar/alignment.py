@@ -17,21 +17,24 @@ STEPS, RATE, FALL = 40, 3e-3, 0.93
 
 
 def moved(viewmats: Tensor, correction: Tensor) -> Tensor:
-    """View matrices [C, 4, 4] of a head that is turned and moved by `correction` [6] in camera space: a
-    rotation vector in radians, and a translation in head radii.
+    """View matrices [C, 4, 4] of a head that is turned about its own middle and moved by `correction` [6]: a
+    rotation vector in radians and a translation in head radii, both along the axes of the camera.
 
-    >>> quarter = torch.tensor([0.0, 0, torch.pi / 2, 0, 0, 2])
-    >>> moved(torch.eye(4)[None], quarter)[0, :3].round()
-    tensor([[ 0., -1.,  0.,  0.],
-            [ 1.,  0.,  0.,  0.],
-            [ 0.,  0.,  1.,  2.]])
+    About the head and not about the camera, so that turning does not move it away and one rate of learning
+    suits both.
+
+    >>> view = torch.eye(4)[None].clone()
+    >>> view[0, 2, 3] = 6
+    >>> moved(view, torch.tensor([0.0, 0, torch.pi / 2, 0, 1, 0]))[0, :3].round()
+    tensor([[-0., -1.,  0.,  0.],
+            [ 1., -0.,  0.,  1.],
+            [ 0.,  0.,  1.,  6.]])
     """
     x, y, z = correction[:3]
     zero = torch.zeros_like(x)
     turn = torch.linalg.matrix_exp(torch.stack([zero, -z, y, z, zero, -x, -y, x, zero]).reshape(3, 3))
-    upper = torch.cat([turn, correction[3:, None]], 1)
-    last = upper.new_tensor([[0.0, 0.0, 0.0, 1.0]])
-    return torch.cat([upper, last]) @ viewmats
+    upper = torch.cat([turn @ viewmats[:, :3, :3], viewmats[:, :3, 3:] + correction[3:, None]], -1)
+    return torch.cat([upper, viewmats[:, 3:]], 1)
 
 
 def aligned_poses(
@@ -48,12 +51,12 @@ def aligned_poses(
     """
     descriptors = avatar.check_descriptors(descriptors)
     device, similarity = avatar.means.device, avatar.similarity
-    K = torch.as_tensor(camera.K, dtype=torch.float32, device=device)[None]
+    K = torch.tensor(camera.K, dtype=torch.float32, device=device)[None]
     from_world = np.linalg.inv(camera.world_to_camera)
     out = np.empty((len(head_poses), 4, 4))
     for t, pose in enumerate(head_poses):
         view = torch.as_tensor(avatar.view(camera, pose), dtype=torch.float32, device=device)[None]
-        truth = torch.as_tensor(pictures[t], dtype=torch.float32, device=device)
+        truth = torch.tensor(pictures[t], dtype=torch.float32, device=device)
         descriptor = torch.as_tensor(descriptors[t], device=device)
         correction = torch.zeros(6, device=device, requires_grad=True)
         adam = torch.optim.Adam([correction], lr=RATE)

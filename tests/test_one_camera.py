@@ -1,0 +1,325 @@
+"""One camera alone: a film's landmarks, neck and held-out end; the start over the landmarks; poses that are
+learned; a film into an avatar in one command."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+import av
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+from raf_lite import GaussianAvatar, TrainConfig, Trainer, open_capture
+from raf_lite.avatar import aligned_poses, frontal_camera, moved, resting_descriptor
+from raf_lite.avatar.shell import shell_points
+from raf_lite.captures import Camera, matting, read_video, write_video
+from raf_lite.captures.formats.plain import IBUG68, assumed_camera
+from raf_lite.captures.neck import CUT, RAMP, above_neck
+from raf_lite.cli import main
+from raf_lite.cli.commands import parse
+from raf_lite.course.own_video import check_film, head_box, open_own, train_video
+from raf_lite.descriptors.encode_video import find_encoding
+from raf_lite.training import PRESETS, TrainingSet
+from raf_lite.training.pose_corrections import PoseCorrections
+
+FPS = 12.0
+TINY = PRESETS["video"].with_(steps=12, coarse_steps=6, size=64, gaussians=400, checkpoint_every=5)
+
+
+class WhiteSegmenter:
+    """In the place of SelfieSegmenter: the person is what is not white."""
+
+    def __enter__(self):
+        return lambda picture: (picture.mean(-1) < 250).astype(np.float32)
+
+    def __exit__(self, *exc):
+        pass
+
+
+@pytest.fixture(scope="module")
+def film(data_dir, tmp_path_factory):
+    """A rendered person's frontal film of 30 frames with encoding and matte, and its capture with the truth."""
+    capture = open_capture(data_dir / "mini_nersemble" / "001")
+    path = tmp_path_factory.mktemp("film") / "me.mp4"
+    write_video(path, capture.frames("FREE", capture.encoder_camera)[:60:2], FPS, crf=8)
+    find_encoding(path, progress=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(matting, "SelfieSegmenter", WhiteSegmenter)
+        matting.matte_video(path, progress=False)
+    return path, capture
+
+
+# ------------------------------------------------------------------------------------------------ the neck
+
+
+def test_the_neck_is_where_a_plane_through_it_says():
+    camera = assumed_camera(200, 200)
+    pose = np.diag([1.0, -1.0, -1.0, 1.0])
+    pose[2, 3] = 48.0  # the plane, two behind the origin, is 50 from the camera
+    middle = 100 + camera.K[1, 1] * -(CUT + RAMP / 2) / 50
+    edge = above_neck(camera, pose)[:, 100]
+    assert edge[int(middle)] == pytest.approx(0.5, abs=0.5 * 50 / camera.K[1, 1] / RAMP + 1e-6)
+    assert (edge[: int(middle - camera.K[1, 1] * RAMP / 2 / 50) - 1] == 1).all() and edge[-1] == 0
+    turned = pose.copy()
+    turned[:3, :3] = Rotation.from_euler("z", 90, degrees=True).as_matrix() @ pose[:3, :3]
+    sideways = above_neck(camera, turned)
+    np.testing.assert_allclose(sideways[100], edge[::-1], atol=1e-5)  # the neck lies to the left now
+
+
+def test_a_films_mask_is_the_person_above_the_neck(film):
+    path, _ = film
+    capture = open_capture(path)
+    person = read_video(matting.matte_file(path), gray=True) / 255
+    camera, poses = capture.cameras["0"], capture.head_poses("video")
+    masks = capture.masks("video", "0")
+    for t in (0, 17, 29):
+        np.testing.assert_allclose(masks[t], person[t] * above_neck(camera, poses[t]), atol=1 / 255)
+    small = open_capture(path, downscale=4, crop=(40, 20, 160, 200)).masks("video", "0")
+    block = masks[17, 20:220, 40:200].reshape(50, 4, 40, 4).mean((1, 3))
+    assert np.abs(small[17] - block).mean() < 0.004 and small.shape == (30, 50, 40)
+
+
+def test_masks_that_are_not_there_or_of_another_film_are_told(film, tmp_path):
+    path, capture = film
+    shutil.copy(path, tmp_path / "me.mp4")
+    find_encoding(tmp_path / "me.mp4", progress=False)
+    with pytest.raises(FileNotFoundError, match="has no masks; `raf-lite train` makes them"):
+        TrainingSet.from_capture(open_capture(tmp_path / "me.mp4"), TINY, progress=False)
+    shutil.copy(matting.matte_file(path), tmp_path)
+    assert open_capture(tmp_path / "me.mp4").masks("video", "0").max() == 1
+    write_video(tmp_path / "me.mp4", capture.frames("FREE", capture.encoder_camera)[10:40], FPS)
+    find_encoding(tmp_path / "me.mp4", progress=False)
+    with pytest.raises(ValueError, match="matte.mkv was made from other pictures than those of .*me.mp4; matte"):
+        open_capture(tmp_path / "me.mp4").masks("video", "0")
+
+
+# ------------------------------------------------------------------------------------------- its landmarks
+
+
+def test_landmarks_lie_on_the_rays_of_their_pixels_and_at_ibugs_places(film):
+    path, rendered = film
+    capture, encoding = open_capture(path), find_encoding(path, progress=False)
+    camera = capture.cameras["0"]
+    for t in (0, 20):
+        pixels = camera.project(capture.landmarks68("video")[t])[0]
+        np.testing.assert_allclose(pixels, encoding.landmarks[t, IBUG68, :2], atol=0.02)
+    head = capture.annotations("video")["landmarks_head"]
+    front, ears = head[:, 4, 2], head[:, [127, 356], 2].mean(1)
+    assert ((front - ears > 5) & (front - ears < 14)).all()  # cm, the tip of the nose before the temples
+    # The rig knows where iBUG's landmarks are.
+    serial = rendered.encoder_camera
+    true = rendered.cameras[serial].project(rendered.landmarks68("FREE")[40])[0]
+    found = camera.project(capture.landmarks68("video")[20])[0]
+    eyes = np.linalg.norm(true[36] - true[45])
+    off = np.linalg.norm(true - found, axis=1) / eyes
+    assert off[17:].max() < 0.2 and off[17:].mean() < 0.08, "brows, nose, eyes and lips"
+    assert off[:17].max() < 0.45, "a jaw's outline has no places of its own"
+
+
+def test_the_end_of_a_film_can_be_held_out(film):
+    path, _ = film
+    whole, capture = open_capture(path), open_capture(path, held_out=0.2)
+    split = capture.split()
+    assert (split.train_sequences, split.holdout_sequences) == (("video",), ("held-out",))
+    assert capture.n_frames("video") == 24 and capture.n_frames("held-out") == 6
+    capture.check()
+    np.testing.assert_array_equal(capture.frames("held-out", "0"), whole.frames("video", "0")[24:])
+    np.testing.assert_array_equal(capture.masks("held-out", "0"), whole.masks("video", "0")[24:])
+    for read in (lambda c, s: c.descriptors(s, "blendshapes"), lambda c, s: c.head_poses(s)):
+        np.testing.assert_array_equal(read(capture, "held-out"), read(whole, "video")[24:])
+    assert [t for t, _ in capture.source.sample_masks("held-out", "0", 2)] == [0, 5]
+    with pytest.raises(ValueError, match="has 30 frames, of which 0.001 can't be held out"):
+        open_capture(path, held_out=0.001)
+    with pytest.raises(ValueError, match="is no video file, so no share"):
+        open_capture(film[1].root, held_out=0.2)
+
+
+# ------------------------------------------------------------------------------------------------ the start
+
+
+def test_the_shell_lies_on_the_landmarks_and_falls_back_beside_them():
+    """A ball's front of landmarks, seen by a camera far away whose mask is three times as wide."""
+    angles = np.stack(np.meshgrid(np.linspace(-1, 1, 21), np.linspace(-1, 1, 21)), -1).reshape(-1, 2)
+    angles = angles[np.hypot(*angles.T) < 1]
+    ball = np.concatenate([7 * angles, 7 * np.sqrt(1 - (angles**2).sum(1, keepdims=True))], 1)
+    camera = Camera("0", np.eye(4), np.array([[2000.0, 0, 100], [0, 2000, 100], [0, 0, 1]]), 200, 200)
+    pose = np.diag([1.0, -1.0, -1.0, 1.0])
+    pose[2, 3] = 1000.0
+    mask = (np.hypot(*(np.mgrid[:200, :200] - 99.5)) < 50).astype(np.float32)  # 25 cm
+    image = np.zeros((200, 200, 3), np.float32)
+    image[..., 0] = np.arange(200) / 200
+    points, colours = shell_points(ball, image, mask, camera, pose, 3000, np.random.default_rng(0))
+    pixels, _ = camera.project(points @ pose[:3, :3].T + pose[:3, 3])
+    assert (mask[tuple(pixels.astype(int).T[::-1])] == 1).all()
+    np.testing.assert_allclose(colours[:, 0], np.floor(pixels[:, 0]) / 200, atol=1e-6)
+    radius = np.hypot(*points[:, :2].T)
+    inner = radius < 5
+    np.testing.assert_allclose(points[inner, 2], np.sqrt(49 - radius[inner] ** 2), atol=0.25)
+    outer = radius > 8
+    assert (points[outer, 2] < 4).all() and points[:, 2].min() == pytest.approx(-0.6 * np.ptp(ball[:, 0]), rel=0.01)
+    with pytest.raises(ValueError, match="mask of the neutral frame is empty"):
+        shell_points(ball, image, 0 * mask, camera, pose, 10, np.random.default_rng(0))
+
+
+def test_a_head_that_does_not_turn_trains_from_one_camera(film, tmp_path):
+    _, rendered = film
+    rules = {"default": replace(rendered.split_rules["default"], train_cameras=(rendered.encoder_camera,))}
+    capture = replace(rendered, sequences=("EXP-1-head",), split_rules=rules)
+    data = TrainingSet.from_capture(capture, TINY, progress=False)
+    assert len(data.cameras) == 1 and data.landmarks.shape == (68, 3)
+    pose = data.head_poses[data.neutral]
+    world = data.landmarks @ pose[:3, :3].T + pose[:3, 3]
+    sequence, frame = data.names[data.neutral]
+    np.testing.assert_allclose(world, capture.landmarks68(sequence)[frame], atol=1e-5)
+    trainer = Trainer(data, TINY, tmp_path, progress=False, device="cpu")
+    assert trainer.avatar.render(
+        data.descriptors[:1], data.head_poses[:1], data.cameras
+    ).mean() < 0.97, "something of a head is there before any step"
+    with pytest.raises(ValueError, match="one camera and a head that turns by"):
+        Trainer(replace(data, landmarks=None), TINY, tmp_path / "none", progress=False)
+
+
+# ------------------------------------------------------------------------------------------------- poses
+
+
+@pytest.fixture(scope="module")
+def shipped(data_dir):
+    return GaussianAvatar.load(data_dir / "checkpoints" / "001-centred.safetensors")
+
+
+def test_a_head_moved_in_camera_space_is_found_again(shipped):
+    camera = frontal_camera(shipped, 96)
+    values = resting_descriptor(shipped)[None]
+    truth = shipped.render(values, np.eye(4)[None], [camera])[:, 0]
+    off = np.eye(4)
+    off[:3, :3] = Rotation.from_rotvec([0.03, -0.04, 0.02]).as_matrix()
+    off[:3, 3] = 0.3, -0.2, 0.1
+    before = np.abs(shipped.render(values, off[None], [camera])[:, 0] - truth).mean()
+    found = aligned_poses(shipped, values, off[None], camera, truth)
+    after = np.abs(shipped.render(values, found, [camera])[:, 0] - truth).mean()
+    assert after < 0.2 * before
+    turn = Rotation.from_matrix(found[0, :3, :3]).magnitude()
+    assert turn < 0.5 * Rotation.from_matrix(off[:3, :3]).magnitude()
+
+
+def test_a_motion_and_its_reverse_cancel():
+    view = torch.eye(4)[None].clone()
+    view[0, :3, 3] = torch.tensor([1.0, 2, 3])
+    there = moved(view, torch.tensor([0.1, -0.2, 0.3, 0.5, 0, 0]))
+    assert there[0, :3, 3].tolist() == [1.5, 2, 3]
+    torch.testing.assert_close(moved(there, torch.tensor([-0.1, 0.2, -0.3, -0.5, 0, 0])), view)
+    assert float(torch.linalg.det(there[0, :3, :3])) == pytest.approx(1, abs=1e-5)
+
+
+def test_only_the_frames_that_a_step_shows_are_corrected():
+    poses = PoseCorrections(5, 0.01, torch.device("cpu"))
+    for _ in range(3):
+        poses.optimizer.zero_grad()
+        poses.view(2, torch.eye(4)[None])[0, 0, 3].backward()
+        poses.optimizer.step()
+    table = poses.table.weight.detach()
+    assert table[2, 3] < -0.02 and (table[[0, 1, 3, 4]] == 0).all()
+    again = PoseCorrections(5, 0.01, torch.device("cpu"))
+    again.load(poses.state())
+    for one in (poses, again):
+        one.optimizer.zero_grad()
+        one.view(2, torch.eye(4)[None])[0, 0, 3].backward()
+        one.optimizer.step()
+    assert torch.equal(poses.table.weight, again.table.weight)
+
+
+def test_poses_are_learned_with_one_camera_and_a_stopped_run_goes_on_with_them(film, tmp_path):
+    path, _ = film
+    data = TrainingSet.from_capture(open_own(path, find_encoding(path, progress=False), 64), TINY, progress=False)
+    whole = Trainer(data, TINY, tmp_path / "whole", progress=False, device="cpu")
+    assert whole.poses is not None
+    avatar = whole.train()
+    assert float(whole.poses.table.weight.detach().abs().max()) > 1e-4
+
+    class Stop(Exception):
+        pass
+
+    def stop(trainer, line):
+        raise Stop
+
+    first = Trainer(data, TINY.with_(), tmp_path / "two", progress=False, device="cpu")
+    first._show = None  # nobody looks in the first part: a step is broken off instead
+    take = first._take_step
+
+    def seven():
+        if first.step == 7:
+            first._save_checkpoint()
+            raise Stop
+        return take()
+
+    first._take_step = seven
+    with pytest.raises(Stop):
+        first.train()
+    second = Trainer(data, TINY, tmp_path / "two", progress=False, device="cpu")
+    again = second.train(resume=True)
+    assert torch.equal(second.poses.table.weight, whole.poses.table.weight)
+    for name, value in avatar.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name]), name
+    assert Trainer(data, TINY.with_(lr_poses=0.0), tmp_path / "off", progress=False).poses is None
+    with pytest.raises(ValueError, match="poses cannot be learned at rate -1"):
+        TINY.with_(lr_poses=-1.0)
+
+
+# --------------------------------------------------------------------------------------------- one command
+
+
+def test_a_film_becomes_an_avatar_in_one_command(film, tmp_path, capsys, monkeypatch):
+    path, _ = film
+    monkeypatch.setattr(matting, "SelfieSegmenter", None)  # the matte that lies there is taken
+    own = train_video(path, tmp_path, TINY, progress=False)
+    assert "who agreed to it" in capsys.readouterr().out
+    assert own.avatar.descriptor == "landmarks-mean" and own.path.is_file()
+    table = own.table
+    tracked, aligned = table.loc[("self", "avatar")], table.loc[("self", "avatar (aligned)")]
+    assert tracked["views"] == aligned["views"] == 6 and aligned["psnr"] > tracked["psnr"] - 0.1
+    assert (tmp_path / "metrics.json").is_file()
+    with av.open(str(own.film)) as container:
+        assert "synthetic" in container.metadata["comment"]
+    assert len(read_video(own.film)) == 6
+    assert main(["drive", str(own.path), str(path), "--out", str(tmp_path / "d.mp4"), "--size", "64"]) == 0
+    with av.open(str(tmp_path / "d.mp4")) as container:
+        assert "synthetic" in container.metadata["comment"]
+
+
+def test_a_film_has_settings_of_its_own_on_the_command_line():
+    assert parse(["train", "me.mp4", "--out", "me"]).keywords["settings"] == PRESETS["video"]
+    assert parse(["train", "me.MOV", "--out", "me", "--steps", "9"]).keywords["settings"] == PRESETS[
+        "video"
+    ].with_(steps=9)
+    assert parse(["train", "me.mp4", "--out", "me", "--preset", "gpu"]).keywords["settings"] == PRESETS["gpu"]
+    assert parse(["train", "folder", "--out", "me"]).keywords["settings"] == PRESETS["cpu"]
+
+
+def test_films_of_which_no_avatar_comes_are_told_before_minutes_are_spent(film):
+    path, _ = film
+    encoding = find_encoding(path, progress=False)
+    check_film(encoding, path)
+    two = replace(encoding, faces=np.full(len(encoding), 2, np.uint8))
+    with pytest.raises(ValueError, match="30 of 30 frames show several faces"):
+        check_film(two, path)
+    still = replace(encoding, landmarks=np.repeat(encoding.landmarks[:1], len(encoding), 0))
+    with pytest.raises(ValueError, match="shows one still picture"):
+        check_film(still, path)
+    found = np.arange(len(encoding)) < 4
+    with pytest.raises(ValueError, match="a face was found in 4 frames only"):
+        check_film(replace(encoding, face_found=found), path)
+
+
+def test_the_pictures_are_cut_to_where_the_head_is(film):
+    path, _ = film
+    encoding = find_encoding(path, progress=False)
+    left, top, width, height = head_box(encoding)
+    seen = encoding.landmarks[..., :2]
+    assert left < seen[..., 0].min() and left + width > seen[..., 0].max() and top < seen[..., 1].min()
+    assert left >= 0 and top >= 0 and left + width <= 256 and top + height <= 256
+    capture = open_own(path, encoding, 100)
+    assert 70 <= max(capture.cameras["0"].width, capture.cameras["0"].height) <= 150
+    assert isinstance(TINY, TrainConfig)
