@@ -56,7 +56,7 @@ class TrainConfig:
     """Learning rate of the learned basis, or of the output layer of the MLP field."""
     lr_network: float = 1e-3
     """Learning rate of all other layers of the field."""
-    lr_poses: float = 3e-4
+    lr_poses: float = 1e-3
     """Learning rate of what each frame's head pose is corrected by, in radians and head radii, where one camera
     films; 0 leaves poses as they were tracked. Several cameras leave them too."""
     lr_final: float = 0.05
