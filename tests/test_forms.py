@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from lab import chromium
+from test_export import Opened, unpack
 
 from raf_lite import ExpressionBank, GaussianAvatar, TrainConfig, Trainer
 from raf_lite.avatar import driven_by, driving_descriptors, own_reference
@@ -17,7 +19,8 @@ from raf_lite.cli import main
 from raf_lite.descriptors import ENCODER, NAMED_FORMS, Detections, VideoDetections, forms, in_form
 from raf_lite.evaluation import evaluate
 from raf_lite.evaluation.protocols import driving_cases
-from raf_lite.export import write_ply
+from raf_lite.export import pack_avatar, write_player, write_ply
+from raf_lite.export.expressions import EXPRESSIONS, expression_directions
 from raf_lite.retrieval import RetrievalAugmentation
 from raf_lite.training import TrainingSet
 from raf_lite.viewing.video import comparison_frames
@@ -305,3 +308,52 @@ def test_live_the_running_mean_is_taken_out_until_somebody_rests(trained, clip):
     np.testing.assert_allclose(shown[1], given[1] - given[:2].mean(0) + trained_mean, atol=1e-5)
     np.testing.assert_allclose(shown[2], avatar.neutral_descriptor, atol=1e-6)
     np.testing.assert_allclose(shown[3], given[3] - given[2] + avatar.neutral_descriptor, atol=1e-6)
+
+
+# -------------------------------------------------------------------------------------------------- sliders
+
+
+def test_named_expressions_do_to_landmarks_what_their_names_say(trained, data_dir):
+    basis, directions = forms.landmark_basis(), expression_directions(trained[0])
+    assert list(directions) == list(EXPRESSIONS) and not expression_directions(small("blendshapes-mean"))
+    assert not expression_directions(
+        small("landmarks")
+    )  # of 2 numbers, which are no coefficients of the basis
+    points = basis.inverse(np.stack([np.zeros(basis.dim), *directions.values()]))
+    rest, shown = points[0], dict(zip(directions, points[1:], strict=True))
+
+    def gap(shape, upper, lower):  # y goes down the face
+        return shape[lower, 1] - shape[upper, 1]
+
+    assert gap(shown["jawOpen"], 13, 14) > gap(rest, 13, 14) + 0.1  # inner lips
+    assert gap(shown["eyeBlink"], 159, 145) < 0.7 * gap(rest, 159, 145)  # lids of the right eye
+    assert shown["browInnerUp"][55, 1] < rest[55, 1] and shown["browInnerUp"][285, 1] < rest[285, 1]
+    smiling, corners = shown["mouthSmile"], rest[291, 0] - rest[61, 0]
+    assert smiling[61, 1] < rest[61, 1] and smiling[291, 0] - smiling[61, 0] > corners
+    assert shown["mouthPucker"][291, 0] - shown["mouthPucker"][61, 0] < corners
+
+
+@pytest.mark.may_skip("needs chromium")
+def test_the_page_adds_named_expressions_to_what_it_shows(trained, clip, tmp_path):
+    avatar, (_, encoding) = trained[0], clip
+    values = driven_by(avatar, encoding)
+    page = write_player({"mine": avatar}, tmp_path / "p.html", sequences={"clip": values}, size=32)
+    blend = unpack(pack_avatar(avatar, values))
+    direction = expression_directions(avatar)["mouthSmile"]
+    with chromium() as browser:
+        at = Opened(browser, page)
+
+        def shown():
+            return np.reshape(at.page.evaluate("Array.from(player.gaussians())"), (14, -1))
+
+        rest = shown()
+        np.testing.assert_allclose(rest, blend(avatar.neutral_descriptor), atol=1e-3)
+        at.slide("mouthSmile", 0.5)
+        smiling = shown()
+        assert np.abs(smiling - rest).max() > 1e-3
+        np.testing.assert_allclose(smiling, blend(avatar.neutral_descriptor + direction / 2), atol=1e-3)
+        assert "mouthSmile 0.50" in at.page.locator("canvas").get_attribute("aria-label")
+        at.page.evaluate("player.show(3)")  # the smile stays while a sequence plays
+        np.testing.assert_allclose(shown(), blend(values[3].round(4) + direction / 2), atol=1e-3)
+        at.page.get_by_role("button", name="Reset expression").click()
+        np.testing.assert_array_equal(shown(), rest)
