@@ -194,6 +194,11 @@ def test_training_takes_the_mean_of_its_own_frames_out(person, trained):
     np.testing.assert_allclose(data.held_out[:100], held_out[:100], atol=1e-6)
     assert avatar.descriptor == "landmarks-mean" and data.encoder == ENCODER
     np.testing.assert_array_equal(own_reference(avatar), data.reference)
+    for damaged in ("x", [1.0, None], [[1.0]], [float("nan")]):
+        avatar.provenance = {**avatar.provenance, "reference": damaged}
+        with pytest.raises(ValueError, match="provenance holds no 'reference'"):
+            own_reference(avatar)
+    avatar.provenance = {**avatar.provenance, "reference": data.reference.tolist()}
     neutral = TrainingSet.from_capture(person, CONFIG.with_(descriptor="landmarks-neutral"), progress=False)
     assert neutral.names[neutral.neutral] == person.neutral
     assert not neutral.descriptors[neutral.neutral].any()
