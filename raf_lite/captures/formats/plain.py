@@ -21,7 +21,7 @@ from raf_lite._files import read_npz
 from raf_lite.captures.attached import attached_poses
 from raf_lite.captures.cameras import Camera
 from raf_lite.captures.capture import Capture, SplitRule
-from raf_lite.captures.formats._files import check_order, natural, read_arrays
+from raf_lite.captures.formats._files import check_order, natural
 from raf_lite.captures.formats.encoding import IMAGES, encoding_problem, found_encoding
 from raf_lite.captures.formats.images import Parsed, View
 from raf_lite.captures.pictures import picture_size
@@ -31,7 +31,8 @@ from raf_lite.captures.video import count_frames, iter_video, probe_video
 SERIAL = "0"
 FIELD_OF_VIEW = 63.0  # degrees, vertical: MediaPipe's virtual camera
 FPS = 25.0  # of a folder of images, which does not tell
-ENCODED = ("blendshapes", "landmarks", "head_pose", "face_found")
+ENCODED = ("blendshapes", "head_pose", "face_found")
+_MOST_BYTES = 1 << 30  # of one array: the landmarks of 100 minutes at 30 frames a second
 
 
 def assumed_camera(width: int, height: int) -> Camera:
@@ -93,7 +94,7 @@ def _encoding(path: Path) -> dict[str, np.ndarray]:
         problem = encoding_problem(path, file)
         if problem:
             raise ValueError(f"{problem}; encode {path} again")
-        return read_arrays(file, ENCODED)
+        return read_npz(file, ENCODED, optional=("landmarks",), most_bytes=_MOST_BYTES)
     return {}
 
 
