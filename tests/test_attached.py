@@ -16,6 +16,7 @@ from raf_lite.captures.formats.plain import assumed_camera
 from raf_lite.cli import main
 from raf_lite.descriptors.detections import Detections
 from raf_lite.descriptors.encode_capture import _seen_by
+from raf_lite.descriptors.forms import raw_descriptors
 from raf_lite.training import PRESETS, TrainingSet
 
 
@@ -171,5 +172,8 @@ def test_encode_gives_a_capture_descriptors_and_head_poses(write, ict_pack, tmp_
     for sequence in capture.sequences:
         assert capture.descriptors(sequence, "blendshapes").shape == (capture.n_frames(sequence), 52)
         assert capture.encoder_of(sequence, "blendshapes").startswith("mediapipe")
+        landmarks = raw_descriptors(capture, sequence, "landmarks-mean")
+        assert landmarks.shape == (capture.n_frames(sequence), 64)
+        np.testing.assert_array_equal(np.isfinite(landmarks).all(1), capture.face_found(sequence))
     assert main(["encode", str(folder), "--smooth", "1"]) == 2
     assert "are for videos, and" in capsys.readouterr().err

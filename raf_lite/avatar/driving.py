@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from raf_lite._arrays import descriptor_array
 from raf_lite._forms import likely_neutral, parts, relative_to
 from raf_lite.avatar.gaussian_avatar import GaussianAvatar
 from raf_lite.captures import Camera
@@ -135,7 +136,8 @@ def same_descriptor(avatars: Mapping[str, Drivable]) -> str:
 
 def own_reference(avatar: Drivable) -> np.ndarray | None:
     """What was taken out of the avatar's own training frames, float32 [D]: their mean, or its neutral frame's
-    descriptor; None for a raw form, and for an avatar whose file does not say.
+    descriptor; None for a raw form, and for an avatar whose file does not say. Raises ValueError where it
+    says no finite numbers.
 
     >>> from raf_lite.manifest import find_data
     >>> avatar = GaussianAvatar.load(find_data() / "checkpoints" / "001-centred.safetensors")
@@ -143,7 +145,12 @@ def own_reference(avatar: Drivable) -> np.ndarray | None:
     True
     """
     known = getattr(avatar, "provenance", {}).get("reference")
-    return None if known is None else np.asarray(known, np.float32)
+    if known is None:
+        return None
+    try:
+        return descriptor_array([known], "what was taken out of the avatar's training frames")[0]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the avatar's provenance holds no 'reference' ({error}); train it again") from error
 
 
 def driving_descriptors(

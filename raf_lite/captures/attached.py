@@ -3,6 +3,7 @@ capture's folder.
 
     head_pose    [T, 4, 4]   rigid head-to-world transforms
     blendshapes  [T, 52], or any descriptors [T, D] under a name of your own
+    landmarks    [T, 478, 3], MediaPipe's, in pixels; descriptors by the shipped basis
     face_found   bool [T]    frames to train on; the others are left out
     landmarks68  [T, 68, 3]  in the world
     encoder                  what made the descriptors of this file (text)

@@ -43,7 +43,11 @@ def encode_capture(capture: Capture, *, progress: bool = True) -> list[Path]:
     for sequence in sequences:
         serial = _front(capture, sequence)
         front = seen[sequence][serial]
-        arrays = {"blendshapes": front.blendshapes, "face_found": front.face_found}
+        arrays = {
+            "blendshapes": front.blendshapes,
+            "landmarks": front.landmarks,
+            "face_found": front.face_found,
+        }
         if sequence in poses:
             arrays["face_found"] = front.face_found & np.isfinite(poses[sequence]).all((1, 2))
             arrays["head_pose"] = nearest_poses(poses[sequence], sequence)

@@ -82,12 +82,14 @@ def raw_descriptors(capture: Capture, sequence: str, descriptor: str) -> np.ndar
     >>> raw_descriptors(capture, "FREE", "landmarks-mean").shape
     (105, 64)
     """
-    stored = capture.annotations(sequence)
-    if descriptor in stored and stored[descriptor].ndim == 2:
-        return capture.descriptors(sequence, descriptor)
-    if parts(descriptor)[0] == "landmarks" and column(descriptor) not in stored and "landmarks" in stored:
-        return _from_landmarks(capture, sequence, stored["landmarks"])
-    return capture.descriptors(sequence, column(descriptor))
+    encoded, made_of = parts(descriptor)[0], column(descriptor)
+    if made_of != descriptor or encoded == "landmarks":
+        stored = capture.annotations(sequence)
+        if descriptor in stored and stored[descriptor].ndim == 2:
+            made_of = descriptor
+        elif encoded == "landmarks" and made_of not in stored and "landmarks" in stored:
+            return _from_landmarks(capture, sequence, stored["landmarks"])
+    return capture.descriptors(sequence, made_of)
 
 
 def _from_landmarks(capture: Capture, sequence: str, landmarks: np.ndarray) -> np.ndarray:
@@ -131,9 +133,9 @@ def capture_descriptors(
     (('FREE', 0), True)
     """
     values = raw_descriptors(capture, sequence, descriptor)
-    if parts(descriptor)[1] == "raw":
-        return values
-    return relative_to(values, capture_reference(capture, descriptor) if reference is None else reference)
+    if reference is None:
+        reference = capture_reference(capture, descriptor)
+    return values if reference is None else relative_to(values, reference)
 
 
 def capture_reference(capture: Capture, descriptor: str) -> np.ndarray | None:

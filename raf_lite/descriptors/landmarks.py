@@ -207,7 +207,7 @@ class LandmarkPCA:
     def transform(self, aligned: np.ndarray) -> np.ndarray:
         """Coefficients float32 [N, n] of aligned landmarks [N, 478, 3]; NaN rows stay NaN."""
         aligned = _check(aligned)
-        return ((aligned - self.mean).reshape(len(aligned), -1) @ self.basis.T).astype(np.float32)
+        return ((aligned - self.mean).reshape(len(aligned), self.mean.size) @ self.basis.T).astype(np.float32)
 
     def inverse(self, coefficients: np.ndarray) -> np.ndarray:
         """Aligned landmarks float32 [N, 478, 3] that coefficients [N, n] stand for."""

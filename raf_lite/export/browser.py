@@ -16,6 +16,7 @@ import torch
 from raf_lite.avatar import GaussianAvatar, frontal_camera, resting_descriptor
 from raf_lite.avatar.fields import OFFSETS
 from raf_lite.export.basis import dimension_names, network_layers
+from raf_lite.export.expressions import expression_directions
 from raf_lite.export.placing import checked_descriptors, need_basis
 
 PROBE = 2.0  # standard scales by which each dimension is moved to see what it does
@@ -120,7 +121,8 @@ def pack_avatar(
 
     descriptors: [T, D] that the avatar will be driven by, if known: components are the principal ones of
     these, else of probes that move each dimension. The sliders are the dimensions that move the avatar most
-    within the range of these: not those that hardly ever move, whose far ends no training has seen. size:
+    within the range of these: not those that hardly ever move, whose far ends no training has seen. For an
+    avatar of landmarks they are the named expressions of `raf_lite.export.expressions`. size:
     pixels on the longer side of the picture. Canonical Gaussians become 16-bit numbers, the components 8-bit
     ones of one common step, the network stays float32.
 
@@ -172,6 +174,13 @@ def pack_avatar(
         dimension_names(avatar),
         np.lexsort((-_effects(avatar, low, high), -_effects(avatar, *usual)))[:SHOWN],
     )
+    dimensions = [
+        {"index": int(i), "name": names[i], "low": float(low[i]), "high": float(high[i])} for i in order
+    ]
+    expressions = [
+        {"name": name, "direction": direction.tolist(), "low": 0.0, "high": 1.0}
+        for name, direction in expression_directions(avatar).items()
+    ]
     header = {
         "gaussians": len(canonical),
         "layers": len(layers),
@@ -194,9 +203,7 @@ def pack_avatar(
             }
             for i in range(min(SHOWN, len(share)))
         ],
-        "dimensionSliders": [
-            {"index": int(i), "name": names[i], "low": float(low[i]), "high": float(high[i])} for i in order
-        ],
+        "dimensionSliders": expressions or dimensions,
         "camera": {
             "view": avatar.view(camera, np.eye(4)).tolist(),
             "K": camera.K.tolist(),

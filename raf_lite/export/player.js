@@ -36,7 +36,10 @@ class Player {
       element("p", { id: `${this.id}-help`, class: "raf-help" }, HELP)), this.controls);
     this.buildSwitch();
     this.buildSequences();
-    this.dimensions = this.fieldset("Expression: the dimensions of the descriptor that move the avatar most");
+    // Sliders with a direction add it to the descriptor, whatever is shown; the others set one of its dimensions.
+    this.amounts = {};
+    this.dimensions = this.fieldset(this.current.model.header.dimensionSliders.some((slider) => slider.direction)
+      ? "Expression: added to what is shown" : "Expression: the dimensions of the descriptor that move the avatar most");
     this.components = this.fieldset("Strongest components of the learned basis, with their share of the movement");
     const reset = element("button", { type: "button" }, "Reset expression");
     reset.addEventListener("click", () => this.reset());
@@ -123,8 +126,13 @@ class Player {
     this.current = avatar;
     for (const set of [this.dimensions, this.components]) set.querySelectorAll("label").forEach((label) => label.remove());
     const { dimensionSliders, componentSliders } = avatar.model.header;
-    this.dimensionInputs = dimensionSliders.map((slider) => [slider.index, this.slider(this.dimensions, slider,
-      this.descriptor[slider.index], (value) => { this.play(false); this.descriptor[slider.index] = value; this.update(); })]);
+    this.dimensionInputs = dimensionSliders.filter((slider) => !slider.direction).map((slider) => [slider.index,
+      this.slider(this.dimensions, slider, this.descriptor[slider.index],
+        (value) => { this.play(false); this.descriptor[slider.index] = value; this.update(); })]);
+    for (const slider of dimensionSliders.filter((slider) => slider.direction)) {
+      this.slider(this.dimensions, slider, this.amount(slider),
+        (value) => { this.amounts[slider.name] = value; this.update(); });
+    }
     for (const slider of componentSliders) {
       const named = { ...slider, name: `${slider.name}, ${(100 * slider.share).toFixed(1)}\u00a0%` };
       this.slider(this.components, named, avatar.moved[slider.index] / slider.unit,
@@ -134,10 +142,18 @@ class Player {
     this.look();
   }
 
-  // Gaussians of the present descriptor and component sliders, channel after channel.
+  // Where a slider of the expression stands.
+  amount({ index, name, direction }) {
+    return direction ? this.amounts[name] ?? 0 : this.descriptor[index];
+  }
+
+  // Gaussians of the present descriptor, expression and component sliders, channel after channel.
   gaussians() {
-    const { model, moved } = this.current;
-    return model.blend(model.coefficients(this.descriptor).map((c, k) => c + moved[k]));
+    const { model, moved } = this.current, descriptor = this.descriptor.slice();
+    for (const slider of model.header.dimensionSliders) {
+      slider.direction?.forEach((step, i) => { descriptor[i] += this.amount(slider) * step; });
+    }
+    return model.blend(model.coefficients(descriptor).map((c, k) => c + moved[k]));
   }
 
   update() {
@@ -153,6 +169,7 @@ class Player {
   reset() {
     this.play(false);
     this.descriptor.set(this.current.model.header.start);
+    this.amounts = {};
     for (const avatar of this.avatars) avatar.moved.fill(0);
     this.choose(this.current);
   }
@@ -192,7 +209,7 @@ class Player {
   // The picture in words: at once as the canvas's alternative, after a pause as the spoken status.
   describe() {
     const strongest = this.current.model.header.dimensionSliders
-      .map(({ index, name }) => `${name} ${this.descriptor[index].toFixed(2)}`).join(", ");
+      .map((slider) => `${slider.name} ${this.amount(slider).toFixed(2)}`).join(", ");
     const side = sideInWords(this.yaw, this.pitch);
     const playing = this.playing ? `Playing ${this.sequences[this.select.value].name}. ` : "";
     this.canvas.setAttribute("aria-label", `A head of ${this.current.model.count} Gaussian splats, avatar ` +

@@ -73,8 +73,13 @@ def export_avatars(
     if driver is None:
         still = resting_descriptor(avatar)
     else:
-        drive = driven_by if isinstance(driver.descriptors, Detections) else driving_descriptors
-        values = films[driver.name] = drive(avatar, driver.descriptors, driver.relative)
+        given, relative = driver.descriptors, driver.relative
+        values = (
+            driven_by(avatar, given, relative)
+            if isinstance(given, Detections)
+            else driving_descriptors(avatar, given, relative)
+        )
+        films[driver.name] = values
         if not 0 <= driver.frame < len(values):
             raise ValueError(f"{driver.name} has frames 0 to {len(values) - 1}, and no frame {driver.frame}")
         still = values[driver.frame]

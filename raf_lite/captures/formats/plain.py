@@ -26,7 +26,7 @@ from raf_lite._files import read_npz
 from raf_lite.captures.attached import attached_poses
 from raf_lite.captures.cameras import Camera
 from raf_lite.captures.capture import Capture, SplitRule
-from raf_lite.captures.formats._files import check_order, natural, read_arrays
+from raf_lite.captures.formats._files import check_order, natural
 from raf_lite.captures.formats.encoding import IMAGES, encoding_problem, found_encoding
 from raf_lite.captures.formats.images import Parsed, View
 from raf_lite.captures.matting import found_matte, iter_matte, matte_problem
@@ -38,7 +38,8 @@ from raf_lite.captures.video import count_frames, iter_video, probe_video
 SERIAL = "0"
 FIELD_OF_VIEW = 63.0  # degrees, vertical: MediaPipe's virtual camera
 FPS = 25.0  # of a folder of images, which does not tell
-ENCODED = ("blendshapes", "landmarks", "head_pose", "face_found")
+ENCODED = ("blendshapes", "head_pose", "face_found")
+_MOST_BYTES = 1 << 30  # of one array: the landmarks of 100 minutes at 30 frames a second
 SEQUENCE, HELD_OUT = "video", "held-out"
 FACE_DEPTH = 4.0  # cm, of a face's middle before MediaPipe's head origin
 # Of MediaPipe's 478 landmarks, those at iBUG's 68 places: jaw from the subject's right, brows, nose, eyes, lips.
@@ -109,8 +110,10 @@ def _encoding(path: Path) -> dict[str, np.ndarray]:
         problem = encoding_problem(path, file)
         if problem:
             raise ValueError(f"{problem}; encode {path} again")
-        arrays = read_arrays(file, (*ENCODED, "size"))
-        size = arrays.pop("size")
+        arrays = read_npz(file, ENCODED, optional=("landmarks", "size"), most_bytes=_MOST_BYTES)
+        size = arrays.pop("size", None)
+        if size is None or "landmarks" not in arrays:
+            return arrays
         return arrays | _in_space(arrays["landmarks"], arrays["head_pose"], size, arrays["face_found"], file)
     return {}
 
@@ -130,14 +133,15 @@ def _in_space(
     if not len(seen):
         return {}
     held = seen[(np.searchsorted(seen, np.arange(frames), side="right") - 1).clip(0)]
-    landmarks, poses = landmarks[held].astype(np.float64), head_pose[held].astype(np.float64)
-    camera = assumed_camera(int(size[0]), int(size[1]))
-    focal, middle, away = camera.K[0, 0], camera.K[:2, 2], poses[:, 2, 3, None]
+    # Single precision: films are long.
+    landmarks, poses = landmarks[held].astype(np.float32), head_pose[held].astype(np.float32)
+    K = assumed_camera(int(size[0]), int(size[1])).K.astype(np.float32)
+    focal, middle, away = K[0, 0], K[:2, 2], poses[:, 2, 3, None]
     depth = away + (landmarks[..., 2] - landmarks[..., 2].mean(1, keepdims=True)) * away / focal
     world = np.concatenate([(landmarks[..., :2] - middle) / focal * depth[..., None], depth[..., None]], -1)
     head = (world - poses[:, None, :3, 3]) @ poses[:, :3, :3]
     head[..., 2] += FACE_DEPTH - np.median(head[..., 2], axis=1)[:, None]
-    return {"landmarks_head": head.astype(np.float32), "landmarks68": world[:, IBUG68]}
+    return {"landmarks_head": head, "landmarks68": world[:, IBUG68]}
 
 
 def _head_pose_source(path: Path) -> str | None:
