@@ -203,7 +203,9 @@ def train_pair(
     return avatars, record
 
 
-def time_steps(data: TrainingSet, config: TrainConfig, folder: Path, *, device: str, steps: int = 150) -> dict:
+def time_steps(
+    data: TrainingSet, config: TrainConfig, folder: Path, *, device: str, steps: int = 150
+) -> dict:
     """Milliseconds of a full-size step of ours, and of the barest loop there is over Gaussians that do not
     move: parameters, rasterise, the same loss, Adam. Beside them the most memory either held at once, in MiB
     (CUDA only). The difference is what deformation, drawing frames and guarding cost."""

@@ -1,4 +1,6 @@
-"""Films of real people into avatars, and how good they are: python benchmarks/real_people.py FOLDER [CLIP ...]
+"""Films of real people into avatars, and how good they are:
+
+    python benchmarks/real_people.py FOLDER [CLIP ...]
 
 FOLDER holds films, one person each, of your own or of anybody who agreed; encodings and mattes are written
 beside them, avatars and strips under --out. Only numbers go into benchmarks/results/real_people.json: no
@@ -124,7 +126,9 @@ def jitter(
 
     own = shake(driver.landmarks[:frames], driver.face_found[:frames])
     strip = np.concatenate(list(shown[np.linspace(0, frames - 1, 6).astype(int)]), 1) / 255
-    return round(shake(seen.landmarks, seen.face_found) / own, 3) if seen.face_found.sum() > 3 else None, strip
+    return round(
+        shake(seen.landmarks, seen.face_found) / own, 3
+    ) if seen.face_found.sum() > 3 else None, strip
 
 
 def measure(film: Path, driver: Path | None, out: Path, settings: TrainConfig) -> dict:
@@ -179,7 +183,9 @@ def summary(rows: dict[str, dict]) -> dict:
 
 def main() -> None:
     """Every film of a folder, each added to the results as soon as it is done."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("clips", nargs="*", help="names without ending; default: all films")
     parser.add_argument("--out", type=Path, default=Path("out/real_people"))

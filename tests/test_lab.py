@@ -45,7 +45,7 @@ def test_the_explorer_by_click_and_by_key(browser):
     assert told.startswith("Row 0 of person")
 
     # A click where row 5000 is drawn: drawn by WebGL, points are no elements, so the axes say where. While
-    # later outputs are still laid out the page moves under the pointer, so look again until the point answers.
+    # later outputs are laid out the page moves under the pointer, so look again until the point answers.
     for _ in range(60):
         plot.scroll_into_view_if_needed()
         x, y = page.evaluate(WHERE_A_ROW_IS_DRAWN, 5000)

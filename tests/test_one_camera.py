@@ -41,7 +41,7 @@ class WhiteSegmenter:
 
 @pytest.fixture(scope="module")
 def film(data_dir, tmp_path_factory):
-    """A rendered person's frontal film of 30 frames with encoding and matte, and its capture with the truth."""
+    """A rendered person's frontal film of 30 frames, encoded and matted, and the capture that it is of."""
     capture = open_capture(data_dir / "mini_nersemble" / "001")
     path = tmp_path_factory.mktemp("film") / "me.mp4"
     write_video(path, capture.frames("FREE", capture.encoder_camera)[:60:2], FPS, crf=8)
@@ -92,7 +92,9 @@ def test_masks_that_are_not_there_or_of_another_film_are_told(film, tmp_path):
     assert open_capture(tmp_path / "me.mp4").masks("video", "0").max() == 1
     write_video(tmp_path / "me.mp4", capture.frames("FREE", capture.encoder_camera)[10:40], FPS)
     find_encoding(tmp_path / "me.mp4", progress=False)
-    with pytest.raises(ValueError, match="matte.mkv was made from other pictures than those of .*me.mp4; matte"):
+    with pytest.raises(
+        ValueError, match="matte.mkv was made from other pictures than those of .*me.mp4; matte"
+    ):
         open_capture(tmp_path / "me.mp4").masks("video", "0")
 
 
@@ -159,7 +161,9 @@ def test_the_shell_lies_on_the_landmarks_and_falls_back_beside_them():
     inner = radius < 5
     np.testing.assert_allclose(points[inner, 2], np.sqrt(49 - radius[inner] ** 2), atol=0.25)
     outer = radius > 8
-    assert (points[outer, 2] < 4).all() and points[:, 2].min() == pytest.approx(-0.6 * np.ptp(ball[:, 0]), rel=0.01)
+    assert (points[outer, 2] < 4).all() and points[:, 2].min() == pytest.approx(
+        -0.6 * np.ptp(ball[:, 0]), rel=0.01
+    )
     with pytest.raises(ValueError, match="mask of the neutral frame is empty"):
         shell_points(ball, image, 0 * mask, camera, pose, 10, np.random.default_rng(0))
 
@@ -175,9 +179,9 @@ def test_a_head_that_does_not_turn_trains_from_one_camera(film, tmp_path):
     sequence, frame = data.names[data.neutral]
     np.testing.assert_allclose(world, capture.landmarks68(sequence)[frame], atol=1e-5)
     trainer = Trainer(data, TINY, tmp_path, progress=False, device="cpu")
-    assert trainer.avatar.render(
-        data.descriptors[:1], data.head_poses[:1], data.cameras
-    ).mean() < 0.97, "something of a head is there before any step"
+    assert trainer.avatar.render(data.descriptors[:1], data.head_poses[:1], data.cameras).mean() < 0.97, (
+        "something of a head is there before any step"
+    )
     with pytest.raises(ValueError, match="one camera and a head that turns by"):
         Trainer(replace(data, landmarks=None), TINY, tmp_path / "none", progress=False)
 
@@ -233,7 +237,9 @@ def test_only_the_frames_that_a_step_shows_are_corrected():
 
 def test_poses_are_learned_with_one_camera_and_a_stopped_run_goes_on_with_them(film, tmp_path):
     path, _ = film
-    data = TrainingSet.from_capture(open_own(path, find_encoding(path, progress=False), 64), TINY, progress=False)
+    data = TrainingSet.from_capture(
+        open_own(path, find_encoding(path, progress=False), 64), TINY, progress=False
+    )
     whole = Trainer(data, TINY, tmp_path / "whole", progress=False, device="cpu")
     assert whole.poses is not None
     avatar = whole.train()

@@ -1,4 +1,4 @@
-"""One's own film into an avatar, in one call: encode, matte, cut out, train, grade on what was held out, film.
+"""One's own film into an avatar, in one call: encode, matte, cut out, train, grade on what was held out.
 
 Every step leaves its result on disk, with what it was made from, and is not done twice.
 """
@@ -24,8 +24,8 @@ HELD_OUT = 0.2  # of a film, its end: frames next to each other are nearly the s
 GRADED = 30  # held-out frames, at most
 NAME = "avatar"
 CONSENT = (
-    "raf_lite: an avatar shows a person saying what they never said; train it on your own face, or on somebody's"
-    " who agreed to it. Films of it carry 'synthetic' in their metadata."
+    "raf_lite: an avatar shows a person saying what they never said; train it on your own face, or on"
+    " somebody's who agreed to it. Films of it carry 'synthetic' in their metadata."
 )
 # How far a head reaches beyond its landmarks, in heights of the face: hair above, ears aside, neck below.
 ABOVE, ASIDE, BELOW = 0.55, 0.4, 0.4
@@ -60,7 +60,7 @@ def head_box(encoding: VideoDetections) -> tuple[int, int, int, int]:
 
 
 def check_film(encoding: VideoDetections, video: Path) -> None:
-    """ValueError, in a sentence, for a film of which no avatar comes: several people, or one still picture."""
+    """ValueError for a film of which no avatar comes: several people, or one still picture."""
     crowd = int((encoding.faces > 1).sum())
     if crowd > 0.1 * len(encoding):
         raise ValueError(

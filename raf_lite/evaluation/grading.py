@@ -196,9 +196,7 @@ def _errors_of_case(
             yield name, errors
         if align and case.protocol == "self" and isinstance(avatar, GaussianAvatar):
             answer = answers[0]
-            poses = aligned_poses(
-                avatar, case.descriptors, case.head_poses, answer.camera, answer.pictures
-            )
+            poses = aligned_poses(avatar, case.descriptors, case.head_poses, answer.camera, answer.pictures)
             shown = avatar.render(case.descriptors, poses, [answer.camera])[:, 0]
             errors = _picture_columns(shown, answer, slow=True)
             yield f"{name}{ALIGNED}", errors | (seeing.errors(shown) if seeing is not None else {})

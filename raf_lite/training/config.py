@@ -57,8 +57,8 @@ class TrainConfig:
     lr_network: float = 1e-3
     """Learning rate of all other layers of the field."""
     lr_poses: float = 1e-3
-    """Learning rate of what each frame's head pose is corrected by, in radians and head radii, where one camera
-    films; 0 leaves poses as they were tracked. Several cameras leave them too."""
+    """Learning rate of what each frame's head pose is corrected by, in radians and head radii, where one
+    camera films; 0 leaves poses as they were tracked. Several cameras leave them too."""
     lr_final: float = 0.05
     """Every rate falls exponentially to this fraction of its start."""
     ssim_weight: float = 0.2

@@ -38,9 +38,18 @@ class PoseCorrections:
         """Everything that changes, for a checkpoint."""
         weight = self.table.weight.detach()
         kept = self.optimizer.state[self.table.weight]
-        empty = {"step": torch.zeros(()), "exp_avg": torch.zeros_like(weight), "exp_avg_sq": torch.zeros_like(weight)}
-        moments = {name: torch.as_tensor(kept.get(name, empty[name]), dtype=torch.float32) for name in _MOMENTS}
-        return {f"{PREFIX}{name}": value.detach().cpu().clone() for name, value in ({"table": weight} | moments).items()}
+        empty = {
+            "step": torch.zeros(()),
+            "exp_avg": torch.zeros_like(weight),
+            "exp_avg_sq": torch.zeros_like(weight),
+        }
+        moments = {
+            name: torch.as_tensor(kept.get(name, empty[name]), dtype=torch.float32) for name in _MOMENTS
+        }
+        return {
+            f"{PREFIX}{name}": value.detach().cpu().clone()
+            for name, value in ({"table": weight} | moments).items()
+        }
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Become what `state` said."""

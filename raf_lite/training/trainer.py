@@ -414,11 +414,7 @@ class Trainer:
             viewmats = self.poses.view(row, viewmats)
         try:
             image, alpha, offsets = self.avatar.splat(
-                descriptor[0].to(self.device),
-                viewmats,
-                Ks,
-                mask.shape[2],
-                mask.shape[1],
+                descriptor[0].to(self.device), viewmats, Ks, mask.shape[2], mask.shape[1]
             )
         except ValueError as error:  # the rasteriser refuses Gaussians that are not finite
             raise self._broken(row, cameras) from error

@@ -42,7 +42,7 @@ ENCODED = ("blendshapes", "head_pose", "face_found")
 _MOST_BYTES = 1 << 30  # of one array: the landmarks of 100 minutes at 30 frames a second
 SEQUENCE, HELD_OUT = "video", "held-out"
 FACE_DEPTH = 4.0  # cm, of a face's middle before MediaPipe's head origin
-# Of MediaPipe's 478 landmarks, those at iBUG's 68 places: jaw from the subject's right, brows, nose, eyes, lips.
+# Of MediaPipe's 478 landmarks, those at iBUG's 68 places: jaw, brows, nose, eyes, lips
 IBUG68 = np.array((
     127, 234, 93, 132, 58, 136, 150, 176, 152, 400, 379, 365, 288, 361, 323, 454, 356,
     70, 63, 105, 66, 107, 336, 296, 334, 293, 300, 168, 197, 5, 4, 75, 97, 2, 326, 305,
