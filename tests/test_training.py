@@ -415,7 +415,7 @@ def test_wrong_uses_are_named(tmp_path):
 
 
 def test_presets_are_complete():
-    assert set(PRESETS) == {"fast", "cpu", "gpu"}
+    assert set(PRESETS) == {"fast", "cpu", "video", "gpu"}
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from tyro.conf import OmitArgPrefixes, Positional
 from raf_lite.training import PRESETS, TrainConfig
 
 Relative = Literal["mean"] | int | None
+Preset = Literal["fast", "cpu", "video", "gpu"]
 
 
 def _taken_out(relative: Relative, neutral: int | None) -> Relative:
@@ -37,7 +38,7 @@ def train(
     capture: Positional[Path],
     *,
     out: Path,
-    preset: Literal["fast", "cpu", "video", "gpu"] | None = None,
+    preset: Preset | None = None,
     settings: OmitArgPrefixes[TrainConfig] = PRESETS["cpu"],
     bank: Path | None = None,
     format: str | None = None,
