@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 LONGEST = 100
+VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm")  # how the name of a film ends
 
 
 def clean_name(name: str, what: str) -> str:

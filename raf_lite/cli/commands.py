@@ -10,7 +10,7 @@ from pathlib import Path
 from tyro.conf import DisallowNone, FlagCreatePairsOff, PositionalMetavarFromFieldName
 from tyro.extras import SubcommandApp
 
-from raf_lite.captures.formats.encoding import VIDEOS
+from raf_lite._names import VIDEOS
 from raf_lite.cli import avatars, captures, data, study
 from raf_lite.training import PRESETS, TrainConfig
 

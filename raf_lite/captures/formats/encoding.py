@@ -13,11 +13,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from raf_lite._files import read_npz
+from raf_lite._names import VIDEOS as VIDEOS
 from raf_lite.captures.origin import ORIGIN, is_made_from
 from raf_lite.captures.video import count_frames
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm")
 
 
 def encoding_file(path: Path) -> Path:
