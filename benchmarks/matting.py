@@ -134,7 +134,7 @@ WAYS: dict[str, dict[str, Callable]] = {
 
 def closed_form(pictures: Iterable[np.ndarray], mattes: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     """Closed-form matting around the edges of `mattes`, at half the size: the whole takes minutes a frame."""
-    from pymatting import estimate_alpha_cf
+    from pymatting import estimate_alpha_cf  # pyright: ignore[reportMissingImports] (for who has it)
 
     for picture, matte in zip(pictures, mattes, strict=True):
         half = np.asarray(Image.fromarray(picture).reduce(2)) / 255
