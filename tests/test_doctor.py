@@ -52,7 +52,7 @@ def test_here_every_check_is_told_and_the_course_runs(capsys):
     assert [line.split()[0] for line in lines] == list(CHECKS) and last.startswith("The course runs here.")
     state = {line.split()[0]: line.split()[1] for line in lines}
     assert {state[name] for name in ESSENTIAL} == {"OK"} and set(state.values()) <= {"OK", "mend"}
-    assert {state["python"], state["encoder"], state["kernel"]} == {"OK"}
+    assert {state["python"], state["encoder"], state["matting"], state["kernel"]} == {"OK"}
 
 
 def test_its_limits_are_the_projects():
@@ -369,6 +369,16 @@ def test_without_the_encoder_the_course_goes_on(tmp_path, monkeypatch, lacks):
     lacks("mediapipe")
     assert diagnose("encoder")[0] == "mend" and diagnose("encoder")[1].startswith(
         "mediapipe is not installed, and lessons 02"
+    )
+
+
+def test_without_the_model_of_matting_the_course_goes_on(tmp_path, monkeypatch, lacks):
+    monkeypatch.setenv("RAF_LITE_SELFIE_SEGMENTER", str(tmp_path / "gone.tflite"))
+    state, sentence = diagnose("matting")
+    assert state == "mend" and "gone.tflite" in sentence and sentence.endswith("is cut out with it")
+    lacks("mediapipe")
+    assert diagnose("matting")[0] == "mend" and diagnose("matting")[1].startswith(
+        "mediapipe is not installed"
     )
 
 

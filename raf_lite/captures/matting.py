@@ -8,8 +8,8 @@ MediaPipe's selfie segmenter says for each picture how sure it is of a person, a
 - where the picture stands still, a frame's answer is averaged with the ones before; where it moves, it is
   taken as it is;
 - edges come from the picture itself, at its full resolution: a guided filter in colour (He, Sun and Tang,
-  "Guided image filtering", 2013, equations 14 to 16; coefficients at the segmenter's resolution as in He and
-  Sun, 2015), whose answer is made steeper by GAIN.
+  "Guided image filtering", 2013, equations 14 to 16; coefficients at half the segmenter's resolution as in
+  He and Sun, 2015), whose answer is made steeper by GAIN.
 
 `benchmarks/matting.py` has what each step brings. The person is all of it, body and what is held included;
 the head is cut from it elsewhere. The matte is lossless grey (FFV1), as large as the film is shown, with a
@@ -18,7 +18,9 @@ frame for each frame, and keeps what it was made from in the words of `raf_lite.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +57,8 @@ _MARGIN, _LEAST_MARGIN = 0.1, 0.03  # around the person, as a share of its longe
 _LOOSE = 0.6  # of the part that is shown; a person that needs less is shown larger
 _PASSES = 4  # at most, over one picture, until the part that is shown fits the person
 _SMALL_HOLE = 0.003  # of the part that is shown
-_STILL, _MEMORY = 0.02, 0.6  # a change of colour that counts as movement, and the weight of what was before
-_RADIUS, _EPSILON = 3, 1e-4  # the guided filter's, in pixels of SIDE and in colours of [0, 1]
+_STILL, _MEMORY = 0.04, 0.8  # a change of colour that counts as movement, and the weight of what was before
+_RADIUS, _EPSILON = 3, 1e-4  # the guided filter's, in pixels of SIDE / 2 and in colours of [0, 1]
 GAIN = 2.0
 
 Segmenter = Callable[[np.ndarray], np.ndarray]
@@ -169,26 +171,38 @@ def matte_frames(frames: Iterable[np.ndarray], segmenter: Segmenter) -> Iterator
     """
     box: Box | None = None
     last: tuple[Box, np.ndarray, np.ndarray] | None = None
-    for frame in frames:
-        height, width = frame.shape[:2]
-        box = box or (0, 0, width, height)
-        for more in reversed(range(_PASSES)):
-            shown = np.asarray(
-                Image.fromarray(frame).resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box)
-            )
-            sure = _largest_piece(segmenter(shown))
-            fitting = _fitting_box(sure, box, width, height)
-            if fitting == box or not more:
-                break
-            box = fitting
-        guide = shown.astype(np.float32) / 255
-        if last is not None and last[0] == box:
-            sure = _steadied(sure, guide, last[1], last[2])
-        last = box, sure, guide
-        left, top, right, bottom = box
-        alpha = np.zeros((height, width), np.uint8)
-        alpha[top:bottom, left:right] = _refined(sure, guide, frame[top:bottom, left:right])
-        yield alpha
+    pending: deque[Future[np.ndarray]] = deque()
+    # One frame's edges are found while the next one is read and shown to the segmenter.
+    with ThreadPoolExecutor(1) as beside:
+        for frame in frames:
+            height, width = frame.shape[:2]
+            box = box or (0, 0, width, height)
+            for more in reversed(range(_PASSES)):
+                shown = np.asarray(
+                    Image.fromarray(frame).resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box)
+                )
+                sure = _largest_piece(segmenter(shown))
+                fitting = _fitting_box(sure, box, width, height)
+                if fitting == box or not more:
+                    break
+                box = fitting
+            guide = shown.astype(np.float32) / 255
+            if last is not None and last[0] == box:
+                sure = _steadied(sure, guide, last[1], last[2])
+            last = box, sure, guide
+            pending.append(beside.submit(_placed, sure, guide, frame, box))
+            if len(pending) > 1:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def _placed(sure: np.ndarray, guide: np.ndarray, frame: np.ndarray, box: Box) -> np.ndarray:
+    """The matte of a whole frame of which the segmenter was shown `box`: nobody is outside."""
+    left, top, right, bottom = box
+    alpha = np.zeros(frame.shape[:2], np.uint8)
+    alpha[top:bottom, left:right] = _refined(sure, guide, frame[top:bottom, left:right])
+    return alpha
 
 
 def _fitting_box(sure: np.ndarray, box: Box, width: int, height: int) -> Box:
@@ -247,7 +261,10 @@ def _refined(sure: np.ndarray, guide: np.ndarray, picture: np.ndarray) -> np.nda
     def mean(field: np.ndarray) -> np.ndarray:
         return uniform_filter(field, 2 * _RADIUS + 1, mode="nearest")
 
-    colours = [np.ascontiguousarray(guide[..., c]) for c in range(3)]
+    def halved(field: np.ndarray) -> np.ndarray:
+        return (field[::2, ::2] + field[1::2, ::2] + field[::2, 1::2] + field[1::2, 1::2]) / 4
+
+    sure, *colours = (halved(field) for field in (sure, *np.moveaxis(guide, -1, 0)))
     means, centre = [mean(c) for c in colours], mean(sure)
     (rr, rg, rb), (gg, gb), (bb,) = (
         [mean(colours[i] * colours[j]) - means[i] * means[j] + _EPSILON * (i == j) for j in range(i, 3)]
@@ -267,9 +284,11 @@ def _refined(sure: np.ndarray, guide: np.ndarray, picture: np.ndarray) -> np.nda
 
     def full(field: np.ndarray) -> np.ndarray:
         size = picture.shape[1], picture.shape[0]
-        return np.asarray(Image.fromarray(mean(field)).resize(size, Image.Resampling.BILINEAR))
+        return np.array(Image.fromarray(mean(field)).resize(size, Image.Resampling.BILINEAR))
 
     alpha = full(GAIN * 255 * offset - 255 * (GAIN - 1) / 2 + 0.5)
     for channel, slope in enumerate(slopes):
-        alpha = alpha + full(GAIN * slope) * picture[..., channel]
-    return alpha.clip(0, 255).astype(np.uint8)
+        part = full(GAIN * slope)
+        part *= picture[..., channel]
+        alpha += part
+    return alpha.clip(0, 255, out=alpha).astype(np.uint8)

@@ -333,6 +333,30 @@ def _encoder() -> str:
     return f"MediaPipe {_version('mediapipe')} works, and scores a shipped frame to within {apart:.3f}"
 
 
+def _matting() -> str:
+    """MediaPipe's segmenter on one frame that ships; its model is fetched where it is not here."""
+    import numpy as np
+
+    from raf_lite.captures import open_capture
+    from raf_lite.captures.matting import SelfieSegmenter, matte_frames
+    from raf_lite.manifest import find_data
+
+    needed = "a video of one's own is cut out with it"
+    if not _version("mediapipe"):
+        raise Trouble(f"mediapipe is not installed, and {needed}; {how_to_install('encode')}")
+    capture = open_capture(find_data() / "mini_nersemble" / "001")
+    sequence, camera = capture.first_filmed, capture.encoder_camera
+    try:
+        with SelfieSegmenter() as segmenter:
+            (matte,) = matte_frames([capture.first_frame(sequence, camera)], segmenter)
+    except (ImportError, FileNotFoundError, ValueError) as error:
+        raise Trouble(f"{error}; {needed}") from error
+    apart = float(np.abs(matte / 255.0 - capture.first_mask(sequence, camera)).mean())
+    if apart > 0.05:
+        raise Trouble(f"the matte of a shipped frame is {apart:.1%} off; pip install 'mediapipe>=0.10.21'")
+    return f"the person in a shipped frame is found, to within {apart:.1%} of the picture"
+
+
 def _rig() -> str:
     from raf_lite.rig.pack import find_pack
 
@@ -359,6 +383,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "memory": _memory,
     "data": _data,
     "encoder": _encoder,
+    "matting": _matting,
     "rig": _rig,
 }
 LIBRARY = ("packages", "torch", "numba", "faiss")  # what retrieval, bank, splatting and avatar stand on
