@@ -575,18 +575,37 @@ show_strip(
 
 # %% [markdown]
 # Several cameras are judged without any pose: their axes must meet at a head. From a terminal: `raf-lite check FOLDER`, then
-# `raf-lite train FOLDER --out out/me`. Masks come from any matting program. A phone's true focal length is not known here: the
-# reader takes the camera that MediaPipe assumes, so pictures and poses fit together, and only depths are wrong.
+# `raf-lite train FOLDER --out out/me`. A phone's true focal length is not known here: the reader takes the camera that MediaPipe
+# assumes, so pictures and poses fit together, and only depths are wrong.
+#
+# A film of one person needs no folder: `raf-lite train me.mp4 --out out/me` encodes it, cuts the person out, lays the first
+# Gaussians over the landmarks of the face, trains, and grades the avatar on the film's last fifth. Once `VIDEO` in section 1 names
+# a film of your own, this cell does the same, in a few minutes. Whose face it may be: `docs/own_film.md`.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+from raf_lite.course.own_video import train_video
+from raf_lite.training import PRESETS
+
+if Path(VIDEO) == film("101"):
+    print("no video of your own yet: nothing is trained on it")
+else:
+    own = train_video(Path(VIDEO), OUT / "own", PRESETS["fast" if session.fast else "video"])
+    print(own.table.loc["self", ["psnr_face", "mae_mouth", "mae_eyes"]].round(2))
+    show_video(own.film, "Left, the last fifth of your film, which was not trained on; right, your avatar.")
+
+# %% [markdown]
 #
 # ## 8 · Train on it
 #
 # Reading a folder is not yet enough to learn from it.
 #
-# **Predict:** ten frames of one camera, with masks, descriptors and head poses all there. Why will training refuse them?
+# **Predict:** ten frames of one camera, with masks, descriptors and head poses all there, but no landmarks of the face. Why will
+# training refuse them?
 
 # %%
 # NBVAL_CHECK_OUTPUT
-from raf_lite.training import PRESETS, Trainer, TrainingSet
+from raf_lite.training import Trainer, TrainingSet
 
 small = PRESETS["cpu"].with_(size=96, steps=800, coarse_steps=0, gaussians=3000)
 config = (PRESETS["fast"] if session.fast else small).with_(
@@ -609,7 +628,7 @@ print("refused:", refusal.split(";")[-1].strip())
 print(refusal)
 
 # %% [markdown]
-# One camera sees a head's shape only while the head turns, or while the camera goes round it. So we let a phone walk round
+# Where nobody found landmarks, one camera sees a head's shape only while the head turns, or while the camera goes round it. So we let a phone walk round
 # person 001: every third frame of three sequences, from all training cameras, in one folder, as if one camera had moved. Then the
 # same two lines train an avatar of it. About 20 seconds:
 
