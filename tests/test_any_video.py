@@ -141,7 +141,7 @@ def test_who_encodes_into_the_same_place_at_once_is_told_who_is_there(people, tm
     monkeypatch.setattr(MediaPipeEncoder, "faces", faces)
     first = encode_video(path, progress=False)
     assert said[1] == 2 and re.search(
-        rf"raf-lite: process {os.getpid()} on .* is writing to clip.mp4.encoding.npz, .*; try again when it has",
+        rf"raf-lite: process {os.getpid()} on .* is writing to clip.mp4.encoding.npz, .*; try again when",
         capsys.readouterr().err,
     )
     assert len(VideoDetections.load(encoding_file(path))) == len(first) == 1
@@ -151,7 +151,10 @@ def test_who_encodes_into_the_same_place_at_once_is_told_who_is_there(people, tm
 
 def test_two_who_encode_a_capture_at_once(data_dir, tmp_path):
     shutil.copytree(data_dir / "mini_nersemble" / "101", tmp_path / "101")
-    code = "import sys\nfrom raf_lite._files import locked_place\nwith locked_place(sys.argv[1]):\n    print(flush=True)\n    input()"
+    code = (
+        "import sys\nfrom raf_lite._files import locked_place\n"
+        "with locked_place(sys.argv[1]):\n    print(flush=True)\n    input()"
+    )
     there = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path / "101")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
