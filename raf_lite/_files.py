@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import struct
 import tempfile
 import time
@@ -165,6 +166,14 @@ def sync_folder(folder: str | os.PathLike) -> None:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+
+def copy_flushed(source: str, target: str) -> str:
+    """`shutil.copy2` whose bytes are on the disk when it returns."""
+    shutil.copy2(source, target)
+    with open(target, "rb+") as file:
+        os.fsync(file.fileno())
+    return target
 
 
 def sweep_temporaries(folder: str | os.PathLike) -> None:
