@@ -7,7 +7,8 @@
 An input is a small valid folder in which one or two files were changed, by a generator with the input's
 number as its seed: bytes flipped, cut, moved and put in; fields of JSON and of a safetensors header given
 other values; arrays of an npz given headers that lie, twins, and other content; a bank and its FAISS index
-signed again, so that the parser behind the checksum is reached. Readers run in a process of their own with
+signed again, so that the parser behind the checksum is reached; chunks of a PNG changed under checksums
+that fit. Readers run in a process of their own with
 limits on memory and time. Accepted: it was read. Refused: a ValueError or FileNotFoundError of ours that
 names the file. Everything else is unexpected, and so is a hang, a crash, or memory that no such file is
 worth."""
@@ -31,6 +32,7 @@ import time
 import traceback
 import warnings
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +41,7 @@ from random import Random
 import faiss
 import numpy as np
 import torch
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 import format_writers as writers
@@ -48,8 +51,10 @@ from machine import RESULTS, describe_machine
 from raf_lite._files import sha256_file, write_json, write_npz
 from raf_lite.avatar import GaussianAvatar
 from raf_lite.bank import ExpressionBank, index_files, load_truth
-from raf_lite.captures import open_capture
+from raf_lite.captures import open_capture, write_video
+from raf_lite.captures.pictures import picture_size, read_mask, read_picture
 from raf_lite.captures.submission import CAMERAS, check_submission
+from raf_lite.captures.video import count_frames, frame_times, iter_video, probe_video
 from raf_lite.export import write_sequence
 from raf_lite.manifest import find_data, verify_manifest, write_manifest
 from raf_lite.rig.pack import load_pack
@@ -176,8 +181,6 @@ def read_frames(path: Path, root: Path) -> None:
 
 def write_submission(root: Path) -> Path:
     video = root / "video.mp4"
-    from raf_lite.captures import write_video
-
     write_video(video, np.zeros((1, 64, 64, 3), np.uint8), 24.3)
     with zipfile.ZipFile(root / "s.zip", "w") as archive:
         for serial in CAMERAS:
@@ -269,6 +272,32 @@ def read_study(path: Path, root: Path) -> None:
     small.attempt(root, read_selection, path)
 
 
+def write_film(root: Path) -> Path:
+    write_video(root / "clip.mp4", np.random.default_rng(0).integers(0, 255, (5, 32, 48, 3), np.uint8), 24.3)
+    return root / "clip.mp4"
+
+
+def read_film(path: Path, root: Path) -> None:
+    """All that a film is asked, and every frame of it."""
+    for ask in (probe_video, count_frames, frame_times, lambda film: [f.shape for f in iter_video(film)]):
+        small.attempt(root, ask, path)
+
+
+def write_picture(root: Path, suffix: str) -> Path:
+    """A small picture with an orientation in its EXIF data."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    noise = np.random.default_rng(0).integers(0, 255, (12, 16, 3), np.uint8)
+    Image.fromarray(noise).save(root / f"a{suffix}", exif=exif)
+    return root / f"a{suffix}"
+
+
+def read_picture_file(path: Path, root: Path) -> None:
+    small.attempt(root, picture_size, path, str(path))
+    for ask in (read_picture, read_mask):
+        small.attempt(root, ask, path)
+
+
 PARSERS: dict[str, tuple[Callable[[Path], Path], Callable[[Path, Path], None]]] = {
     "nersemble": (small.write_nersemble, read_light),
     "vhap": (writers.write_vhap, read_light),
@@ -289,7 +318,11 @@ PARSERS: dict[str, tuple[Callable[[Path], Path], Callable[[Path, Path], None]]] 
     "maps": (write_map, read_map),
     "answers": (write_answers, lambda path, root: small.attempt(root, analyse, path)),
     "study": (write_study, read_study),
+    "film": (write_film, read_film),
+    "png": (lambda root: write_picture(root, ".png"), read_picture_file),
+    "jpeg": (lambda root: write_picture(root, ".jpg"), read_picture_file),
 }
+PICTURES = ("film", "png", "jpeg")  # other parsers leave films and pictures as they are
 
 
 # ------------------------------------------------------------------------------------------------ mutations
@@ -494,7 +527,34 @@ def lie_in_safetensors(data: bytes, rng: Random) -> bytes:
     )
 
 
+def lie_in_png(data: bytes, rng: Random) -> bytes:
+    """Chunks changed, left out, doubled or moved, with checksums that fit."""
+    chunks, at = [], 8
+    while at < len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        chunks.append((data[at + 4 : at + 8], data[at + 8 : at + 8 + length]))
+        at += 12 + length
+    which = rng.randrange(len(chunks))
+    name, content = chunks[which]
+    kind = rng.choice(["content", "content", "content", "name", "remove", "twin", "end"])
+    if kind == "content":
+        chunks[which] = name, move_bytes(content, rng)
+    elif kind == "name":
+        other = rng.choice([b"tRNS", b"PLTE", b"iCCP", b"eXIf", b"IDAT", b"acTL", b"zTXt", b"iTXt", b"gAMA"])
+        chunks[which] = other, content
+    elif kind == "remove":
+        del chunks[which]
+    else:
+        chunks.insert(which if kind == "twin" else len(chunks), (name, content))
+    parts = [
+        struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        for name, content in chunks
+    ]
+    return data[:8] + b"".join(parts)
+
+
 _LIES = {
+    ".png": lie_in_png,
     ".npz": lie_in_zip,
     ".zip": lie_in_zip,
     ".json": lie_in_json,
@@ -587,7 +647,8 @@ def work(name: str, first: int, count: int, out: Path) -> None:
             for path in sorted(root.rglob("*"))
             if path.is_file() and path.name != ".lock"
         }
-        chosen = [path for path in files if path.suffix not in (".mp4", ".png", ".jpg", ".ply")]
+        left = () if name in PICTURES else (".mp4", ".png", ".jpg", ".ply")
+        chosen = [path for path in files if path.suffix not in left]
         valid = small.Folder(root, opened, files)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -3,8 +3,9 @@ POSIX system).
 
 Every writer of WRITERS replaces something old by something new, in a process that is ended with SIGKILL:
 right before and right after each flush, rename and deletion that it does, and at random moments, RANDOM_KILLS
-times. What is left is opened as a user would: it must be the old or the new, whole. Then the writer runs
-again to its end, after which only files of the new may be left. For those that two processes may run at once,
+times. What is left is opened as a user would: it must be the old or the new, whole; of `data build`, which
+replaces several folders, also what its check names ("named"). Then the writer runs again to its end, after
+which the new must be there, and only its files. For those that two processes may run at once,
 pairs are started together while a third process reads all the time: both must be in the result, and the
 reader must never meet anything broken. Writes benchmarks/results/kills.json with machine and versions; the
 table in docs/reliability.md has its numbers.
@@ -23,21 +24,46 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from machine import RESULTS, describe_machine
 
 from raf_lite._files import read_npz, write_json, write_npz
+from raf_lite.avatar import GaussianAvatar
 from raf_lite.bank import ExpressionBank, add_donor, encode_thumbnail
+from raf_lite.captures import write_video
+from raf_lite.descriptors import VideoDetections, encode_video
+from raf_lite.manifest import verify_manifest
+from raf_lite.rig.build import _put_in_place
+from raf_lite.rig.scripts import Performance
+from raf_lite.rig.studio import FRONTAL, studio_cameras
+from raf_lite.rig.writer import write_sequence
+from raf_lite.training import TrainConfig, Trainer, TrainingSet
+from raf_lite.training.checkpoint import read_checkpoint
 
 RANDOM_KILLS, PAIRS = 50, 20
 CALLS = ("fsync", "replace", "unlink")  # of `os`: where what is on the disk changes
 # A server that has imported everything and from which each process is forked: no process pays for the imports
 # again.
 PROCESSES = multiprocessing.get_context("forkserver")
+IMPORTED = [
+    *("raf_lite.avatar", "raf_lite.bank", "raf_lite.captures", "raf_lite.descriptors", "raf_lite.training"),
+    *(
+        "raf_lite.rig.build",
+        "raf_lite.rig.writer",
+        "raf_lite.retrieval",
+        "raf_lite.export",
+        "raf_lite._machine",
+    ),
+    *("raf_lite.splatting", "filelock"),
+]
+
+
+class Named(Exception):
+    """What a killed writer left is refused with a sentence, and the next run mends it."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +76,10 @@ class Writer:
     write: Callable[[Path], object]
     """Replace it."""
     read: Callable[[Path], object]
-    """What is there, as a value that can be compared; raises ValueError or OSError where it is broken."""
+    """What is there, as a value that can be compared; raises ValueError or OSError where it is broken, Named
+    where a check says so in words and the next run is to mend it."""
     others: Callable[[Path], set[str]]
-    """Names of the files in the folder that belong to what is there."""
+    """Names of the files below the folder that belong to what is there."""
     pair: tuple[Callable[[Path], object], Callable[[Path], object]] | None = None
     """Two writers that may run at once."""
     both: Callable[[object], bool] = bool
@@ -114,6 +141,161 @@ def _bank_files(folder: Path) -> set[str]:
     return {"bank.json", ".lock", *read_manifest(folder)["files"]}
 
 
+def _write_film(folder: Path) -> None:
+    """A film of six frames, and an encoding of it that is to be replaced."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_video(folder / "clip.mp4", np.random.default_rng(0).integers(0, 255, (6, 32, 32, 3), np.uint8), 24)
+    _encode(folder, smooth=0.1)
+
+
+class _Encoder:
+    """Stands in for MediaPipe: one face in every frame, whose numbers come from the frame's number."""
+
+    def __init__(self, **options: int) -> None: ...
+
+    def __enter__(self) -> _Encoder:
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def faces(self, frame: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        rng = np.random.default_rng(number)
+        landmarks = rng.random((1, 478, 3), np.float32)
+        return rng.random((1, 52), np.float32), landmarks, np.eye(4, dtype=np.float32)[None]
+
+
+def _encode(folder: Path, smooth: float = 0.0) -> None:
+    """The film in parts of two frames."""
+    from unittest.mock import patch
+
+    encode = encode_video.__module__
+    with patch(f"{encode}.MediaPipeEncoder", _Encoder), patch(f"{encode}.PART_FRAMES", 2):
+        encode_video(folder / "clip.mp4", smooth=smooth, progress=False)
+
+
+def _read_encoding(folder: Path) -> tuple:
+    found = VideoDetections.load(folder / "clip.mp4.encoding.npz")
+    return found.blendshapes.tobytes(), found.landmarks.tobytes(), found.smooth
+
+
+def _trainer(folder: Path) -> Trainer:
+    """A run on three pictures of a ball, the same every time."""
+    cameras = list(studio_cameras(32, [FRONTAL, "222200046", "220700191"]).values())
+    rows, columns = np.mgrid[:32, :32] + 0.5
+    middles = [camera.project(np.zeros((1, 3)))[0][0] for camera in cameras]
+    balls = np.stack([np.hypot(columns - x, rows - y) < 8 for x, y in middles])
+    data = TrainingSet(
+        images=np.full((2, 3, 32, 32, 3), 128, np.uint8),
+        masks=np.repeat((balls * 255).astype(np.uint8)[None], 2, 0),
+        descriptors=np.eye(2, 4, dtype=np.float32),
+        head_poses=np.repeat(np.eye(4)[None], 2, 0),
+        cameras=cameras,
+        names=[("FREE", 0), ("FREE", 1)],
+        neutral=0,
+    )
+    config = TrainConfig(steps=40, size=32, coarse_steps=0, gaussians=60)
+    return Trainer(data, config, folder, device="cpu", progress=False)
+
+
+def _save_step(folder: Path, step: int) -> None:
+    """A checkpoint of this step, after one move of the optimiser."""
+    run = _trainer(folder)
+    for parameter in run.avatar.parameters():
+        parameter.grad = torch.full_like(parameter, step)
+    run.optimizer.step()
+    run.step = step
+    run._save_checkpoint()
+
+
+def _finish(folder: Path) -> None:
+    """Go on from a checkpoint, where there is one, to the avatar; the steps between are left out."""
+    run = _trainer(folder)
+    if (folder / "checkpoint.safetensors").exists():
+        run._load_checkpoint()
+    elif run._is_finished():
+        return
+    run.step = run.config.steps
+    run.train()
+
+
+def _read_run(folder: Path) -> tuple:
+    if (folder / "avatar.safetensors").exists():
+        avatar = GaussianAvatar.load(folder / "avatar.safetensors")
+        return "avatar", *(tensor.numpy().tobytes() for tensor in avatar.state_dict().values())
+    header, tensors = read_checkpoint(folder / "checkpoint.safetensors")
+    return header["step"], *(tensor.numpy().tobytes() for tensor in tensors.values())
+
+
+class _Head:
+    """Stands in for the rig, which not everyone has: pictures of noise."""
+
+    def render(self, weights: np.ndarray, cameras: list, pose: np.ndarray) -> tuple[list, list]:
+        rng = np.random.default_rng(0)
+        return [rng.integers(0, 255, (32, 32, 3), np.uint8) for _ in cameras], [
+            np.full((32, 32), 200, np.uint8) for _ in cameras
+        ]
+
+    def landmarks68(self, weights: np.ndarray, pose: np.ndarray) -> np.ndarray:
+        return np.zeros((68, 3))
+
+
+def _build_sequence(folder: Path) -> None:
+    """One job of `data build`: a sequence of four frames and two cameras."""
+    performance = Performance(
+        weights=np.zeros((4, 57), np.float32),
+        archetype=np.zeros(4, int),
+        amplitude=np.zeros(4),
+        peak=np.zeros(4, bool),
+        head_rotation=np.zeros((4, 3)),
+        head_translation=np.zeros((4, 3)),
+    )
+    cameras = studio_cameras(32, [FRONTAL, "222200046"])
+    write_sequence(folder / "001", "FREE", _Head(), performance, cameras, 12, crf=24)
+
+
+def _read_tree(folder: Path) -> tuple:
+    """Every file that is not hidden nor in a hidden folder, by name."""
+    found = [(path.relative_to(folder), path) for path in sorted(folder.rglob("*")) if path.is_file()]
+    return tuple(
+        (name.as_posix(), path.read_bytes())
+        for name, path in found
+        if not any(part.startswith(".") for part in name.parts)
+    )
+
+
+def _read_sequence(folder: Path) -> tuple:
+    """A sequence counts once its annotations are there."""
+    return _read_tree(folder) if (folder / "001/annotations/FREE.npz").exists() else ()
+
+
+def _build_old(folder: Path) -> None:
+    """A data folder, and beside it what two builds have made."""
+    for seed in (0, 1):
+        for name in ("mini_nersemble/001/a.npz", "mini_nersemble/001/b.npz", "bank/c.npz"):
+            write_npz(folder.parent / f"work{seed}" / name, x=_faces(seed, 50))
+    folder.mkdir()
+    _put_in_place(folder.parent / "work0", folder)
+
+
+def _build_new(folder: Path) -> None:
+    """The last step of `data build`, which puts what was built in its place."""
+    _put_in_place(folder.parent / "work1", folder)
+
+
+def _read_data(folder: Path) -> tuple:
+    try:
+        problems = verify_manifest(folder)
+    except FileNotFoundError as error:
+        raise Named from error
+    if problems:
+        raise Named(problems[0])
+    return _read_tree(folder)
+
+
+def _data_files(folder: Path) -> set[str]:
+    return {name for name, _ in _read_tree(folder)}
+
+
 _add_101, _add_102 = functools.partial(_add, 101), functools.partial(_add, 102)
 _old_bank = functools.partial(_save_bank, 0, 2000)
 
@@ -144,6 +326,35 @@ WRITERS = {
             lambda folder: read_npz(folder / "a.npz")["x"].tobytes(),
             lambda folder: {"a.npz"},
         ),
+        Writer(
+            "encoding of a film, in parts",
+            _write_film,
+            _encode,
+            _read_encoding,
+            lambda folder: {"clip.mp4", "clip.mp4.encoding.npz"},
+        ),
+        Writer(
+            "training checkpoint",
+            functools.partial(_save_step, step=2),
+            functools.partial(_save_step, step=3),
+            _read_run,
+            lambda folder: {"checkpoint.safetensors"},
+        ),
+        Writer(
+            "finished avatar, in place of its checkpoint",
+            functools.partial(_save_step, step=2),
+            _finish,
+            _read_run,
+            lambda folder: {"avatar.safetensors", "log.jsonl", ".lock"},
+        ),
+        Writer(
+            "data build, a sequence",
+            lambda folder: folder.mkdir(),
+            _build_sequence,
+            _read_sequence,
+            _data_files,
+        ),
+        Writer("data build, its last step", _build_old, _build_new, _read_data, _data_files),
     )
 }
 
@@ -174,6 +385,7 @@ def _child(
 ) -> None:
     """Run a writer (which: -1), or one of its pair, once all have come to the barrier `start`."""
     writer = WRITERS[name]
+    os.environ["RAF_LITE_CACHE"] = str(folder.parent / "cache")
     if count is not None:
         _stop_at(point, after, count)
     start.wait()
@@ -236,16 +448,23 @@ class Kills:
         return folder, process.exitcode == -signal.SIGKILL
 
     def found(self, folder: Path, old: object, new: object) -> str:
-        """ "old", "new" or "broken"."""
-        with suppress(ValueError, OSError):
+        """ "old", "new", "named" or "broken"."""
+        try:
             value = self.writer.read(folder)
-            return "old" if value == old else "new" if value == new else "broken"
-        return "broken"
+        except Named:
+            return "named"
+        except (ValueError, OSError):
+            return "broken"
+        return "old" if value == old else "new" if value == new else "broken"
 
-    def litter(self, folder: Path) -> set[str]:
-        """What the writer leaves beside its own files once it runs to its end after a kill."""
+    def litter(self, folder: Path, new: object) -> set[str]:
+        """What the writer leaves beside its own files once it runs to its end after a kill. RuntimeError
+        where it does not come to the new."""
         self.writer.write(folder)
-        return {path.name for path in folder.iterdir()} - self.writer.others(folder)
+        if self.writer.read(folder) != new:
+            raise RuntimeError(f"{self.writer.name} that runs again after a kill does not end with the new")
+        files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+        return files - self.writer.others(folder)
 
 
 def measure_kills(writer: Writer, work: Path, random_kills: int = RANDOM_KILLS, seed: int = 0) -> dict:
@@ -266,14 +485,14 @@ def measure_kills(writer: Writer, work: Path, random_kills: int = RANDOM_KILLS, 
                     f"{writer.name} was to be killed at call {point} and ended with status {status}"
                 )
             at_points[kills.found(folder, old, new)] += 1
-            litter |= kills.litter(folder)
+            litter |= kills.litter(folder, new)
     rng, tries = random.Random(seed), 0
     while at_random.total() < random_kills and tries < 10 * random_kills:
         tries += 1
         folder, killed = kills.kill_at(rng.uniform(0, seconds))
         if killed:
             at_random[kills.found(folder, old, new)] += 1
-            litter |= kills.litter(folder)
+            litter |= kills.litter(folder, new)
     return {
         "points": points,
         "at_points": dict(at_points),
@@ -333,5 +552,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    PROCESSES.set_forkserver_preload(["raf_lite.bank", "raf_lite._machine"])
+    PROCESSES.set_forkserver_preload(IMPORTED)
     main()

@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import struct
 import tempfile
 import time
@@ -167,6 +168,14 @@ def sync_folder(folder: str | os.PathLike) -> None:
             os.close(fd)
 
 
+def copy_flushed(source: str, target: str) -> str:
+    """`shutil.copy2` whose bytes are on the disk when it returns."""
+    shutil.copy2(source, target)
+    with open(target, "rb+") as file:
+        os.fsync(file.fileno())
+    return target
+
+
 def sweep_temporaries(folder: str | os.PathLike) -> None:
     """Delete the temporary files of `atomic_path` in a folder that nobody will finish.
 
@@ -207,12 +216,14 @@ def _runs(pid: int) -> bool:
 
 
 @contextlib.contextmanager
-def locked(folder: str | os.PathLike, seconds: float | None = None) -> Iterator[None]:
+def locked(
+    folder: str | os.PathLike, seconds: float | None = None, *, place: str | os.PathLike | None = None
+) -> Iterator[None]:
     """Keep other writers out of a folder, which is made; wait for the one who is there, LOCK_SECONDS at most
     or `seconds`.
 
-    The lock ends with the process, also if that is killed. It leaves an empty file `.lock`. Raises
-    TimeoutError that says who is there.
+    place: what is written, where that is not the folder. The lock ends with the process, also if that is
+    killed. It leaves an empty file `.lock`. Raises TimeoutError that says who is there.
     """
     from filelock import FileLock, Timeout  # its import costs too much for everyone who only reads
 
@@ -228,7 +239,8 @@ def locked(folder: str | os.PathLike, seconds: float | None = None) -> Iterator[
         except OSError:
             who = "another process"
         raise TimeoutError(
-            f"{who} is writing to {folder}, and has not ended after {seconds:g} s; try again when it has"
+            f"{who} is writing to {folder if place is None else place}, and has not ended after"
+            f" {seconds:g} s; try again when it has"
         ) from error
     with lock:
         holder.write_text(
@@ -240,6 +252,15 @@ def locked(folder: str | os.PathLike, seconds: float | None = None) -> Iterator[
             yield
         finally:
             holder.unlink(missing_ok=True)
+
+
+def locked_place(
+    path: str | os.PathLike, seconds: float | None = None
+) -> contextlib.AbstractContextManager[None]:
+    """`locked` for one file, or a folder that is not ours: the lock stands in the cache folder, and the place
+    stays clean. It holds among those who share a cache folder."""
+    key = hashlib.sha256(str(Path(path).resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return locked(cache_dir("locks", key), seconds, place=path)
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:

@@ -44,11 +44,13 @@ def named_data() -> Path | None:
 
 
 def _files(data_dir: Path) -> list[Path]:
-    # Hidden files are a bank's lock, what a killed writer left, and the desktop's.
+    # Hidden are a bank's lock, what a killed writer left, and the desktop's files.
     return sorted(
         p
         for p in data_dir.rglob("*")
-        if p.is_file() and p.name not in (MANIFEST, "README.md") and not p.name.startswith(".")
+        if p.is_file()
+        and p.name not in (MANIFEST, "README.md")
+        and not any(part.startswith(".") for part in p.relative_to(data_dir).parts)
     )
 
 

@@ -1,6 +1,7 @@
 """Any video: encoded frame by frame, resumable, one person of several; driving an avatar; growing a bank."""
 
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from raf_lite._files import locked_place
 from raf_lite.avatar import GaussianAvatar, driving_descriptors, frontal_camera, turned
 from raf_lite.bank import ExpressionBank, add_donor, write_bank
 from raf_lite.bank.videos import add_video
@@ -24,6 +26,7 @@ from raf_lite.captures.video import probe_video, quarter_turns
 from raf_lite.cli import main
 from raf_lite.descriptors import MediaPipeEncoder, VideoDetections, encode_video
 from raf_lite.descriptors import encode_video as function
+from raf_lite.descriptors.encode_capture import encode_capture
 from raf_lite.descriptors.encode_video import find_encoding, report
 from raf_lite.training import PRESETS, Trainer, TrainingSet
 from raf_lite.viewing import drive_video
@@ -119,6 +122,51 @@ def test_a_film_that_changes_while_it_is_encoded_is_refused(people, tmp_path, mo
     ):
         encode_video(path, progress=False)
     assert not encoding_file(path).exists()
+
+
+def test_who_encodes_into_the_same_place_at_once_is_told_who_is_there(people, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "clip.mp4"
+    write_video(path, people[0][:1], FPS)
+    monkeypatch.chdir(tmp_path)
+    real, said = MediaPipeEncoder.faces, []
+
+    def faces(self, frame, number=0):
+        """While the one encodes, others come: to the same film under another name of it, and elsewhere."""
+        if not said:
+            said.append(None)
+            said.append(main(["encode", "clip.mp4"]))
+            encode_video(path, tmp_path / "other.npz", progress=False)
+        return real(self, frame, number)
+
+    monkeypatch.setattr(MediaPipeEncoder, "faces", faces)
+    first = encode_video(path, progress=False)
+    assert said[1] == 2 and re.search(
+        rf"raf-lite: process {os.getpid()} on .* is writing to clip.mp4.encoding.npz, .*; try again when",
+        capsys.readouterr().err,
+    )
+    assert len(VideoDetections.load(encoding_file(path))) == len(first) == 1
+    assert {file.name for file in tmp_path.iterdir()} == {"clip.mp4", "clip.mp4.encoding.npz", "other.npz"}
+    assert len(encode_video(path, progress=False)) == 1  # the place is free again
+
+
+def test_two_who_encode_a_capture_at_once(data_dir, tmp_path):
+    shutil.copytree(data_dir / "mini_nersemble" / "101", tmp_path / "101")
+    code = (
+        "import sys\nfrom raf_lite._files import locked_place\n"
+        "with locked_place(sys.argv[1]):\n    print(flush=True)\n    input()"
+    )
+    there = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "101")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        there.stdout.readline()
+        with pytest.raises(TimeoutError, match=rf"^process {there.pid} on .* is writing to .*101, "):
+            encode_capture(open_capture(tmp_path / "101"), progress=False)
+    finally:
+        there.kill()
+        there.wait()
+    with locked_place(tmp_path / "101", 0):  # a lock ends with its process
+        pass
 
 
 def test_a_folder_of_images_is_encoded(people, tmp_path, capsys):

@@ -8,7 +8,7 @@ import pytest
 from test_viewing import Reader
 
 from raf_lite.bank import ExpressionBank, load_truth
-from raf_lite.viewing import coverage, map_bank
+from raf_lite.viewing import coverage, map_bank, maps
 from raf_lite.widgets import Own, explorer
 from raf_lite.widgets.explorer import Search, static_explorer
 
@@ -63,6 +63,22 @@ def test_tsne_keeps_neighbours_is_kept_and_a_broken_cache_is_made_again(tmp_path
     assert np.array_equal(map_bank(bank, own, "tsne")[0], spots)
     with pytest.raises(ValueError, match="no map 'umap'; choose one of pca, tsne"):
         map_bank(bank, own, "umap")
+
+
+def test_a_map_of_another_opentsne_is_made_anew(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAF_LITE_CACHE", str(tmp_path))
+    bank = ExpressionBank.from_arrays(np.random.default_rng(1).random((40, 4)), np.arange(40))
+    made = []
+
+    def tsne(rows, own, seed):
+        made.append(np.full((len(rows), 2), len(made), np.float32))
+        return made[-1], np.empty((0, 2), np.float32)
+
+    monkeypatch.setattr(maps, "_tsne", tsne)
+    for version, spot in (("1.0.2", 0), ("1.0.3", 1), ("1.0.2", 0)):
+        monkeypatch.setattr(maps, "version", lambda package, version=version: f"{package} {version}")
+        assert (map_bank(bank, method="tsne")[0] == spot).all()
+    assert len(made) == 2
 
 
 def test_coverage_by_hand():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
+import zlib
 
 import numpy as np
 import pytest
@@ -147,3 +149,27 @@ def test_damage_is_named(tmp_path):
         read_picture(tmp_path / "0.png")
     with pytest.raises(FileNotFoundError, match=r"here: there is no image .*no.png"):
         picture_size(tmp_path / "no.png", "here")
+
+
+@pytest.mark.parametrize("name", [b"iCCP", b"eXIf", b"IDAT"])
+def test_a_chunk_that_is_cut_is_damage_of_the_file(tmp_path, name):
+    """Before and behind the pixels, with a checksum that fits."""
+    path = tmp_path / "a.png"
+    Image.fromarray(np.full((4, 6, 3), 7, np.uint8)).save(path)
+    data = path.read_bytes()
+    for content in (b"", b"M"):
+        chunk = (
+            struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        )
+        for at in (33, len(data) - 12):
+            path.write_bytes(data[:at] + chunk + data[at:])
+            for read in (read_picture, read_mask, lambda file: picture_size(file, str(file))):
+                try:
+                    read(path)
+                except ValueError as error:
+                    assert str(path) in str(error)
+    path.write_bytes(
+        data[:-12] + struct.pack(">I", 0) + b"iCCP" + struct.pack(">I", zlib.crc32(b"iCCP")) + data[-12:]
+    )
+    with pytest.raises(ValueError, match=r"a.png cannot be decoded \(IndexError\); copy or write it again"):
+        read_picture(path)

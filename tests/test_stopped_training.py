@@ -186,6 +186,31 @@ def test_a_checkpoint_of_another_bank_is_refused(tmp_path):
     trainer(tmp_path, config, bank=bank).train(resume=True)
 
 
+def test_a_run_by_an_index_that_finds_other_neighbours_is_neither_resumed_nor_taken_for_finished(tmp_path):
+    config, rows, donors = (
+        CONFIG.with_(steps=60, retrieval="paper"),
+        toy_bank().descriptors,
+        toy_bank().donors,
+    )
+
+    def bank(index="IVF8,Flat", nprobe=1):
+        made = ExpressionBank.from_arrays(rows, donors, index=index)
+        if index != "Flat":
+            made.index.nprobe = nprobe
+        return made
+
+    run = stopped(tmp_path, config, bank=bank())
+    neighbours = run.augmentation.neighbours
+    others = [trainer(tmp_path, config, bank=other) for other in (bank("Flat"), bank(nprobe=8))]
+    for other in others:
+        assert not np.array_equal(other.augmentation.neighbours, neighbours)
+        with pytest.raises(ValueError, match="another bank or index; use them, another folder, or delete it"):
+            other.train(resume=True)
+    trainer(tmp_path, config, bank=bank()).train(resume=True)
+    assert trainer(tmp_path, config, bank=bank())._is_finished()
+    assert not any(other._is_finished() for other in others)
+
+
 def test_a_checkpoint_of_other_settings_names_them(tmp_path, checkpoint):
     shutil.copy(checkpoint, tmp_path)
     with pytest.raises(

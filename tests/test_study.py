@@ -511,6 +511,41 @@ def test_recordings_of_other_settings_lie_elsewhere(tmp_path, monkeypatch):
     assert folder() != before
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        None,
+        {"blendshapes": np.zeros((2, 51))},
+        {"blendshapes": np.zeros(())},
+        {"found": np.ones(3, bool)},
+        {"encoder_pose": np.zeros((2, 16))},
+        {"landmarks": None},
+    ],
+)
+def test_a_damaged_recording_is_named_and_rendered_again(tmp_path, monkeypatch, capsys, change):
+    whole = {
+        "blendshapes": np.zeros((2, 52)),
+        "landmarks": np.zeros((2, 64)),
+        "found": np.ones(2, bool),
+        "encoder_pose": np.zeros((2, 4, 4)),
+    }
+    monkeypatch.setattr(people, "study_cache", lambda: tmp_path)
+    monkeypatch.setitem(people.RENDERERS, "panel", lambda seed: whole)
+    file = people.person_file("panel", 9001)
+    people.prepare("panel", 9001)
+    assert capsys.readouterr().out == "" and people.is_rendered("panel", 9001)
+    if change is None:
+        file.write_bytes(file.read_bytes()[:-9])
+    else:
+        arrays = {name: array for name, array in (whole | change).items() if array is not None}
+        np.savez(file, **arrays)
+    with pytest.raises(ValueError, match=rf"{file}.*; run `raf-lite study run`, which renders it again"):
+        people.load_person("panel", 9001)
+    people.prepare("panel", 9001)
+    assert capsys.readouterr().out.startswith(str(file))
+    assert people.load_person("panel", 9001)["blendshapes"].shape == (2, 52)
+
+
 @pytest.fixture
 def small_people(ict_pack, tmp_path, monkeypatch):
     """The study with one driver, few faces and short training, in a cache of its own."""

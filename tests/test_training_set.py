@@ -2,6 +2,7 @@
 or many."""
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -120,6 +121,64 @@ def test_a_killed_preparation_goes_on_and_a_finished_one_is_not_repeated(capture
     read.clear()
     TrainingSet.from_capture(capture, CONFIG, progress=False)
     assert not read
+
+
+def test_pictures_that_were_kept_and_are_damaged_are_read_again(capture, monkeypatch, capsys):
+    monkeypatch.setattr(training_set, "MEMORY_BYTES", 0)
+    capture = replace(capture, sequences=MOMENTS[:1])
+    before = TrainingSet.from_capture(capture, CONFIG, progress=False)
+    images, masks = np.array(before.images), np.array(before.masks)
+    folder = training_set.cache_dir("frames") / before.fingerprint
+    del before
+    whole = (folder / "images.npy").read_bytes()
+    (folder / "images.npy").write_bytes(whole[:-1000])  # a map to be written would make it longer, in black
+    again = TrainingSet.from_capture(capture, CONFIG, progress=False)
+    said = capsys.readouterr().out
+    assert re.fullmatch(
+        rf"the training pictures kept in {folder} are damaged \(.*\) and are read again\n", said
+    )
+    np.testing.assert_array_equal(again.images, images)
+    np.testing.assert_array_equal(again.masks, masks)
+    TrainingSet.from_capture(capture, CONFIG, progress=False)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("done.json", b""),
+        ("done.json", b"{}"),
+        ("done.json", b"[3]"),
+        ("done.json", b'[["FREE"]]'),
+        ("done.json", b'[[["FREE"], {}]]'),
+        ("done.json", b'[["another", "1"]]'),
+        ("images.npy", None),
+        ("images.npy", b""),
+        ("images.npy", np.zeros((2, 1, 4, 5), np.uint8)),
+        ("masks.npy", np.zeros((2, 1, 4, 5), np.float32)),
+        ("masks.npy", np.zeros((1, 1, 4, 5), np.uint8)),
+        ("masks.npy", b"\x93NUMPY\x01\x00\x40\x00" + b"(" * 64),
+    ],
+)
+def test_kept_pictures_that_are_not_believed(tmp_path, capsys, name, content):
+    def kept():
+        return training_set._kept(tmp_path, (2, 1, 4, 5), [("FREE", "1"), ("FREE", "2")])
+
+    assert kept() is None and capsys.readouterr().out == ""
+    np.save(tmp_path / "images.npy", np.zeros((2, 1, 4, 5, 3), np.uint8))
+    np.save(tmp_path / "masks.npy", np.zeros((2, 1, 4, 5), np.uint8))
+    (tmp_path / "done.json").write_text('[["FREE", "1"]]')
+    assert kept() == [("FREE", "1")]
+    (tmp_path / name).unlink()
+    if isinstance(content, np.ndarray):
+        np.save(tmp_path / name, content)
+    elif content is not None:
+        (tmp_path / name).write_bytes(content)
+    assert kept() is None
+    said = capsys.readouterr().out
+    assert (
+        said.startswith(f"the training pictures kept in {tmp_path} are damaged (") and said.count("\n") == 1
+    )
 
 
 def test_the_cache_is_bounded_by_dropping_what_was_not_used_for_longest(capture, monkeypatch):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from raf_lite._files import write_npz
+from raf_lite._files import locked_place, write_npz
 from raf_lite.captures.attached import TEXT, read_all
 from raf_lite.captures.capture import Capture
 from raf_lite.captures.origin import origin
@@ -44,12 +44,13 @@ def annotate(
                 f"{file}: '{name}' has shape {list(np.shape(array))}; give a row for each of the {frames}"
                 f" frames of {sequence}"
             )
-    kept = read_all(file)
-    if pictures:
-        kept |= origin(pictures)
-    if encoder is not None:
-        kept["encoder"] = np.array(encoder)
-    write_npz(file, **{**kept, **arrays})
+    with locked_place(file):  # who adds to it at the same time is not to be lost
+        kept = read_all(file)
+        if pictures:
+            kept |= origin(pictures)
+        if encoder is not None:
+            kept["encoder"] = np.array(encoder)
+        write_npz(file, **{**kept, **arrays})
     return file
 
 

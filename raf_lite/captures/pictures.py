@@ -22,6 +22,7 @@ _DAMAGE = (
     ValueError,
     SyntaxError,
     EOFError,
+    IndexError,
     zlib.error,
     struct.error,
     Image.DecompressionBombWarning,

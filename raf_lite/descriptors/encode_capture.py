@@ -17,6 +17,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 from tqdm.auto import tqdm
 
+from raf_lite._files import locked_place
 from raf_lite.captures import Camera, Capture, fit_head_poses, triangulate
 from raf_lite.captures.annotate import annotate, nearest_poses
 from raf_lite.captures.cameras import OPENGL_AXES
@@ -30,11 +31,17 @@ def encode_capture(capture: Capture, *, progress: bool = True) -> list[Path]:
     """Encode every filmed sequence of a capture and write what was found; returns the files, one a sequence.
 
     Frames in which the encoder camera's picture shows no face, or whose head pose stays unknown, are marked
-    (`face_found`). Head poses that the capture has are kept. Raises ValueError for a sequence in which no
-    frame shows a face, and as reading it does.
+    (`face_found`). Head poses that the capture has are kept. Raises TimeoutError where another process
+    encodes the capture, ValueError for a sequence in which no frame shows a face, and as reading it does.
 
     Conventions: docs/conventions.md#descriptors, docs/conventions.md#head-pose.
     """
+    with locked_place(capture.root, 0):
+        return _encode_sequences(capture, progress)
+
+
+def _encode_sequences(capture: Capture, progress: bool) -> list[Path]:
+    """`encode_capture` by the one who may write what is attached."""
     sequences = [s for s in capture.sequences if capture.cameras_of(s)]
     without = [s for s in sequences if capture.head_poses(s) is None]
     seen = {s: _encode(capture, s, s in without, progress) for s in sequences}

@@ -28,7 +28,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
 
 import raf_lite
-from raf_lite._files import named_in_errors, read_npz, write_npz
+from raf_lite._files import locked_place, named_in_errors, read_npz, write_npz
 from raf_lite.captures import open_capture
 from raf_lite.captures.cameras import OPENGL_AXES
 from raf_lite.captures.formats.encoding import encoding_file, encoding_problem, found_encoding, picture_files
@@ -205,8 +205,8 @@ def encode_video(
     standard deviation in seconds of a Gaussian average over time; 0 for none. A run that was stopped goes on
     where it was.
 
-    Raises FileNotFoundError, or ValueError: a damaged video, no face in any frame, or no person of that
-    number.
+    Raises FileNotFoundError, TimeoutError where another process encodes into the same npz, or ValueError: a
+    damaged video, no face in any frame, or no person of that number.
 
     Conventions: docs/conventions.md#descriptors.
 
@@ -219,12 +219,18 @@ def encode_video(
     >>> encoding.blendshapes.shape, len(encoding.missing)
     ((3, 52), 0)
     """
+    video = Path(video)
+    out = Path(out) if out else encoding_file(video)
+    with locked_place(out, 0):
+        return _encode_into(out, video, face, smooth, progress)
+
+
+def _encode_into(out: Path, video: Path, face: int | None, smooth: float, progress: bool) -> VideoDetections:
+    """`encode_video` by the one who may write `out` and its parts."""
     from tqdm.auto import tqdm
 
-    video = Path(video)
     frames, total, fps = _frames(video)
     files = picture_files(video)
-    out = Path(out) if out else encoding_file(video)
     parts = out.with_name(f".{out.stem}.parts")
     # What was begun for another state of the pictures, or with another encoder, is of no use.
     before = source_state(files)

@@ -19,7 +19,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 import raf_lite
-from raf_lite._files import cache_dir, read_npz, sha256_file, write_json
+from raf_lite._files import cache_dir, copy_flushed, read_npz, sha256_file, sync_folder, write_json
 from raf_lite.bank import write_bank
 from raf_lite.captures.formats.nersemble import write_calibration, write_metadata
 from raf_lite.descriptors import ENCODER, LandmarkPCA, MediaPipeEncoder
@@ -247,20 +247,28 @@ def build_data(data_dir: Path, *, jobs: int = 2, settings: BuildSettings = SETTI
     _run(jobs, _sequence_tasks(work, settings), "sequences")
     _write_participants(work, settings)
     _write_bank(work, settings)
-    for part in ("mini_nersemble", "bank"):
-        _replace_folder(work / part, data_dir / part)
+    _put_in_place(work, data_dir)
+
+
+def _put_in_place(work: Path, data_dir: Path) -> None:
+    """Replace what is built by what was built in `work`.
+
+    Copies come first, then the folders change places, then the manifest is written: who is stopped in between
+    leaves a folder that the manifest does not fit, which `verify_manifest` says, and the same build mends.
+    """
+    targets = [data_dir / part for part in ("mini_nersemble", "bank")]
+    beside = [(t, t.with_name(f".{t.name}.new"), t.with_name(f".{t.name}.old")) for t in targets]
+    for target, fresh, old in beside:
+        for leftover in (fresh, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        without = shutil.ignore_patterns(".*")  # the bank's lock
+        shutil.copytree(work / target.name, fresh, ignore=without, copy_function=copy_flushed)
+    for target, fresh, old in beside:
+        if target.exists():
+            target.rename(old)
+        fresh.rename(target)
+    sync_folder(data_dir)
+    for _, _, old in beside:
+        shutil.rmtree(old, ignore_errors=True)
     shutil.rmtree(data_dir / "checkpoints", ignore_errors=True)  # trained on what has just been replaced
     write_manifest(data_dir, origin=ORIGINS, licence=LICENCE, conventions=CONVENTIONS)
-
-
-def _replace_folder(source: Path, target: Path) -> None:
-    """Copy `source` beside `target`, then swap: `target` is the old folder or the new one, never a
-    mixture."""
-    fresh, old = target.with_name(f".{target.name}.new"), target.with_name(f".{target.name}.old")
-    for leftover in (fresh, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    shutil.copytree(source, fresh, ignore=shutil.ignore_patterns(".*"))  # the bank's lock
-    if target.exists():
-        target.rename(old)
-    fresh.rename(target)
-    shutil.rmtree(old, ignore_errors=True)

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from raf_lite._files import parse_json
 from raf_lite._machine import describe_machine
-from raf_lite.study.people import SUBJECTS, person_file, prepare
+from raf_lite.study.people import SUBJECTS, is_rendered, prepare
 from raf_lite.study.plans import plan
 from raf_lite.study.runs import RunSpec, noise_floor, run
 
@@ -96,7 +96,7 @@ def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
 
 def render_people(needed: Iterable[tuple[str, int]], jobs: int) -> None:
     """Render recordings (kind, person) that the cache lacks, drivers first."""
-    missing = [n for n in dict.fromkeys(needed) if not person_file(*n).exists()]
+    missing = [n for n in dict.fromkeys(needed) if not is_rendered(*n)]
     for stage in ([n for n in missing if n[0] == "driver"], [n for n in missing if n[0] != "driver"]):
         if stage:
             with _pool(jobs) as pool:

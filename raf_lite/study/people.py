@@ -24,6 +24,7 @@ from raf_lite.descriptors import LandmarkPCA, MediaPipeEncoder
 from raf_lite.evaluation.regions import face_regions
 from raf_lite.manifest import find_data
 from raf_lite.rig.build import SETTINGS
+from raf_lite.rig.expressions import Style, units
 from raf_lite.rig.head import BakedHead, HeadModel, head_pose_matrix
 from raf_lite.rig.pack import find_pack, load_pack
 from raf_lite.rig.scripts import HOLDOUT_SEQUENCES, Performance, perform_random
@@ -268,8 +269,6 @@ def render_panel(seed: int) -> dict[str, np.ndarray]:
 def panel_weights() -> np.ndarray:
     """The panel's faces [1 + PANEL_EXPRESSIONS, 57]: neutral, then the strongest frames of a random
     performance."""
-    from raf_lite.rig.expressions import Style, units
-
     plain = Style(np.ones(len(units()), np.float32), np.zeros(len(units()), np.float32))
     performance = perform_random(plain, np.random.default_rng(9000), 7 * PANEL_EXPRESSIONS + 1)
     middles = 4 + 7 * np.arange(PANEL_EXPRESSIONS)
@@ -310,15 +309,55 @@ def person_file(kind: str, seed: int) -> Path:
     return study_cache() / f"{kind}-{seed}.npz"
 
 
+# What each kind of recording holds: the shape of a row of every array.
+_ENCODED = {
+    "blendshapes": (52,),
+    "landmarks": (SETTINGS.pca_components,),
+    "found": (),
+    "encoder_pose": (4, 4),
+}
+_MOMENT = {"sequence": (), "frame": ()}
+_WEIGHTS = {"weights": (len(units()),)}
+_SEEN = {"points": (478, 2), "scores": (52,)}
+_VIEWS = (len(TRAIN_CAMERAS), TRAIN_SIZE, TRAIN_SIZE)
+ROWS: dict[str, dict[str, tuple[int, ...]]] = {
+    "driver": _ENCODED | _MOMENT,
+    "training": _ENCODED
+    | _MOMENT
+    | _WEIGHTS
+    | {"images": (*_VIEWS, 3), "masks": _VIEWS, "head_pose": (4, 4), "archetype": (), "head_rotation": (3,)},
+    "answers": {name: _ENCODED[name] for name in ("blendshapes", "landmarks", "found")}
+    | _MOMENT
+    | _SEEN
+    | {f"{name}_shifted": shape for name, shape in _SEEN.items()}
+    | {"driver": (), "archetype": (), "amplitude": (), "head_pose": (4, 4)}
+    | {"image": (GRADED_SIZE, GRADED_SIZE, 3), "regions": (GRADED_SIZE, GRADED_SIZE)},
+    "pairs": {name: (2, *shape) for name, shape in _ENCODED.items()},
+    "panel": _ENCODED,
+    "seen": _ENCODED | _WEIGHTS | {"neutral": ()},
+}
+
+
+def is_rendered(kind: str, seed: int) -> bool:
+    """Whether one recording is in the cache, whole; prints what is wrong with a damaged one."""
+    try:
+        load_person(kind, seed)
+    except FileNotFoundError:
+        return False
+    except ValueError as error:
+        print(error)
+        return False
+    return True
+
+
 def prepare(kind: str, seed: int) -> None:
     """Render one recording into the cache, unless it is there."""
-    path = person_file(kind, seed)
-    if path.exists():
+    if is_rendered(kind, seed):
         return
     arguments = (DRIVERS[role_of(seed)],) if kind == "answers" else ()
     arrays = RENDERERS[kind](seed, *arguments)
     write_npz(
-        path,
+        person_file(kind, seed),
         **{
             name: a.astype(np.float32) if a.dtype == np.float64 and name != "head_pose" else a
             for name, a in arrays.items()
@@ -334,7 +373,15 @@ def load_person(kind: str, seed: int) -> dict[str, np.ndarray]:
             f"the study's {kind} of person {seed} is not rendered yet; run `raf-lite study run`, which "
             "renders what it needs"
         )
-    return read_npz(path, mend="delete it and run `raf-lite study run`, which renders it again")
+    mend = "run `raf-lite study run`, which renders it again"
+    arrays = read_npz(path, tuple(ROWS[kind]), mend=mend)
+    rows = arrays["blendshapes"].shape[:1]
+    for name, shape in ROWS[kind].items():
+        if arrays[name].shape != (*rows, *shape) or rows == (0,):
+            raise ValueError(
+                f"{path}: '{name}' has shape {list(arrays[name].shape)}, which no {kind} has; {mend}"
+            )
+    return arrays
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,9 @@ def _provenance(data: TrainingSet, config: TrainConfig, augmentation: Augmentati
             if augmentation.subject is None
             else [np.frombuffer(str(augmentation.subject).encode(), np.uint8)]
         )
+        # Of an exact index the neighbours follow from all this; of another they hang on its kind and nprobe.
+        if bank.factory != "Flat" and (found := getattr(augmentation, "neighbours", None)) is not None:
+            arrays.append(found)
     checksum = functools.reduce(
         lambda crc, array: zlib.crc32(np.ascontiguousarray(array).data, crc), arrays, 0
     )
@@ -566,4 +569,6 @@ class Trainer:
                 f"{path} was written by raf_lite {theirs.get('raf_lite')}; go on with that version, or"
                 " delete it"
             )
-        raise ValueError(f"{path} belongs to a run on other frames, masks, cameras or another bank; {mend}")
+        raise ValueError(
+            f"{path} belongs to a run on other frames, masks, cameras or another bank or index; {mend}"
+        )

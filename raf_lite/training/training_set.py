@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -16,7 +15,7 @@ from typing import Literal
 import numpy as np
 from tqdm.auto import tqdm
 
-from raf_lite._files import cache_dir, locked, named_in_errors, write_json
+from raf_lite._files import DAMAGE, cache_dir, locked, named_in_errors, read_json, write_json
 from raf_lite._forms import own_reference, parts, relative_to
 from raf_lite.captures import Capture, Split, shrink_factor
 from raf_lite.captures.capture import over_white
@@ -239,10 +238,8 @@ def _pictures(
     fingerprint = _fingerprint(capture, found, factors)
     folder = cache_dir("frames") / fingerprint
     with locked(cache_dir("locks", fingerprint)):
-        if (folder / "done.json").is_file():
-            done = [tuple(video) for video in json.loads((folder / "done.json").read_text(encoding="utf-8"))]
-            os.utime(folder)
-        else:
+        done = _kept(folder, shape, [(sequence, serial) for sequence in found for serial in factors])
+        if done is None:
             done = []
             _make_room(folder, total)
             for name, extra in (("images", (3,)), ("masks", ())):
@@ -260,6 +257,31 @@ def _pictures(
         )
     # Nobody writes to them from here on; "c" lets torch take them without complaint.
     return *_mapped(folder, "c"), fingerprint
+
+
+def _kept(
+    folder: Path, shape: tuple[int, ...], videos: list[tuple[str, str]]
+) -> list[tuple[str, str]] | None:
+    """Which of the videos have their pictures in a folder, from an earlier run; None where it has none, or is
+    damaged, which is printed."""
+    if not (folder / "done.json").is_file():
+        return None
+    try:
+        done = [tuple(video) for video in read_json(folder / "done.json", list)]
+        # Mapped as a copy: to be written, a file that was cut would be made longer, with black pictures.
+        images, masks = _mapped(folder, "c")
+        whole = (images.shape, masks.shape) == (
+            (*shape, 3),
+            shape,
+        ) and images.dtype == masks.dtype == np.uint8
+        if not whole or any(video not in videos for video in done):
+            raise ValueError("they are of another size or number, or of another recording")
+    except DAMAGE as error:
+        why = str(error) if isinstance(error, ValueError) else type(error).__name__
+        print(f"the training pictures kept in {folder} are damaged ({why}) and are read again")
+        return None
+    os.utime(folder)
+    return done
 
 
 def _read_videos(

@@ -4,6 +4,7 @@ recording covers."""
 from __future__ import annotations
 
 import hashlib
+from importlib.metadata import version
 from pathlib import Path
 
 import faiss
@@ -13,6 +14,7 @@ from raf_lite._files import cache_dir, read_npz, write_npz
 from raf_lite.bank import ExpressionBank
 
 METHODS = ("pca", "tsne")
+_TSNE = {"early_exaggeration_iter": 120, "n_iter": 300, "initialization": "pca"}
 
 
 def map_bank(
@@ -58,7 +60,7 @@ def map_bank(
 
 
 def _key(rows: np.ndarray, own: np.ndarray, seed: int) -> str:
-    digest = hashlib.sha256(f"tsne 1 {seed} {rows.shape}".encode())
+    digest = hashlib.sha256(f"openTSNE {version('openTSNE')} {_TSNE} {seed} {rows.shape}".encode())
     for array in (rows, own):
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()[:20]
@@ -81,14 +83,7 @@ def _tsne(rows: np.ndarray, own: np.ndarray, seed: int) -> tuple[np.ndarray, np.
     from openTSNE import TSNE
 
     perplexity = min(30.0, max(2.0, (len(rows) - 1) / 3 - 1))
-    embedding = TSNE(
-        perplexity=perplexity,
-        early_exaggeration_iter=120,
-        n_iter=300,
-        initialization="pca",
-        n_jobs=-1,
-        random_state=seed,
-    ).fit(rows)
+    embedding = TSNE(perplexity=perplexity, n_jobs=-1, random_state=seed, **_TSNE).fit(rows)
     placed = np.asarray(embedding.transform(own)) if len(own) else np.empty((0, 2))
     return np.asarray(embedding, np.float32), placed.astype(np.float32)
 
