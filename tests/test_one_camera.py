@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from raf_lite import GaussianAvatar, TrainConfig, Trainer, open_capture
 from raf_lite.avatar import aligned_poses, frontal_camera, moved, resting_descriptor
-from raf_lite.avatar.shell import shell_points
+from raf_lite.avatar.shell import FAR_SHARE, shell_points
 from raf_lite.captures import Camera, matting, read_video, write_video
 from raf_lite.captures.formats.plain import IBUG68, assumed_camera
 from raf_lite.captures.neck import CUT, RAMP, above_neck
@@ -156,14 +156,19 @@ def test_the_shell_lies_on_the_landmarks_and_falls_back_beside_them():
     points, colours = shell_points(ball, image, mask, camera, pose, 3000, np.random.default_rng(0))
     pixels, _ = camera.project(points @ pose[:3, :3].T + pose[:3, 3])
     assert (mask[tuple(pixels.astype(int).T[::-1])] == 1).all()
-    np.testing.assert_allclose(colours[:, 0], np.floor(pixels[:, 0]) / 200, atol=1e-6)
-    radius = np.hypot(*points[:, :2].T)
-    inner = radius < 5
+    radius, near = np.hypot(*points[:, :2].T), np.arange(3000) >= FAR_SHARE * 3000
+    np.testing.assert_allclose(colours[near, 0], np.floor(pixels[near, 0]) / 200, atol=1e-6)
+    inner = near & (radius < 5)
     np.testing.assert_allclose(points[inner, 2], np.sqrt(49 - radius[inner] ** 2), atol=0.25)
-    outer = radius > 8
-    assert (points[outer, 2] < 4).all() and points[:, 2].min() == pytest.approx(
-        -0.6 * np.ptp(ball[:, 0]), rel=0.01
-    )
+    outer = near & (radius > 8)
+    deepest = -0.6 * np.ptp(ball[:, 0])
+    assert (points[outer, 2] < 4).all() and points[near, 2].min() == pytest.approx(deepest, rel=0.01)
+    # The far side is deepest behind the middle, and has the colours of the outline, left and right.
+    far = ~near
+    assert points[far, 2].max() < points[near & (radius > 20), 2].mean() + 1
+    middle, rim = far & (radius < 5), far & (radius > 22)
+    assert points[middle, 2].mean() < points[rim, 2].mean() - 20
+    assert (np.abs(colours[far, 0] - 0.5) > 0.0).all() and colours[middle, 0].std() > 0.05
     with pytest.raises(ValueError, match="mask of the neutral frame is empty"):
         shell_points(ball, image, 0 * mask, camera, pose, 10, np.random.default_rng(0))
 
@@ -312,7 +317,7 @@ def test_films_of_which_no_avatar_comes_are_told_before_minutes_are_spent(film):
     with pytest.raises(ValueError, match="30 of 30 frames show several faces"):
         check_film(two, path)
     still = replace(encoding, landmarks=np.repeat(encoding.landmarks[:1], len(encoding), 0))
-    with pytest.raises(ValueError, match="shows one still picture"):
+    with pytest.raises(ValueError, match="shows a still picture"):
         check_film(still, path)
     found = np.arange(len(encoding)) < 4
     with pytest.raises(ValueError, match="a face was found in 4 frames only"):

@@ -584,13 +584,13 @@ show_strip(
 
 # %%
 # NBVAL_CHECK_OUTPUT
-from raf_lite.course.own_video import train_video
+from raf_lite.course import train_video
 from raf_lite.training import PRESETS
 
 if Path(VIDEO) == film("101"):
     print("no video of your own yet: nothing is trained on it")
 else:
-    own = train_video(Path(VIDEO), OUT / "own", PRESETS["fast" if session.fast else "video"])
+    own = train_video(VIDEO, OUT / "own", PRESETS["fast" if session.fast else "video"])
     print(own.table.loc["self", ["psnr_face", "mae_mouth", "mae_eyes"]].round(2))
     show_video(own.film, "Left, the last fifth of your film, which was not trained on; right, your avatar.")
 

@@ -23,12 +23,12 @@ def moved(viewmats: Tensor, correction: Tensor) -> Tensor:
     About the head and not about the camera, so that turning does not move it away and one rate of learning
     suits both.
 
+    Conventions: docs/conventions.md#axes-and-cameras.
+
     >>> view = torch.eye(4)[None].clone()
     >>> view[0, 2, 3] = 6
-    >>> moved(view, torch.tensor([0.0, 0, torch.pi / 2, 0, 1, 0]))[0, :3].round()
-    tensor([[-0., -1.,  0.,  0.],
-            [ 1., -0.,  0.,  1.],
-            [ 0.,  0.,  1.,  6.]])
+    >>> moved(view, torch.tensor([0.0, 0, torch.pi / 2, 0, 1, 0]))[0, :3].round().int().tolist()
+    [[0, -1, 0, 0], [1, 0, 0, 1], [0, 0, 1, 6]]
     """
     x, y, z = correction[:3]
     zero = torch.zeros_like(x)
@@ -48,6 +48,18 @@ def aligned_poses(
     gradient descent on the mean absolute difference of the whole picture.
 
     Nothing but the six numbers of a rigid motion is fitted, frame by frame. Raises ValueError as `render`.
+
+    Conventions: docs/conventions.md#head-pose, docs/conventions.md#pictures-colours-and-masks.
+
+    >>> from raf_lite.avatar import frontal_camera, resting_descriptor
+    >>> from raf_lite.manifest import find_data
+    >>> avatar = GaussianAvatar.load(find_data() / "checkpoints" / "001-centred.safetensors")
+    >>> camera, rest = frontal_camera(avatar, 64), resting_descriptor(avatar)[None]
+    >>> seen = avatar.render(rest, np.eye(4)[None], [camera])[:, 0]
+    >>> aside = np.eye(4)
+    >>> aside[0, 3] = 0.5
+    >>> float(abs(aligned_poses(avatar, rest, aside[None], camera, seen)[0, 0, 3])) < 0.1
+    True
     """
     descriptors = avatar.check_descriptors(descriptors)
     device, similarity = avatar.means.device, avatar.similarity

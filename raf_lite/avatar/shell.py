@@ -18,7 +18,7 @@ from raf_lite.captures import Camera
 # Of the width between the outermost landmarks, which is some 14 cm on a grown person.
 DEEPEST = 0.6  # how far behind the middle of the head the shell falls back at most
 HALF_DEPTH = 0.7  # of the box that the head is thought to fill
-RIM = 0.1  # how far within the outline the colours of the far side are taken: nearer, the background is in them
+RIM = 0.1  # how far within the outline the far side's colours are taken: nearer, the background is in them
 FAR_DEPTH = 1.5  # of a ball as wide as the outline: heads are longer than wide
 FAR_SHARE = 0.35  # of the points, those on the far side
 
@@ -64,8 +64,8 @@ def shell_points(
     z = np.maximum(np.where(np.isnan(z), landmarks[nearest, 2] - aside, z), -DEEPEST * width)
     colours = image[rows, columns]
 
-    # The far side: a long ball's depth behind the outline, by how far within it a pixel is. A mask that leaves the
-    # picture has no outline there: the head goes on below.
+    # The far side: a long ball's depth behind the outline, by how far within it a pixel is. A mask that
+    # leaves the picture below has no outline there: the head goes on.
     pixel = origin[2] / camera.K[0, 0]
     edge = np.pad(inside, ((1, 0), (1, 1)))
     edge = np.pad(edge, ((0, 1), (0, 0)), mode="edge")

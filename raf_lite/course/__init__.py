@@ -17,7 +17,20 @@ if TYPE_CHECKING:
         train_landmark_net,
         trained_avatar,
     )
+    from raf_lite.course.own_video import OwnAvatar, train_video
 
-__all__ = ["AVATARS", "SUBJECT", "avatar_folder", "lesson_config", "train_landmark_net", "trained_avatar"]
+__all__ = [
+    "AVATARS",
+    "OwnAvatar",
+    "SUBJECT",
+    "avatar_folder",
+    "lesson_config",
+    "train_landmark_net",
+    "train_video",
+    "trained_avatar",
+]
 
-__getattr__, __dir__ = attach(__name__, dict.fromkeys(__all__, "avatars"))
+_OWN_VIDEO = ("OwnAvatar", "train_video")
+__getattr__, __dir__ = attach(
+    __name__, {name: "own_video" if name in _OWN_VIDEO else "avatars" for name in __all__}
+)

@@ -5,6 +5,7 @@ Every step leaves its result on disk, with what it was made from, and is not don
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +35,11 @@ ABOVE, ASIDE, BELOW = 0.55, 0.4, 0.4
 @dataclass(frozen=True)
 class OwnAvatar:
     """What came of a film: the avatar and its file, errors on held-out frames (`evaluate`'s table), a film of
-    them."""
+    them.
+
+    >>> [field for field in OwnAvatar.__annotations__]
+    ['avatar', 'path', 'table', 'film']
+    """
 
     avatar: GaussianAvatar
     path: Path
@@ -72,7 +77,7 @@ def check_film(encoding: VideoDetections, video: Path) -> None:
         raise ValueError(f"{video}: a face was found in {len(seen)} frames only; film the face for longer")
     if float(seen.std(0).max()) < 0.5:
         raise ValueError(
-            f"{video} shows one still picture: its face does not move by a pixel; film the face as it speaks"
+            f"{video} shows a still picture: its face does not move by a pixel; film it as it speaks"
         )
 
 
@@ -89,8 +94,8 @@ def open_own(video: Path, encoding: VideoDetections, size: int, held_out: float 
 
 
 def train_video(
-    video: Path,
-    out: Path,
+    video: str | os.PathLike,
+    out: str | os.PathLike,
     settings: TrainConfig,
     *,
     bank: ExpressionBank | None = None,
@@ -102,7 +107,19 @@ def train_video(
     Encoding and matte lie beside the film. held_out: the share of the frames, its end, that is not trained
     on but graded, as tracked and with the head moved to where it fits best ("aligned"), and filmed. Raises
     ValueError for a film of no face, of several, or of a still picture, before anything takes minutes.
+
+    >>> from raf_lite.captures import write_video
+    >>> from raf_lite.manifest import find_data
+    >>> from raf_lite.training import PRESETS
+    >>> capture = open_capture(find_data() / "mini_nersemble" / "001")
+    >>> frame = capture.first_frame("FREE", capture.encoder_camera)
+    >>> write_video("still.mp4", [frame] * 12, fps=24)
+    >>> train_video("still.mp4", "out/still", PRESETS["video"], progress=False)
+    Traceback (most recent call last):
+    ...
+    ValueError: still.mp4 shows a still picture: its face does not move by a pixel; film it as it speaks
     """
+    video, out = Path(video), Path(out)
     print(CONSENT)
     encoding = find_encoding(video, progress=progress)
     check_film(encoding, video)

@@ -109,14 +109,19 @@ def comparison_frames(
     return np.stack(sheets)
 
 
-def held_out_video(
-    path: str | os.PathLike, avatar: Drivable, capture: Capture, sequence: str, *, size: int = 256
-) -> Path:
+def held_out_video(path: str | os.PathLike, avatar: Drivable, capture: Capture, sequence: str) -> Path:
     """Write an H.264 mp4 of an avatar beside the frames of one sequence that it was not trained on, seen by
     the encoder's camera and driven by what the encoder saw there.
 
-    size: pixels on the longer side of each panel, at least the capture's. Frames without a face are left out.
+    Frames without a face are left out.
     Raises ValueError where the sequence has no descriptors or head poses.
+
+    >>> from raf_lite import GaussianAvatar, open_capture
+    >>> from raf_lite.manifest import find_data
+    >>> avatar = GaussianAvatar.load(find_data() / "checkpoints" / "001-centred.safetensors")
+    >>> capture = open_capture(find_data() / "mini_nersemble" / "001", downscale=4)
+    >>> held_out_video("held_out.mp4", avatar, capture, "FREE").name
+    'held_out.mp4'
     """
     values = capture_descriptors(capture, sequence, avatar.descriptor)
     kept = np.flatnonzero(np.isfinite(values).all(1))
