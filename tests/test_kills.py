@@ -57,7 +57,9 @@ def test_the_page_has_the_numbers_of_the_runs():
             for key in ("old", "new", "named", "broken")
         ]
         assert f"| {name} | {sum(sums)} | {' | '.join(map(str, sums))} |" in text
-        assert sum(sums) >= 50 and sums[3] == 0 and not found["left_after_next_write"]
+        assert sum(sums) >= 50 and sums[3] == 0
+        # Who finds a finished avatar takes no lock, so the line on who held it last stays.
+        assert set(found["left_after_next_write"]) <= ({".lock-holder"} if "avatar" in name else set())
         assert sums[2] == 0 or name == "data build, its last step"
         if two := found.get("two_writers"):
             assert (
