@@ -18,7 +18,7 @@ demo: system setup
 
 test: setup
 	@sh tools/system.sh browser
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --durations=25
 	@RAF_FAST=1 $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-sanitize-with tests/sanitize.cfg \
 		--nbval-cell-timeout=300 --nbval-kernel-startup-timeout=120 notebooks/*.ipynb notebooks/solutions
 
