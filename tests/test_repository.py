@@ -221,6 +221,10 @@ def test_the_policy_names_all_that_is_fetched_and_its_limits():
                 name, value = node.targets[0].id, ast.unparse(node.value)
                 hosts.update(re.findall(r"https://([\w.-]+)", value) if name.endswith("URL") else ())
                 variables.update(re.findall(r"^'(RAF_LITE_\w+)'$", value) if name.endswith("ENV") else ())
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "Model":  # raf_lite._models
+                told = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+                hosts.update(re.findall(r"https://([\w.-]+)", told["url"]))
+                variables.add(told["env"].strip("'"))
     hosts.update(re.findall(r"https://([\w.-]+)", json.loads(read("raf_lite/data_release.json"))["url"]))
     assert len(hosts) >= 2 and len(variables) >= 3
     assert [host for host in sorted(hosts) if f"`{host}`" not in text] == []
