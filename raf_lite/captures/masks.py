@@ -30,7 +30,7 @@ def mask_problem(mask: np.ndarray) -> str | None:
     brightest, white = int(mask.max(initial=0)), mask > 127
     if brightest == 0:
         return "is empty; matte that frame again, or leave it out"
-    if brightest <= 127:
+    if brightest < 127:  # half of the most, and less
         return (
             f"goes up to {brightest} of 255 only: it is empty, or was saved on another scale (0 and 1, 12"
             " bit); write 255 where the head is"
