@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
@@ -20,7 +21,7 @@ from raf_lite.captures import Camera, write_video
 from raf_lite.captures.formats.nersemble import write_calibration
 from raf_lite.rig.expressions import Style, units
 from raf_lite.rig.head import HeadModel, head_pose_matrix
-from raf_lite.rig.pack import load_pack
+from raf_lite.rig.pack import find_pack, load_pack
 from raf_lite.rig.scripts import perform_random
 from raf_lite.rig.studio import Person, look_at
 
@@ -54,6 +55,10 @@ def scene() -> Scene:
         )
         for k, (azimuth, elevation) in enumerate(((0, 0), (25, 8), (-30, -5)))
     ]
+    if find_pack() is None:
+        pytest.skip(
+            "the ICT-FaceKit rig is not here; run `raf-lite data rig`, or set RAF_LITE_ICT to its pack"
+        )
     person = Person.from_seed(4242)
     head = HeadModel(load_pack()).bake(person.shape, person.look)
     style = Style(np.ones(len(units()), np.float32), np.zeros(len(units()), np.float32))
