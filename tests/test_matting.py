@@ -246,6 +246,7 @@ def model_file():
         pytest.skip(str(error))
 
 
+@pytest.mark.may_skip("needs the segmenter, which a network without its address and its wheel does not give")
 def test_an_altered_model_is_refused(model_file, tmp_path, monkeypatch):
     altered = tmp_path / "selfie.tflite"
     content = model_file.read_bytes()
@@ -287,6 +288,7 @@ def test_a_wheel_for_another_python_gives_its_model(tmp_path, monkeypatch):
     assert "Selfie Segmentation" in path.with_suffix(".NOTICE.txt").read_text()
 
 
+@pytest.mark.may_skip("needs the segmenter, which a network without its address and its wheel does not give")
 def test_the_person_is_found_before_a_wall(model_file, tmp_path):
     """A rendered head before a dull wall, against its exact matte."""
     images = read_video(FREE / "images" / "cam_222200037.mp4")[:3]
@@ -299,6 +301,7 @@ def test_the_person_is_found_before_a_wall(model_file, tmp_path):
     assert np.abs(found.astype(int) - exact).mean() < 0.03 * 255
 
 
+@pytest.mark.may_skip("needs the segmenter, which a network without its address and its wheel does not give")
 def test_a_closed_segmenter_may_be_closed_again(model_file):
     with SelfieSegmenter() as segmenter:
         assert segmenter(np.full((SIDE, SIDE, 3), 128, np.uint8)).shape == (SIDE, SIDE)
