@@ -3,7 +3,7 @@
 One picture does not show how deep a head is, and a head that hardly turns does not show it later. Landmarks
 do, for the face: their surface is the start, and away from the face it falls back as a head does. What no
 picture shows is guessed from the outline: behind it the head is thought round and longer than wide, in the
-colours that the outline has. No template: only points that somebody measured.
+colours that the outline has. No template mesh is fitted.
 """
 
 from __future__ import annotations
