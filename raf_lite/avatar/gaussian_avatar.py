@@ -19,6 +19,7 @@ from raf_lite._arrays import descriptor_array
 from raf_lite._files import parse_json, write_tensors
 from raf_lite.avatar.fields import FIELDS
 from raf_lite.avatar.hull import Similarity, surface_points, visual_hull
+from raf_lite.avatar.landmark_motion import LandmarkMotion
 from raf_lite.avatar.shell import shell_box, shell_points
 from raf_lite.captures import Camera
 from raf_lite.captures.cameras import rigid_problem
@@ -58,7 +59,7 @@ class GaussianAvatar(nn.Module):
     standard deviation of a Gaussian, in radii. similarity: how the capture's head space was normalised.
     descriptor: name of the descriptor that drives it. descriptor_mean [D], descriptor_scale: fixed
     standardisation of the descriptor, one scale for all dimensions so that dead ones stay dead. field: a name
-    in `FIELDS`.
+    in `FIELDS`. motion: what landmarks do to the Gaussians under the field, for avatars that have it.
 
     What it knows of itself, and keeps in its file: neutral_descriptor, float32 [D], that of its own neutral
     face. front: the camera that sees this face from the front, its world the normalised head space; None
@@ -95,6 +96,7 @@ class GaussianAvatar(nn.Module):
         neutral_descriptor: np.ndarray | None = None,
         front: Camera | None = None,
         provenance: Mapping[str, Any] | None = None,
+        motion: LandmarkMotion | None = None,
     ) -> None:
         super().__init__()
         n = len(means)
@@ -116,6 +118,7 @@ class GaussianAvatar(nn.Module):
         self.opacity_logits = nn.Parameter(torch.full((n,), 0.5))
         self.color_logits = nn.Parameter(torch.logit(colors.clamp(0.02, 0.98)))
         self.field = FIELDS[field](len(descriptor_mean), n, **(field_settings or {}))
+        self.motion = motion
         self.register_buffer("descriptor_mean", descriptor_mean.clone().float())
         self.register_buffer("descriptor_scale", torch.tensor(float(descriptor_scale)))
 
@@ -183,17 +186,38 @@ class GaussianAvatar(nn.Module):
             provenance=provenance,
         )
 
+    def ride(self, landmarks: np.ndarray, displacements: np.ndarray, descriptors: np.ndarray) -> None:
+        """Let the Gaussians go with the landmarks near them (`LandmarkMotion`), from where they are now.
+
+        landmarks: [L, 3] of the neutral face, in head space. displacements: [D, L, 3], there, by one unit of
+        each dimension of the descriptor. descriptors: [F, D] of training. Raises ValueError for an avatar
+        that knows no neutral descriptor.
+        """
+        if self.neutral_descriptor is None:
+            raise ValueError("this avatar knows no neutral descriptor, so landmarks have no place to start")
+        radius = self.similarity.radius
+        self.motion = LandmarkMotion.attach(
+            self.means.detach().cpu().numpy(),
+            (landmarks - self.similarity.centre) / radius,
+            displacements / radius,
+            descriptors,
+            self.neutral_descriptor,
+        ).to(self.means.device)
+
     def gaussians(self, descriptors: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Deformed Gaussians for descriptors [B, D].
 
         Returns a dict of means [B, N, 3], quats [B, N, 4] (wxyz, not normalised), scales [B, N, 3], opacities
-        [N] and colors [B, N, 3], all in normalised head space, and the raw offsets [B, N, 13] for a penalty.
+        [N] and colors [B, N, 3], all in normalised head space, and the field's offsets [B, N, 13] for a
+        penalty.
         """
-        x = (descriptors - self.descriptor_mean) / self.descriptor_scale
+        asked = descriptors if self.motion is None else self.motion.within(descriptors)
+        x = (asked - self.descriptor_mean) / self.descriptor_scale
         offsets = self.field(x, self.means)
         d_means, d_quats, d_scales, d_colors = offsets.split((3, 4, 3, 3), -1)
+        ridden = 0 if self.motion is None else self.motion(descriptors)
         return {
-            "means": self.means + d_means,
+            "means": self.means + ridden + d_means,
             "quats": self.quats + d_quats,
             "scales": torch.exp(self.log_scales + d_scales),
             "opacities": torch.sigmoid(self.opacity_logits),
@@ -360,6 +384,12 @@ class GaussianAvatar(nn.Module):
             provenance = dict(header["notes"])
             neutral, front = provenance.pop("neutral_descriptor", None), provenance.pop("front", None)
             _check_field(header["field"], header["field_settings"], state)
+            motion = None
+            if "motion.displacements" in state:
+                dim, points, _ = state["motion.displacements"].shape
+                motion = LandmarkMotion.zeros(dim, points, len(state["motion.nearest"]))
+                if not (0 <= state["motion.nearest"]).all() or (state["motion.nearest"] >= points).any():
+                    raise ValueError("its Gaussians go with landmarks that it does not have")
             avatar = cls(
                 state["means"],
                 torch.sigmoid(state["color_logits"]),
@@ -373,6 +403,7 @@ class GaussianAvatar(nn.Module):
                 neutral_descriptor=neutral,
                 front=None if front is None else _front_camera(**front),
                 provenance=provenance,
+                motion=motion,
             )
             avatar.load_state_dict(state)
         except (

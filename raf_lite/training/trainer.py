@@ -117,7 +117,7 @@ def _provenance(data: TrainingSet, config: TrainConfig, augmentation: Augmentati
     )
     rest = repr((cameras, data.names, data.neutral, data.front))
     arrays = [*pictures, data.descriptors, data.head_poses, np.frombuffer(rest.encode(), np.uint8)]
-    arrays += [part for part in (data.seen, data.landmarks) if part is not None]
+    arrays += [part for part in (data.seen, data.landmarks, data.displacements) if part is not None]
     if isinstance(augmentation, RetrievalAugmentation):
         bank = augmentation.bank
         arrays += [
@@ -279,8 +279,10 @@ class Trainer:
                 front=data.front,
                 provenance=_provenance(data, config, self.augmentation),
                 field=config.field,
-                landmarks=data.landmarks,
+                landmarks=data.landmarks if len(data.cameras) == 1 else None,
             ).to(self.device)
+        if data.displacements is not None and data.landmarks is not None:
+            self.avatar.ride(data.landmarks, data.displacements, data.descriptors)
         self.poses = (
             PoseCorrections(len(data.names), config.lr_poses, self.device)
             if len(data.cameras) == 1 and config.lr_poses > 0

@@ -20,7 +20,7 @@ from raf_lite._forms import own_reference, parts, relative_to
 from raf_lite.captures import Capture, Split, shrink_factor
 from raf_lite.captures.capture import over_white
 from raf_lite.captures.masks import judge_masks, require_mask
-from raf_lite.descriptors.forms import capture_encoder, raw_descriptors
+from raf_lite.descriptors.forms import capture_encoder, landmark_displacements, raw_descriptors
 from raf_lite.training.config import TrainConfig
 
 MEMORY_BYTES = 2 << 30  # pictures that need more go to disk
@@ -41,8 +41,10 @@ class TrainingSet:
     what made the descriptors (None where the capture does not say). seen: bool [F, C], which camera filmed
     which frame (None: each did); what was not filmed is black and outside the mask. held_out: float32 [M, D],
     descriptors of the person's other sequences, of which nothing is learned: a bank that holds them holds the
-    person. landmarks: float64 [L, 3] of the face in head space at the neutral frame, where one camera films
-    and they are known: where the Gaussians then start. reference: float32 [D], what was taken out of all
+    person. landmarks: float64 [L, 3] of the face in head space at the neutral frame, where they are known and
+    one camera films (the Gaussians then start over them) or displacements are there. displacements: float64
+    [D, L, 3], how far one unit of each dimension moves them (None: asked for by nobody, or not known).
+    reference: float32 [D], what was taken out of all
     descriptors, where their form is relative: the mean of the training frames, or the neutral frame's (None:
     they are as the encoder gave them).
 
@@ -73,6 +75,7 @@ class TrainingSet:
     held_out: np.ndarray | None = None
     landmarks: np.ndarray | None = None
     reference: np.ndarray | None = None
+    displacements: np.ndarray | None = None
 
     @classmethod
     def from_capture(cls, capture: Capture, config: TrainConfig, *, progress: bool = True) -> TrainingSet:
@@ -127,6 +130,9 @@ class TrainingSet:
         if reference is not None:
             descriptors = relative_to(descriptors, reference)
             held_out = None if held_out is None else relative_to(held_out, reference)
+        landmarks, displacements = _landmarks(capture, *names[neutral]), None
+        if config.landmark_motion and landmarks is not None:
+            displacements = landmark_displacements(landmarks, config.descriptor)
         return cls(
             images,
             masks,
@@ -141,8 +147,9 @@ class TrainingSet:
             encoder,
             None if seen.all() else seen,
             held_out,
-            _landmarks(capture, *names[neutral]) if len(serials) == 1 else None,
+            landmarks if len(serials) == 1 or displacements is not None else None,
             reference,
+            displacements,
         )
 
 
