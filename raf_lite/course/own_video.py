@@ -16,8 +16,9 @@ from raf_lite.avatar import GaussianAvatar
 from raf_lite.bank import ExpressionBank
 from raf_lite.captures import Capture, open_capture
 from raf_lite.captures.matting import matte_video
+from raf_lite.descriptors import MediaPipeEncoder
 from raf_lite.descriptors.encode_video import VideoDetections, find_encoding
-from raf_lite.evaluation import evaluate
+from raf_lite.evaluation import evaluate, networks_at_hand
 from raf_lite.training import TrainConfig, Trainer, TrainingSet
 from raf_lite.viewing import held_out_video
 
@@ -129,15 +130,18 @@ def train_video(
     avatar = Trainer(data, settings, out, bank=bank, progress=progress).train(resume=True)
     size = max(data.images.shape[2:4])
     (unseen,) = capture.split().holdout_sequences
-    table = evaluate(
-        {NAME: avatar},
-        capture,
-        {},
-        size=size,
-        out=out / "metrics.json",
-        frame_step=max(1, capture.n_frames(unseen) // GRADED),
-        align=True,
-        progress=progress,
-    )
+    with MediaPipeEncoder() as encoder:
+        table = evaluate(
+            {NAME: avatar},
+            capture,
+            {},
+            size=size,
+            out=out / "metrics.json",
+            encoder=encoder,
+            networks=networks_at_hand(),
+            frame_step=max(1, capture.n_frames(unseen) // GRADED),
+            align=True,
+            progress=progress,
+        )
     film = held_out_video(out / "held_out.mp4", avatar, capture, unseen)
     return OwnAvatar(avatar, out / "avatar.safetensors", table, film)
