@@ -6,6 +6,7 @@ Every step leaves its result on disk, with what it was made from, and is not don
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +17,8 @@ from raf_lite.avatar import GaussianAvatar
 from raf_lite.bank import ExpressionBank
 from raf_lite.captures import Capture, open_capture
 from raf_lite.captures.matting import matte_video
-from raf_lite.descriptors import MediaPipeEncoder
 from raf_lite.descriptors.encode_video import VideoDetections, find_encoding
+from raf_lite.descriptors.mediapipe import encoder_if_possible
 from raf_lite.evaluation import evaluate, networks_at_hand
 from raf_lite.training import TrainConfig, Trainer, TrainingSet
 from raf_lite.viewing import held_out_video
@@ -130,7 +131,7 @@ def train_video(
     avatar = Trainer(data, settings, out, bank=bank, progress=progress).train(resume=True)
     size = max(data.images.shape[2:4])
     (unseen,) = capture.split().holdout_sequences
-    with MediaPipeEncoder() as encoder:
+    with encoder_if_possible() or nullcontext() as encoder:
         table = evaluate(
             {NAME: avatar},
             capture,

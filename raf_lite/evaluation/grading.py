@@ -45,7 +45,7 @@ MEASURED = (
     "identity",
 )
 RUN = 60  # frames in a row, at most, in which jitter is measured
-NETWORK_PICTURES = 24  # that networks are asked about, of all own and cross-driven sequences together
+NETWORK_PICTURES = 16  # that networks are asked about, of all own and cross-driven sequences together
 
 
 @dataclass(frozen=True)

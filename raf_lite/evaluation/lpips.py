@@ -147,10 +147,11 @@ def fetch_lpips(*, progress: bool = True) -> list[Path]:
 def _weights(pickled: bytes, model: LPIPS) -> dict[str, Tensor]:
     """A state for `model` of a pickled file of the archive: its arrays, float32, in the order of the layers,
     each layer's kernel [h, w, in, out] before its bias. The pickle is listed, not loaded."""
-    arrays = [arg for code, arg, _ in pickletools.genops(pickled) if code.name == "BINBYTES"]
+    listed = pickletools.genops(pickled)
+    arrays = [np.frombuffer(arg, "<f4") for code, arg, _ in listed if code.name == "BINBYTES" and arg]
     state = {}
-    for (name, tensor), raw in zip(model.state_dict().items(), arrays, strict=True):
-        values, shape = np.frombuffer(raw, "<f4"), tuple(tensor.shape)
+    for (name, tensor), values in zip(model.state_dict().items(), arrays, strict=True):
+        shape = tuple(tensor.shape)
         if len(shape) == 4:
             n_out, n_in, height, width = shape
             values = values.reshape(height, width, n_in, n_out).transpose(3, 2, 0, 1)

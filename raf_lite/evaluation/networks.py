@@ -27,7 +27,14 @@ class Networks:
 
 
 def networks_at_hand() -> Networks:
-    """Those that are installed and fetched; what lacks is printed in one line, with how to get it."""
+    """Those that are installed and fetched; what lacks is printed in one line, with how to get it.
+
+    >>> import contextlib, io
+    >>> with contextlib.redirect_stdout(io.StringIO()):
+    ...     networks = networks_at_hand()
+    >>> sorted(networks.lpips) in ([], ["alex", "vgg"])
+    True
+    """
     lpips: dict[str, LPIPS] = {}
     identity, lacking, how = None, [], set()
     try:
