@@ -19,6 +19,9 @@ Of each film the last 30 % of the frames are held out. Columns of each film:
 - identity_own, identity_driven: the cosine of the mean face recognition descriptor of the avatar from the
   front, driven by its own held-out frames and by that person, and of those held-out frames; identity_kept:
   the second over the first.
+
+And, of several films with that network, how it tells their people apart: cosines of all pairs of SOME frames
+of each, of one film and of two (`identity`: the least, 5th percentile, median, 95th and largest).
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ from scipy.spatial.transform import Rotation
 
 from raf_lite._files import write_json
 from raf_lite.avatar import GaussianAvatar, aligned_poses, driven_by, frontal_camera, turned
-from raf_lite.captures import Capture
+from raf_lite.captures import Capture, iter_video
 from raf_lite.captures.formats.encoding import VIDEOS
 from raf_lite.course.own_video import open_own, train_video
 from raf_lite.descriptors import MediaPipeEncoder
@@ -51,7 +54,7 @@ from raf_lite.evaluation.identity import FaceIdentity, cosines
 from raf_lite.evaluation.metrics import shaking
 from raf_lite.training import PRESETS, TrainConfig
 
-HELD_OUT, ANGLE, SIDE_SIZE, DRIVEN = 0.3, 30.0, 384, 90
+HELD_OUT, ANGLE, SIDE_SIZE, DRIVEN, SOME = 0.3, 30.0, 384, 90, 16
 COLUMNS = ("psnr", "psnr_face", "mae_face", "mae_mouth", "mae_eyes", "landmarks", "landmarks_mouth")
 COLUMNS += ("landmarks_eyes", "aed", "aed_mouth", "aed_eyes", *MEASURED)
 EYES = (33, 263)  # outer corners
@@ -149,6 +152,25 @@ def identity(
     }
 
 
+def told_apart(films: list[Path], network: FaceIdentity) -> dict:
+    """Cosines between frames of one film and between frames of different films, in five numbers each."""
+    seen = []
+    for film in films:
+        encoding = find_encoding(film, progress=False)
+        found = np.flatnonzero(encoding.face_found)
+        rows = np.unique(found[np.linspace(0, len(found) - 1, SOME).astype(int)])
+        pictures = [picture for t, picture in enumerate(iter_video(film)) if t in rows]
+        seen.append(network.descriptors(np.stack(pictures), encoding.landmarks[rows]))
+    whose = np.repeat(np.arange(len(films)), [len(one) for one in seen])
+    i, j = np.triu_indices(len(whose), 1)
+    all_seen = np.concatenate(seen)
+    values, same = cosines(all_seen[i], all_seen[j]), whose[i] == whose[j]
+    return {
+        name: np.nanpercentile(values[rows], (0, 5, 50, 95, 100)).round(3).tolist()
+        for name, rows in (("one person", same), ("two people", ~same))
+    }
+
+
 def measure(film: Path, driver: Path | None, out: Path, settings: TrainConfig) -> dict:
     """One film's row; its strip is written to `out`."""
     started = time.perf_counter()
@@ -238,6 +260,9 @@ def main() -> None:
     settings = PRESETS["video"]
     result = json.loads(args.results.read_text(encoding="utf-8")) if args.results.is_file() else {}
     rows = result.get("films", {})
+    network = networks_at_hand().identity
+    if network is not None and len(chosen) > 1:
+        result["identity"] = told_apart(chosen, network)
     for film in chosen:
         others = films[(films.index(film) + 1) % len(films)]
         try:
@@ -252,6 +277,7 @@ def main() -> None:
                 "settings": settings.as_dict(),
                 "held_out": HELD_OUT,
                 "summary": summary(rows),
+                "identity": result.get("identity"),
                 "films": rows,
             },
         )
