@@ -21,7 +21,9 @@ from raf_lite.captures.neck import CUT, RAMP, above_neck
 from raf_lite.cli import main
 from raf_lite.cli.commands import parse
 from raf_lite.course.own_video import check_film, head_box, open_own, train_video
+from raf_lite.descriptors import MediaPipeEncoder
 from raf_lite.descriptors.encode_video import find_encoding
+from raf_lite.evaluation import evaluate
 from raf_lite.training import PRESETS, TrainingSet
 from raf_lite.training.pose_corrections import PoseCorrections
 
@@ -293,12 +295,47 @@ def test_a_film_becomes_an_avatar_in_one_command(film, tmp_path, capsys, monkeyp
     tracked, aligned = table.loc[("self", "avatar")], table.loc[("self", "avatar (aligned)")]
     assert tracked["views"] == aligned["views"] == 6 and aligned["psnr"] > tracked["psnr"] - 0.1
     assert (tmp_path / "metrics.json").is_file()
+    floor = table.loc[("self", "noise floor"), ["landmarks", "landmarks_mouth", "aed", "aed_eyes"]]
+    assert floor.gt(0).all() and "jitter" in table  # an encoder looked
     with av.open(str(own.film)) as container:
         assert "synthetic" in container.metadata["comment"]
     assert len(read_video(own.film)) == 6
     assert main(["drive", str(own.path), str(path), "--out", str(tmp_path / "d.mp4"), "--size", "64"]) == 0
     with av.open(str(tmp_path / "d.mp4")) as container:
         assert "synthetic" in container.metadata["comment"]
+
+
+def test_an_avatar_shakes_as_much_as_its_person_or_not_at_all(film):
+    """One that shows the film itself has a jitter of 1; one that keeps showing one picture of it none."""
+    pytest.importorskip("mediapipe")
+    capture = open_capture(film[0], held_out=0.3)
+    values, pictures = (
+        np.concatenate([of(sequence) for sequence in capture.sequences])
+        for of in (
+            lambda sequence: capture.descriptors(sequence, "blendshapes"),
+            lambda sequence: capture.over_white(sequence, "0", np.arange(capture.n_frames(sequence))),
+        )
+    )
+    pictures = pictures / np.float32(255)
+
+    class Film:
+        descriptor = "blendshapes"
+
+        def __init__(self, still):
+            self.still = still
+
+        def render(self, descriptors, head_poses, cameras):
+            rows = [np.flatnonzero((values == d).all(1))[0] for d in descriptors]
+            return pictures[[0] * len(rows) if self.still else rows][:, None]
+
+    with MediaPipeEncoder() as encoder:
+        table = evaluate(
+            {"film": Film(False), "still": Film(True)}, capture, {}, size=256, encoder=encoder, progress=False
+        )
+    columns = ["jitter", "jitter_mouth", "jitter_eyes"]
+    np.testing.assert_allclose(table.loc[("self", "film"), columns].astype(float), 1, rtol=1e-5)
+    assert table.loc[("self", "still"), columns].max() < 1e-5
+    assert table.loc["training views", columns].isna().all(axis=None)
 
 
 def test_a_film_has_settings_of_its_own_on_the_command_line():

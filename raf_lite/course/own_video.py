@@ -6,6 +6,7 @@ Every step leaves its result on disk, with what it was made from, and is not don
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from raf_lite.bank import ExpressionBank
 from raf_lite.captures import Capture, open_capture
 from raf_lite.captures.matting import matte_video
 from raf_lite.descriptors.encode_video import VideoDetections, find_encoding
-from raf_lite.evaluation import evaluate
+from raf_lite.descriptors.mediapipe import encoder_if_possible
+from raf_lite.evaluation import evaluate, networks_at_hand
 from raf_lite.training import TrainConfig, Trainer, TrainingSet
 from raf_lite.viewing import held_out_video
 
@@ -129,15 +131,18 @@ def train_video(
     avatar = Trainer(data, settings, out, bank=bank, progress=progress).train(resume=True)
     size = max(data.images.shape[2:4])
     (unseen,) = capture.split().holdout_sequences
-    table = evaluate(
-        {NAME: avatar},
-        capture,
-        {},
-        size=size,
-        out=out / "metrics.json",
-        frame_step=max(1, capture.n_frames(unseen) // GRADED),
-        align=True,
-        progress=progress,
-    )
+    with encoder_if_possible() or nullcontext() as encoder:
+        table = evaluate(
+            {NAME: avatar},
+            capture,
+            {},
+            size=size,
+            out=out / "metrics.json",
+            encoder=encoder,
+            networks=networks_at_hand(),
+            frame_step=max(1, capture.n_frames(unseen) // GRADED),
+            align=True,
+            progress=progress,
+        )
     film = held_out_video(out / "held_out.mp4", avatar, capture, unseen)
     return OwnAvatar(avatar, out / "avatar.safetensors", table, film)
