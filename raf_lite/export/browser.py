@@ -15,6 +15,7 @@ import torch
 
 from raf_lite.avatar import GaussianAvatar, frontal_camera, resting_descriptor
 from raf_lite.avatar.fields import OFFSETS
+from raf_lite.avatar.views import BEYOND
 from raf_lite.export.basis import dimension_names, network_layers
 from raf_lite.export.expressions import expression_directions
 from raf_lite.export.placing import checked_descriptors, need_basis
@@ -209,6 +210,13 @@ def pack_avatar(
             "K": camera.K.tolist(),
             "width": camera.width,
             "height": camera.height,
+        },
+        "views": None
+        if avatar.views is None
+        else {
+            "words": str(avatar.views),
+            "beyond": float(BEYOND),
+            **dict(zip(("yaw", "pitch"), avatar.views.limits().tolist(), strict=True)),
         },
     }
     return PackedAvatar(header, gzip.compress(body, 9, mtime=0))
