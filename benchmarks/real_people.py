@@ -11,7 +11,8 @@ Of each film the last 30 % of the frames are held out. Columns of each film:
 - train_s: seconds of `raf-lite train`, encoding and matting included where they were not there before;
 - psnr, psnr_face, mae_*, landmarks*, aed*, jitter*, and where `raf-lite data metrics` brought the networks
   lpips_* and identity: `evaluate`'s, as tracked and aligned;
-- box_psnr: PSNR over the box of the landmarks at the training size, as tracked and aligned;
+- box_psnr: PSNR over the box of the landmarks at the training size (without the neck's soft edge and what is
+  below), as tracked and aligned;
 - side_found: in how many of the views from 30 degrees left and right MediaPipe finds a face;
 - side_landmarks: there, the distance to the landmarks of the front view turned by 30 degrees, in percent of
   the distance of the outer eye corners (median);
@@ -52,6 +53,7 @@ from raf_lite.evaluation import networks_at_hand
 from raf_lite.evaluation.grading import MEASURED
 from raf_lite.evaluation.identity import FaceIdentity, cosines
 from raf_lite.evaluation.metrics import shaking
+from raf_lite.evaluation.regions import face_regions
 from raf_lite.training import PRESETS, TrainConfig
 
 HELD_OUT, ANGLE, SIDE_SIZE, DRIVEN, SOME = 0.3, 30.0, 384, 90, 16
@@ -71,16 +73,20 @@ def box_psnr(avatar: GaussianAvatar, capture: Capture, most: int = 30) -> tuple[
     truth = capture.over_white(sequence, capture.encoder_camera, rows) / np.float32(255)
     poses = capture.require_head_poses(sequence)[rows]
     world = capture.landmarks68(sequence)[rows]
-    fitted = aligned_poses(avatar, values[rows], poses, camera, truth)
+    faces = np.stack([face_regions(camera.project(p)[0], camera.height, camera.width)["face"] for p in world])
+    counts = capture.counts(sequence, capture.encoder_camera, rows)
+    counts = np.ones(truth.shape[:3], bool) if counts is None else counts > 0.99
+    fitted = aligned_poses(avatar, values[rows], poses, camera, truth, faces * counts)
     out = {}
     for name, tried in (("tracked", poses), ("aligned", fitted)):
         shown = avatar.render(values[rows], tried, [camera])[:, 0]
         psnr = []
-        for image, true, points in zip(shown, truth, world, strict=True):
+        for image, true, points, counted in zip(shown, truth, world, counts, strict=True):
             u = camera.project(points)[0]
             low, high = np.clip(u.min(0), 0, None).astype(int), np.ceil(u.max(0)).astype(int)
             box = np.s_[low[1] : high[1], low[0] : high[0]]
-            psnr.append(-10 * np.log10(max(1e-10, float(np.square(image[box] - true[box]).mean()))))
+            error = np.square(image[box] - true[box])[counted[box]]
+            psnr.append(-10 * np.log10(max(1e-10, float(error.mean()))))
         out[name] = round(float(np.mean(psnr)), 2)
     picked = np.linspace(0, len(rows) - 1, 6).round().astype(int)
     return out, np.concatenate([np.concatenate(list(p[picked]), 1) for p in (truth, shown)])

@@ -21,6 +21,7 @@ from raf_lite.avatar.fields import FIELDS
 from raf_lite.avatar.hull import Similarity, surface_points, visual_hull
 from raf_lite.avatar.landmark_motion import LandmarkMotion
 from raf_lite.avatar.shell import shell_box, shell_points
+from raf_lite.avatar.views import ViewRange
 from raf_lite.captures import Camera
 from raf_lite.captures.cameras import rigid_problem
 from raf_lite.splatting import rasterize
@@ -62,9 +63,9 @@ class GaussianAvatar(nn.Module):
     in `FIELDS`. motion: what landmarks do to the Gaussians under the field, for avatars that have it.
 
     What it knows of itself, and keeps in its file: neutral_descriptor, float32 [D], that of its own neutral
-    face. front: the camera that sees this face from the front, its world the normalised head space; None
-    where these are not known. provenance: what it was made from and how, as JSON (a trained one: config,
-    raf_lite, training_frames, checksum).
+    face. front: the camera that sees this face from the front, its world the normalised head space. views:
+    the range of views that its training frames show; each None where it is not known. provenance: what it was
+    made from and how, as JSON (a trained one: config, raf_lite, training_frames, checksum).
 
     Raises ValueError for a neutral descriptor of another shape or with NaN.
 
@@ -95,6 +96,7 @@ class GaussianAvatar(nn.Module):
         field_settings: dict | None = None,
         neutral_descriptor: np.ndarray | None = None,
         front: Camera | None = None,
+        views: ViewRange | None = None,
         provenance: Mapping[str, Any] | None = None,
         motion: LandmarkMotion | None = None,
     ) -> None:
@@ -111,6 +113,7 @@ class GaussianAvatar(nn.Module):
                     f" not finite; give [{dim}] numbers of '{descriptor}', as descriptor_mean has"
                 )
         self.front: Camera | None = front
+        self.views: ViewRange | None = views
         self.provenance: Mapping[str, Any] = dict(provenance or {})
         self.means = nn.Parameter(means.clone())
         self.quats = nn.Parameter(torch.tensor([1.0, 0, 0, 0]).repeat(n, 1))  # wxyz
@@ -315,9 +318,9 @@ class GaussianAvatar(nn.Module):
         return np.stack(frames)
 
     def origin(self) -> dict[str, Any]:
-        """What it knows of itself as JSON: the entries of `provenance`, "neutral_descriptor" [D] and "front"
-        (viewmat [4, 4] from normalised head space, K [3, 3], width, height). What it does not know is left
-        out."""
+        """What it knows of itself as JSON: the entries of `provenance`, "neutral_descriptor" [D], "front"
+        (viewmat [4, 4] from normalised head space, K [3, 3], width, height) and "views" (yaw, pitch: lowest
+        and highest). What it does not know is left out."""
         out = dict(self.provenance)
         if self.neutral_descriptor is not None:
             out["neutral_descriptor"] = self.neutral_descriptor.tolist()
@@ -328,6 +331,8 @@ class GaussianAvatar(nn.Module):
                 "width": self.front.width,
                 "height": self.front.height,
             }
+        if self.views is not None:
+            out["views"] = self.views.as_dict()
         return out
 
     def save(self, path: str | os.PathLike, *, half: bool = False) -> None:
@@ -383,6 +388,7 @@ class GaussianAvatar(nn.Module):
             )
             provenance = dict(header["notes"])
             neutral, front = provenance.pop("neutral_descriptor", None), provenance.pop("front", None)
+            views = provenance.pop("views", None)
             _check_field(header["field"], header["field_settings"], state)
             motion = None
             if "motion.displacements" in state:
@@ -402,6 +408,7 @@ class GaussianAvatar(nn.Module):
                 field_settings=header["field_settings"],
                 neutral_descriptor=neutral,
                 front=None if front is None else _front_camera(**front),
+                views=None if views is None else ViewRange.from_dict(views),
                 provenance=provenance,
                 motion=motion,
             )

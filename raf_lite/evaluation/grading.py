@@ -24,6 +24,7 @@ from raf_lite.evaluation.regions import REGIONS, face_regions
 
 NOISE_FLOOR = "noise floor"
 ALIGNED = " (aligned)"
+WHOLLY = 0.99  # of a pixel's count: those of the neck's soft edge are left out too
 COLUMNS = (
     "psnr",
     "psnr_face",
@@ -57,6 +58,12 @@ class Answer:
     regions: (
         dict[str, np.ndarray] | None
     )  # of the face: masks bool [T, H, W]; None without landmarks to draw them by
+    counts: np.ndarray | None = None  # bool [T, H, W], pixels that count wholly; None where all do
+
+    def counted(self, shown: np.ndarray) -> np.ndarray:
+        """Pictures [T, H, W, 3] with the truth where pixels do not count, so that no window or filter of a
+        metric that reaches there finds a difference."""
+        return shown if self.counts is None else np.where(self.counts[..., None], shown, self.pictures)
 
 
 def _answer(capture: Capture, sequence: str, serial: str, frames: np.ndarray, size: int) -> Answer:
@@ -65,13 +72,19 @@ def _answer(capture: Capture, sequence: str, serial: str, frames: np.ndarray, si
     factor = shrink_factor(full, size)
     camera = full.scaled(1 / factor)
     pictures = block_mean(capture.over_white(sequence, serial, frames) / np.float32(255), factor)
+    counts = capture.counts(sequence, serial, frames)
+    if counts is not None:
+        counts = block_mean(counts, factor) > WHOLLY
     landmarks = capture.landmarks68(sequence)
     if landmarks is None:
-        return Answer(camera, pictures, None)
+        return Answer(camera, pictures, None, counts)
     masks = [
         face_regions(camera.project(points)[0], camera.height, camera.width) for points in landmarks[frames]
     ]
-    return Answer(camera, pictures, {name: np.stack([m[name] for m in masks]) > 0 for name in REGIONS})
+    regions = {name: np.stack([m[name] for m in masks]) > 0 for name in REGIONS}
+    if counts is not None:
+        regions = {name: region & counts for name, region in regions.items()}
+    return Answer(camera, pictures, regions, counts)
 
 
 def frame_errors(
@@ -133,8 +146,11 @@ def evaluate(
     compared at half of it. encoder: for landmark error and AED on the encoder's camera; without one those
     columns are NaN. networks: for LPIPS and identity there (`networks_at_hand`). out: a JSON
     file with the table, the same by sequence, and `settings`. frame_step: see `driving_cases`, whose errors
-    are raised. align: grade held-out frames of the encoder's camera a second
-    time, each head moved rigidly to where it fits the picture best: rows "<name> (aligned)".
+    are raised. align: grade held-out frames of the encoder's camera a second time, each head moved rigidly to
+    where its face fits the picture best (all of the picture, where a capture has no landmarks): rows
+    "<name> (aligned)".
+
+    Of a film, pixels below the neck do not count (`Capture.counts`).
 
     Returns a table with a row for each (group, avatar), and a "noise floor" row a group for what depends on
     the encoder: ground truth against itself shifted by half a pixel. Columns: views (how many pictures), psnr
@@ -259,7 +275,14 @@ def _errors_of_case(
             yield name, errors
         if align and case.protocol == "self" and isinstance(avatar, GaussianAvatar):
             answer = answers[0]
-            poses = aligned_poses(avatar, case.descriptors, case.head_poses, answer.camera, answer.pictures)
+            poses = aligned_poses(
+                avatar,
+                case.descriptors,
+                case.head_poses,
+                answer.camera,
+                answer.pictures,
+                answer.counts if answer.regions is None else answer.regions["face"],
+            )
             shown = avatar.render(case.descriptors, poses, [answer.camera])[:, 0]
             errors = _picture_columns(shown, answer, slow=True)
             yield f"{name}{ALIGNED}", errors | (seeing.errors(shown) if seeing is not None else {})
@@ -340,7 +363,8 @@ class _Seeing:
 def _picture_columns(shown: np.ndarray, answer: Answer, slow: bool) -> dict[str, np.ndarray]:
     """Errors of whole frames by measure, and of the face's regions by measure_region; slow: SSIM and FLIP
     too."""
-    whole = {"frame": np.ones(shown.shape[:3], bool)}
+    shown = answer.counted(shown)
+    whole = {"frame": np.ones(shown.shape[:3], bool) if answer.counts is None else answer.counts}
     errors = picture_errors(shown, answer.pictures, whole, ["psnr", "ssim"] if slow else ["psnr"])
     columns = {measure: regions["frame"] for measure, regions in errors.items()}
     if answer.regions is not None:

@@ -15,6 +15,7 @@ import torch
 
 from raf_lite.avatar import GaussianAvatar, frontal_camera, resting_descriptor
 from raf_lite.avatar.fields import OFFSETS
+from raf_lite.avatar.views import BEYOND
 from raf_lite.export.basis import dimension_names
 from raf_lite.export.blend import Blend, need_basis
 from raf_lite.export.expressions import expression_directions
@@ -214,6 +215,13 @@ def pack_avatar(
             "K": camera.K.tolist(),
             "width": camera.width,
             "height": camera.height,
+        },
+        "views": None
+        if avatar.views is None
+        else {
+            "words": str(avatar.views),
+            "beyond": float(BEYOND),
+            **dict(zip(("yaw", "pitch"), avatar.views.limits().tolist(), strict=True)),
         },
     }
     return PackedAvatar(header, gzip.compress(body, 9, mtime=0))
