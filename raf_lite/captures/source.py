@@ -84,6 +84,10 @@ class Source(ABC):
         """At most `most` of these masks, spread over the frames, each with its frame's number; cheaper than
         all of them."""
 
+    def chosen(self, sequence: str) -> str:
+        """Which of its files' frames a sequence has, in words that differ where they do; empty for all."""
+        return ""
+
     def check_headers(self, sequence: str, serial: str) -> None:
         """ValueError that names the first file of a picture or mask that, by its header, is unlike the
         others. A film has one."""
