@@ -144,8 +144,14 @@ def _held(tags: Mapping[str, str]) -> list[int] | None:
     return [number for span in spans for number in range(span[0], span[-1] + 1)]
 
 
-def _spans(numbers: Sequence[int]) -> str:
-    """Rising numbers in words: 0-24,30,32-40."""
+def frame_spans(numbers: Sequence[int]) -> str:
+    """Rising numbers in words.
+
+    >>> frame_spans([0, 1, 2, 7, 9, 10])
+    '0-2,7,9-10'
+    """
+    if not len(numbers):
+        return ""
     rows = np.asarray(numbers)
     runs = np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)
     return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
@@ -176,7 +182,7 @@ def matte_video(video: Path, frames: Sequence[int] | None = None, *, progress: b
     matte, before = matte_file(video), source_state([video])
     tags = {name: str(value) for name, value in origin([video]).items()} | {"matting": MATTING}
     if frames is not None:
-        tags["frames"] = _spans(frames)
+        tags["frames"] = frame_spans(frames)
     with SelfieSegmenter() as segmenter:
         pictures = tqdm(
             iter_video(video) if frames is None else video_frames(video, frames),

@@ -247,7 +247,7 @@ def open_video(
     path: Path,
     downscale: int,
     crop: tuple[int, int, int, int] | None,
-    cache_bytes: int,
+    cache_bytes: int = 2 << 30,
     held_out: float = 0.0,
     frames: Mapping[str, Sequence[int]] | None = None,
 ) -> Capture:
