@@ -29,7 +29,8 @@ from raf_lite.captures.formats.plain import IBUG68, assumed_camera
 from raf_lite.captures.neck import CUT, RAMP, above_neck
 from raf_lite.cli import main
 from raf_lite.cli.commands import parse
-from raf_lite.course.own_video import check_film, head_box, open_own, train_video
+from raf_lite.course.film_frames import check_film
+from raf_lite.course.own_video import head_box, open_own, train_video
 from raf_lite.descriptors import MediaPipeEncoder
 from raf_lite.descriptors.encode_video import find_encoding
 from raf_lite.evaluation import evaluate

@@ -13,13 +13,14 @@ MediaPipe's selfie segmenter says for each picture how sure it is of a person, a
 
 `benchmarks/matting.py` has what each step brings. The person is all of it, body and what is held included;
 the head is cut from it elsewhere. The matte is lossless grey (FFV1), as large as the film is shown, with a
-frame for each frame, and keeps what it was made from in the words of `raf_lite.captures.origin`.
+frame for each frame, or for each of those that its tag `frames` lists (0-24,30,32-40), and keeps what it was
+made from in the words of `raf_lite.captures.origin`.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,14 @@ from scipy.ndimage import binary_dilation, find_objects, label, uniform_filter
 from raf_lite._mediapipe import closed_with, open_task
 from raf_lite._models import Model, Wheel, model_path
 from raf_lite.captures.origin import ORIGIN, is_made_from, origin, source_state
-from raf_lite.captures.video import count_frames, iter_video, probe_video, video_tags, write_lossless
+from raf_lite.captures.video import (
+    count_frames,
+    iter_video,
+    probe_video,
+    video_frames,
+    video_tags,
+    write_lossless,
+)
 
 _NAME = "selfie_segmentation.tflite"
 SELFIE_SEGMENTER = Model(
@@ -104,10 +112,14 @@ def found_matte(video: Path) -> Path | None:
     return file if file.is_file() else None
 
 
-def matte_problem(video: Path, matte: Path) -> str | None:
-    """Why the file `matte` is no matte of the film `video` as it is now, in words; None if it is one."""
+def matte_problem(video: Path, matte: Path, frames: Sequence[int] | None = None) -> str | None:
+    """Why the file `matte` is no matte of the film `video` as it is now, in words; None if it is one.
+
+    frames: the numbers of the frames that it has to hold; None for all.
+    """
     try:
-        tags, size, frames = video_tags(matte), probe_video(matte), count_frames(matte)
+        tags, size, count = video_tags(matte), probe_video(matte), count_frames(matte)
+        held = _held(tags)
     except ValueError as error:
         return str(error)
     if not all(name in tags for name in ORIGIN):
@@ -117,15 +129,40 @@ def matte_problem(video: Path, matte: Path) -> str | None:
     film, expected = probe_video(video), count_frames(video)
     if (size.width, size.height) != (film.width, film.height):
         return f"{matte} is {size.width}x{size.height} (WxH) and {video} {film.width}x{film.height}"
-    if frames != expected:
-        return f"{matte} has {frames} frames and {video} has {expected}"
+    if count != (expected if held is None else len(held)):
+        return f"{matte} has {count} frames and {video} has {expected}"
+    if held is not None and not set(range(expected) if frames is None else frames) <= set(held):
+        return f"{matte} has {count} frames, chosen among the {expected} of {video}, and others are needed"
     return None
 
 
-def matte_video(video: Path, *, progress: bool = True) -> Path:
+def _held(tags: Mapping[str, str]) -> list[int] | None:
+    """The numbers of the frames of the film that a matte holds, by its tags; None for all."""
+    if "frames" not in tags:
+        return None
+    spans = [[int(number) for number in span.split("-")] for span in tags["frames"].split(",")]
+    return [number for span in spans for number in range(span[0], span[-1] + 1)]
+
+
+def frame_spans(numbers: Sequence[int]) -> str:
+    """Rising numbers in words.
+
+    >>> frame_spans([0, 1, 2, 7, 9, 10])
+    '0-2,7,9-10'
+    """
+    if not len(numbers):
+        return ""
+    rows = np.asarray(numbers)
+    runs = np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+def matte_video(video: Path, frames: Sequence[int] | None = None, *, progress: bool = True) -> Path:
     """The matte of a film: the one beside it, or made now; memory holds a few frames.
 
-    One of another film, or made in another way, is made anew, with a sentence. Needs the extra `encode`.
+    frames: the rising numbers of those that are needed; only these are matted, where the matte is not there
+    yet (default: all). One of another film, or made in another way, is made anew, with a sentence. Needs the
+    extra `encode`.
 
     Raises FileNotFoundError, ValueError (a damaged film, or one that changed meanwhile), ImportError (no
     mediapipe), or OSError where the folder cannot be written to.
@@ -136,7 +173,7 @@ def matte_video(video: Path, *, progress: bool = True) -> Path:
     info = probe_video(video)
     matte = found_matte(video)
     if matte is not None:
-        problem = matte_problem(video, matte)
+        problem = matte_problem(video, matte, frames)
         if problem is None and video_tags(matte).get("matting") != MATTING:
             problem = f"{matte} was made in another way than '{MATTING}'"
         if problem is None:
@@ -144,24 +181,34 @@ def matte_video(video: Path, *, progress: bool = True) -> Path:
         print(f"{problem}: matting {video} again")
     matte, before = matte_file(video), source_state([video])
     tags = {name: str(value) for name, value in origin([video]).items()} | {"matting": MATTING}
+    if frames is not None:
+        tags["frames"] = frame_spans(frames)
     with SelfieSegmenter() as segmenter:
-        frames = tqdm(
-            iter_video(video),
-            total=count_frames(video),
+        pictures = tqdm(
+            iter_video(video) if frames is None else video_frames(video, frames),
+            total=count_frames(video) if frames is None else len(frames),
             desc=f"matting {video.name}",
             unit="frame",
             disable=not progress,
         )
-        write_lossless(matte, matte_frames(frames, segmenter), info.fps or 25.0, tags=tags)
+        write_lossless(matte, matte_frames(pictures, segmenter), info.fps or 25.0, tags=tags)
     if source_state([video]) != before:
         matte.unlink()
         raise ValueError(f"{video} changed while it was matted; matte it again once nobody writes to it")
     return matte
 
 
-def iter_matte(path: Path, *, crop: Box | None = None, downscale: int = 1) -> Iterator[np.ndarray]:
-    """The frames of a matte one by one, uint8 [H, W], 255 the person; arguments, errors as `iter_video`."""
-    return iter_video(path, crop=crop, downscale=downscale, gray=True)
+def iter_matte(
+    path: Path, frames: Sequence[int] | None = None, *, crop: Box | None = None, downscale: int = 1
+) -> Iterator[np.ndarray]:
+    """The frames of a matte one by one, uint8 [H, W], 255 the person; arguments, errors as `iter_video`.
+
+    frames: rising numbers of frames of the film, of those that the matte holds (default: all of these)."""
+    if frames is None:
+        return iter_video(path, crop=crop, downscale=downscale, gray=True)
+    held = _held(video_tags(path))
+    rows = frames if held is None else np.searchsorted(held, frames).tolist()
+    return video_frames(path, rows, crop=crop, downscale=downscale, gray=True)
 
 
 def matte_frames(frames: Iterable[np.ndarray], segmenter: Segmenter) -> Iterator[np.ndarray]:

@@ -89,6 +89,10 @@ class Source(ABC):
         nor background. None where every pixel counts."""
         return None
 
+    def chosen(self, sequence: str) -> str:
+        """Which of its files' frames a sequence has, in words that differ where they do; empty for all."""
+        return ""
+
     def check_headers(self, sequence: str, serial: str) -> None:
         """ValueError that names the first file of a picture or mask that, by its header, is unlike the
         others. A film has one."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import functools
 import itertools
 import os
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -364,19 +365,8 @@ def iter_video(
         shown = _presentation(path)
         if turns is not None:
             shown = replace(shown, turns=turns)
-        full = shown.size
         stored = None
-        left, top, width, height = crop or (0, 0, *full)
-        if left < 0 or top < 0 or left + width > full[0] or top + height > full[1]:
-            raise ValueError(
-                f"{path}: the crop (left {left}, top {top}, width {width}, height {height}) does not lie"
-                f" within the {full[0]}x{full[1]} (WxH) frames; choose a smaller one"
-            )
-        if downscale < 1 or min(width, height) < downscale:
-            raise ValueError(
-                f"{path}: cannot downscale {width}x{height} (WxH) frames by {downscale}; give a whole factor"
-                f" from 1 to {min(width, height)}"
-            )
+        left, top, width, height = _checked_crop(path, shown.size, crop, downscale)
         stream.thread_type = "AUTO"
         count, damage, listed = 0, "", _listed_frames(container, stream)
         try:
@@ -406,6 +396,25 @@ def iter_video(
                 f"{path}: only {count} of {listed} frames could be decoded{damage}; the file is truncated, "
                 "damaged or empty: copy or write it again"
             )
+
+
+def _checked_crop(
+    path: Path, size: tuple[int, int], crop: tuple[int, int, int, int] | None, downscale: int
+) -> tuple[int, int, int, int]:
+    """The crop, or the whole picture of `size` (width, height); ValueError where it does not fit, or leaves
+    nothing to reduce."""
+    left, top, width, height = crop or (0, 0, *size)
+    if left < 0 or top < 0 or left + width > size[0] or top + height > size[1]:
+        raise ValueError(
+            f"{path}: the crop (left {left}, top {top}, width {width}, height {height}) does not lie"
+            f" within the {size[0]}x{size[1]} (WxH) frames; choose a smaller one"
+        )
+    if downscale < 1 or min(width, height) < downscale:
+        raise ValueError(
+            f"{path}: cannot downscale {width}x{height} (WxH) frames by {downscale}; give a whole factor"
+            f" from 1 to {min(width, height)}"
+        )
+    return left, top, width, height
 
 
 def _as_shown(picture: av.VideoFrame, shown: _Presentation, gray: bool) -> np.ndarray:
@@ -445,6 +454,75 @@ def read_video(
     frames = iter_video(path, crop=crop, downscale=downscale, gray=gray, turns=turns)
     first = next(frames)
     return np.fromiter(itertools.chain([first], frames), dtype=np.dtype((np.uint8, first.shape)))
+
+
+def video_frames(
+    path: str | os.PathLike,
+    numbers: Sequence[int],
+    *,
+    crop: tuple[int, int, int, int] | None = None,
+    downscale: int = 1,
+    gray: bool = False,
+) -> Iterator[np.ndarray]:
+    """The frames of these rising numbers one by one, as `iter_video` gives them.
+
+    Frames before the keyframe that one needs are passed over, the others decoded, and none but those asked
+    for is converted. Errors as `iter_video`, and ValueError where the film ends before a number.
+
+    >>> from raf_lite.manifest import find_data
+    >>> video = find_data() / "mini_nersemble" / "101" / "sequences" / "FREE" / "images" / "cam_222200037.mp4"
+    >>> len(list(video_frames(video, [3, 50, 104])))
+    3
+    """
+    path = Path(path)
+    order, keys = _numbered(path)
+    if not order:
+        asked = set(numbers)
+        frames = iter_video(path, crop=crop, downscale=downscale, gray=gray)
+        yield from (frame for number, frame in enumerate(frames) if number in asked)
+        return
+    shown = _presentation(path)
+    left, top, width, height = _checked_crop(path, shown.size, crop, downscale)
+    with _open_video(path) as (container, stream), _damage_named(path):
+        stream.thread_type = "AUTO"
+        at, pictures = -1, container.decode(stream)
+        for number in numbers:
+            picture = None
+            if number < len(order):
+                before = bisect.bisect_right(keys, number)
+                if before and keys[before - 1] > at + 1:
+                    container.seek(order[keys[before - 1]], stream=stream)
+                    pictures = container.decode(stream)
+                picture = next((p for p in pictures if p.pts is not None and p.pts >= order[number]), None)
+            if picture is None or picture.pts != order[number]:
+                raise ValueError(
+                    f"{path}: frame {number} cannot be decoded; the file is truncated or damaged: copy or"
+                    " write it again"
+                )
+            at = number
+            yield shrink(_as_shown(picture, shown, gray)[top : top + height, left : left + width], downscale)
+
+
+def _numbered(path: Path) -> tuple[list[int], list[int]]:
+    """The time stamp of each frame in the order in which they are shown, and the numbers of the keyframes;
+    both empty where the packets do not tell."""
+    with _open_video(path) as (container, stream), _damage_named(path):
+        packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
+    stamps = sorted(packet.pts for packet in packets if packet.pts is not None)
+    if len(set(stamps)) < len(packets):
+        return [], []
+    number_of = {pts: number for number, pts in enumerate(stamps)}
+    return stamps, sorted(number_of[packet.pts] for packet in packets if packet.is_keyframe)
+
+
+def iter_thumbnails(path: str | os.PathLike, side: int) -> Iterator[np.ndarray]:
+    """Each frame of a video at `side` x `side` pixels, uint8 [side, side, 3], as it lies in the file: neither
+    turned nor of its true shape, to be compared with each other. A third of the time of `iter_video` for a
+    film in 4K. Errors as `probe_video`."""
+    with _open_video(path) as (container, stream), _damage_named(path):
+        stream.thread_type = "AUTO"
+        for picture in container.decode(stream):
+            yield picture.to_ndarray(format="rgb24", interpolation="AREA", width=side, height=side)
 
 
 def sample_video(

@@ -6,17 +6,33 @@ Every step leaves its result on disk, with what it was made from, and is not don
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from raf_lite._files import write_json
 from raf_lite.avatar import GaussianAvatar
 from raf_lite.bank import ExpressionBank
-from raf_lite.captures import Capture, open_capture
+from raf_lite.captures import Capture
+from raf_lite.captures.formats.encoding import found_encoding
+from raf_lite.captures.formats.plain import HELD_OUT as HELD_OUT_SEQUENCE
+from raf_lite.captures.formats.plain import SEQUENCE, open_video
 from raf_lite.captures.matting import matte_video
+from raf_lite.course.film_frames import (
+    HIDES,
+    MISSES,
+    FilmFrames,
+    check_film,
+    film_frames,
+    hidden_faces,
+    missed_faces,
+    probe_film,
+    require_both,
+)
 from raf_lite.descriptors.encode_video import VideoDetections, find_encoding
 from raf_lite.descriptors.mediapipe import encoder_if_possible
 from raf_lite.evaluation import evaluate, networks_at_hand
@@ -66,33 +82,29 @@ def head_box(encoding: VideoDetections) -> tuple[int, int, int, int]:
     return x0, y0, x1 - x0, y1 - y0
 
 
-def check_film(encoding: VideoDetections, video: Path) -> None:
-    """ValueError for a film of which no avatar comes: several people, or one still picture."""
-    crowd = int((encoding.faces > 1).sum())
-    if crowd > 0.1 * len(encoding):
-        raise ValueError(
-            f"{video}: {crowd} of {len(encoding)} frames show several faces, and a matte would keep them all;"
-            " give a film of one person, or a folder of images with masks of your own"
-        )
-    seen = encoding.landmarks[encoding.face_found]
-    if len(seen) < 10:
-        raise ValueError(f"{video}: a face was found in {len(seen)} frames only; film the face for longer")
-    if float(seen.std(0).max()) < 0.5:
-        raise ValueError(
-            f"{video} shows a still picture: its face does not move by a pixel; film it as it speaks"
-        )
+def open_own(
+    video: Path, encoding: VideoDetections, size: int, frames: FilmFrames | float = HELD_OUT
+) -> Capture:
+    """A film as a capture of the head alone, its pictures about `size` pixels high or wide. frames: which
+    are trained on and which held out, or the share of the film, its end, that is held out."""
+    if isinstance(frames, FilmFrames):
+        crop, factor = _framing(encoding, size, frames.used)
+        sequences = {SEQUENCE: frames.trained, HELD_OUT_SEQUENCE: frames.held_out}
+        return open_video(video, factor, crop, frames=sequences)
+    crop, factor = _framing(encoding, size, range(len(encoding)))
+    return open_video(video, factor, crop, held_out=frames)
 
 
-def open_own(video: Path, encoding: VideoDetections, size: int, held_out: float = HELD_OUT) -> Capture:
-    """A film as a capture of the head alone, its pictures about `size` pixels high or wide."""
-    left, top, width, height = head_box(encoding)
+def _framing(
+    encoding: VideoDetections, size: int, frames: Sequence[int]
+) -> tuple[tuple[int, int, int, int], int]:
+    """The part of the pictures in which the head is in some frames, and the whole factor by which it is
+    reduced to about `size` pixels."""
+    kept = np.zeros(len(encoding), bool)
+    kept[list(frames)] = True
+    left, top, width, height = head_box(replace(encoding, face_found=encoding.face_found & kept))
     factor = max(1, round(max(width, height) / size))
-    return open_capture(
-        video,
-        crop=(left, top, width // factor * factor, height // factor * factor),
-        downscale=factor,
-        held_out=held_out,
-    )
+    return (left, top, width // factor * factor, height // factor * factor), factor
 
 
 def train_video(
@@ -107,10 +119,12 @@ def train_video(
     """Train an avatar on a film of one person, into `out`: avatar.safetensors, metrics.json and held_out.mp4.
 
     Encoding and matte lie beside the film. held_out: the share of the frames, its end, that is not trained
-    on but graded, as tracked and with the head moved to where it fits best ("aligned"), and filmed. Raises
-    ValueError for a film of no face, of several, or of a still picture, before anything takes minutes.
+    on but graded, as tracked and with the head moved to where it fits best ("aligned"), and filmed.
+    `raf_lite.course.film_frames` says which frames are used; out/frames.json lists them. Raises ValueError
+    for a film of no face, of several people, or of a still picture before anything takes minutes, and where
+    most frames have a face that runs out of the picture or a matte that misses it.
 
-    >>> from raf_lite.captures import write_video
+    >>> from raf_lite.captures import open_capture, write_video
     >>> from raf_lite.manifest import find_data
     >>> from raf_lite.training import PRESETS
     >>> capture = open_capture(find_data() / "mini_nersemble" / "001")
@@ -119,14 +133,26 @@ def train_video(
     >>> train_video("still.mp4", "out/still", PRESETS["video"], progress=False)
     Traceback (most recent call last):
     ...
-    ValueError: still.mp4 shows a still picture: its face does not move by a pixel; film it as it speaks
+    ValueError: still.mp4 shows a still picture: nothing in it moves; film the face as it speaks
     """
     video, out = Path(video), Path(out)
     print(CONSENT)
+    if found_encoding(video) is None:
+        probe_film(video)
     encoding = find_encoding(video, progress=progress)
     check_film(encoding, video)
-    matte_video(video, progress=progress)
-    capture = open_own(video, encoding, settings.size, held_out)
+    frames = film_frames(video, encoding, held_out, progress=progress)
+    crop, factor = _framing(encoding, settings.size, frames.used)
+    hidden = hidden_faces(video, encoding, frames.used, crop, factor, progress=progress)
+    frames = frames.without(hidden, HIDES)
+    # Much more than is needed would take long; about as much serves other settings too.
+    few = len(frames.used) < len(encoding) / 2
+    matte = matte_video(video, frames.used if few else None, progress=progress)
+    frames = frames.without(missed_faces(encoding, frames.used, matte), MISSES)
+    require_both(frames, video)
+    print(frames.report(video, encoding.fps))
+    write_json(out / "frames.json", {"film": video.name, **frames.as_dict()})
+    capture = open_own(video, encoding, settings.size, frames)
     data = TrainingSet.from_capture(capture, settings, progress=progress)
     avatar = Trainer(data, settings, out, bank=bank, progress=progress).train(resume=True)
     size = max(data.images.shape[2:4])

@@ -436,6 +436,7 @@ def _fingerprint(
         digest.update(repr((serial, factor, camera.width, camera.height, camera.K.tolist())).encode())
     for sequence, kept in found.items():
         digest.update(repr((sequence, len(kept))).encode() + kept.tobytes())
+        digest.update(source.chosen(sequence).encode())
     # Cameras share their sequence's annotations: each file is asked once.
     files = dict.fromkeys(
         file for sequence in found for serial in factors for file in source.files(sequence, serial)

@@ -16,8 +16,7 @@ as `landmarks68` in the world; each lies on the ray of its pixel.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +33,7 @@ from raf_lite.captures.matting import found_matte, iter_matte, matte_problem
 from raf_lite.captures.neck import above_neck
 from raf_lite.captures.pictures import picture_size
 from raf_lite.captures.source import Source
-from raf_lite.captures.video import count_frames, iter_video, probe_video
+from raf_lite.captures.video import count_frames, iter_video, probe_video, video_frames
 
 SERIAL = "0"
 FIELD_OF_VIEW = 63.0  # degrees, vertical: MediaPipe's virtual camera
@@ -157,12 +156,12 @@ def _encoder(path: Path, descriptor: str) -> str | None:
 
 @dataclass(frozen=True)
 class VideoSource(Source):
-    """One video file. spans: the first frame of each sequence and the one after its last; None for all."""
+    """One video file. frames: the rising numbers of each sequence's frames; None for all."""
 
     path: Path
     height: int
     width: int
-    spans: Mapping[str, tuple[int, int] | None]
+    frames: Mapping[str, Sequence[int] | None]
 
     def cameras_of(self, sequence: str) -> tuple[str, ...]:
         return (SERIAL,)
@@ -185,15 +184,17 @@ class VideoSource(Source):
         return self.height, self.width
 
     def video_shape(self, sequence: str, serial: str) -> tuple[int, int, int]:
-        span = self.spans[sequence]
-        frames = count_frames(self.path) if span is None else span[1] - span[0]
-        return frames, self.height, self.width
+        numbers = self.frames[sequence]
+        return count_frames(self.path) if numbers is None else len(numbers), self.height, self.width
 
     def mask_shape(self, sequence: str, serial: str) -> tuple[int, int, int] | None:
         return None if found_matte(self.path) is None else self.video_shape(sequence, serial)
 
     def iter_frames(self, sequence: str, serial: str) -> Iterator[np.ndarray]:
-        return self._within(sequence, iter_video(self.path, crop=self.crop, downscale=self.downscale))
+        numbers = self.frames[sequence]
+        if numbers is None:
+            return iter_video(self.path, crop=self.crop, downscale=self.downscale)
+        return video_frames(self.path, numbers, crop=self.crop, downscale=self.downscale)
 
     def iter_masks(self, sequence: str, serial: str) -> Iterator[np.ndarray]:
         for _, mask in self.sample_masks(sequence, serial, self.video_shape(sequence, serial)[0]):
@@ -218,10 +219,12 @@ class VideoSource(Source):
                 f"{self.path} has no masks; `raf-lite train` makes them, as does"
                 " raf_lite.captures.matting.matte_video"
             )
-        problem = matte_problem(self.path, matte)
+        numbers, frames = self.frames[sequence], self.video_shape(sequence, serial)[0]
+        asked = np.unique(np.linspace(0, frames - 1, most).round().astype(int)).tolist()
+        filmed = asked if numbers is None else [numbers[k] for k in asked]
+        problem = matte_problem(self.path, matte, filmed)
         if problem:
             raise ValueError(f"{problem}; matte {self.path} again")
-        frames = self.video_shape(sequence, serial)[0]
         poses = self.read_annotations(sequence).get("head_pose")
         poses = self.read_attached(sequence, serial).get("head_pose", poses)
         if poses is None or len(poses) != frames:
@@ -229,11 +232,9 @@ class VideoSource(Source):
                 f"{self.path} has no head pose for each frame, so nobody knows where its neck is; encode it"
             )
         (camera,) = self.framed({SERIAL: assumed_camera(self.width, self.height)}).values()
-        asked = set(np.unique(np.linspace(0, frames - 1, most).round().astype(int)).tolist())
-        mattes = self._within(sequence, iter_matte(matte, crop=self.crop, downscale=self.downscale))
-        for number, person in enumerate(mattes):
-            if number in asked:
-                yield number, person, above_neck(camera, poses[number])
+        mattes = iter_matte(matte, filmed, crop=self.crop, downscale=self.downscale)
+        for number, person in zip(asked, mattes, strict=True):
+            yield number, person, above_neck(camera, poses[number])
 
     def read_annotations(self, sequence: str) -> dict[str, np.ndarray]:
         return self._part(sequence, _encoding(self.path))
@@ -241,48 +242,51 @@ class VideoSource(Source):
     def read_attached(self, sequence: str, serial: str) -> dict[str, np.ndarray]:
         return self._part(sequence, super().read_attached(sequence, serial))
 
+    def chosen(self, sequence: str) -> str:
+        numbers = self.frames[sequence]
+        return "" if numbers is None else repr(numbers)
+
     def describe(self, sequence: str, serial: str | None = None, what: str = "images") -> str:
         return str(self.path)
 
-    def _within(self, sequence: str, pictures: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-        span = self.spans[sequence]
-        return pictures if span is None else itertools.islice(pictures, *span)
-
     def _part(self, sequence: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        span = self.spans[sequence]
-        return arrays if span is None else {name: array[slice(*span)] for name, array in arrays.items()}
+        numbers = self.frames[sequence]
+        if numbers is None:
+            return arrays
+        return {name: array[np.asarray(numbers, int)] for name, array in arrays.items()}
 
 
 def open_video(
     path: Path,
     downscale: int,
     crop: tuple[int, int, int, int] | None,
-    cache_bytes: int,
+    cache_bytes: int = 2 << 30,
     held_out: float = 0.0,
+    frames: Mapping[str, Sequence[int]] | None = None,
 ) -> Capture:
     """A video file as a capture with one sequence, `video`; of the last share `held_out` of its frames
-    another, `held-out`."""
+    another, `held-out`. frames: the rising numbers of the frames of both, instead."""
     info = probe_video(path)
     if not info.width or not info.height:
         raise ValueError(
             f"{path} does not tell how large its pictures are; it is damaged: copy or write it again"
         )
-    spans: dict[str, tuple[int, int] | None] = {SEQUENCE: None}
+    sequences: Mapping[str, Sequence[int] | None] = frames or {SEQUENCE: None}
     if held_out:
-        frames = count_frames(path)
-        first = frames - round(frames * held_out)
-        if not 0 < first < frames:
+        count = count_frames(path)
+        first = count - round(count * held_out)
+        if not 0 < first < count:
             raise ValueError(
-                f"{path} has {frames} frames, of which {held_out} can't be held out; give a share between 0"
+                f"{path} has {count} frames, of which {held_out} can't be held out; give a share between 0"
                 " and 1 that leaves some of both"
             )
-        spans = {SEQUENCE: (0, first), HELD_OUT: (first, frames)}
-    source = VideoSource(path, info.height, info.width, spans, downscale=downscale, crop=crop)
+        sequences = {SEQUENCE: range(first), HELD_OUT: range(first, count)}
+    source = VideoSource(path, info.height, info.width, sequences, downscale=downscale, crop=crop)
     return Capture(
         subject=path.stem,
         root=path,
         fps=info.fps or FPS,
-        sequences=tuple(spans),
+        sequences=tuple(sequences),
         cross_sequences=(),
         cameras=source.framed({SERIAL: assumed_camera(info.width, info.height)}),
         encoder_camera=SERIAL,
