@@ -33,7 +33,8 @@ from raf_lite.course.film_frames import check_film
 from raf_lite.course.own_video import head_box, open_own, train_video
 from raf_lite.descriptors import MediaPipeEncoder
 from raf_lite.descriptors.encode_video import find_encoding
-from raf_lite.evaluation import evaluate
+from raf_lite.evaluation import Networks, evaluate
+from raf_lite.evaluation.lpips import LPIPS
 from raf_lite.training import PRESETS, TrainingSet, training_set
 from raf_lite.training.pose_corrections import PoseCorrections
 
@@ -435,7 +436,8 @@ def test_a_film_becomes_an_avatar_in_one_command(film, tmp_path, capsys, monkeyp
 
 
 def test_an_avatar_shakes_as_much_as_its_person_or_not_at_all(film):
-    """One that shows the film itself has a jitter of 1; one that keeps showing one picture of it none."""
+    """One that shows the film itself has a jitter of 1; one that keeps showing one picture of it none. What
+    lies below the neck is no distance by LPIPS either."""
     pytest.importorskip("mediapipe")
     capture = open_capture(film[0], held_out=0.3)
     values, pictures = (
@@ -446,21 +448,35 @@ def test_an_avatar_shakes_as_much_as_its_person_or_not_at_all(film):
         )
     )
     pictures = pictures / np.float32(255)
+    counts = np.concatenate(
+        [capture.counts(s, "0", np.arange(capture.n_frames(s))) for s in capture.sequences]
+    )
+    without_body = np.where(counts[..., None] > 0.99, pictures, 0.0)
+    assert (without_body != pictures).any()
 
     class Film:
         descriptor = "blendshapes"
 
-        def __init__(self, still):
-            self.still = still
+        def __init__(self, shown):
+            self.shown = shown
 
         def render(self, descriptors, head_poses, cameras):
             rows = [np.flatnonzero((values == d).all(1))[0] for d in descriptors]
-            return pictures[[0] * len(rows) if self.still else rows][:, None]
+            return self.shown[rows][:, None]
 
+    still = np.repeat(pictures[:1], len(pictures), 0)
+    avatars = {"film": Film(pictures), "still": Film(still), "no body": Film(without_body)}
     with MediaPipeEncoder() as encoder:
         table = evaluate(
-            {"film": Film(False), "still": Film(True)}, capture, {}, size=256, encoder=encoder, progress=False
+            avatars,
+            capture,
+            {},
+            size=256,
+            encoder=encoder,
+            networks=Networks({"alex": LPIPS("alex")}),
+            progress=False,
         )
+    assert table.loc[("self", "no body"), "lpips_alex"] == 0 != table.loc[("self", "still"), "lpips_alex"]
     columns = ["jitter", "jitter_mouth", "jitter_eyes"]
     np.testing.assert_allclose(table.loc[("self", "film"), columns].astype(float), 1, rtol=1e-5)
     assert table.loc[("self", "still"), columns].max() < 1e-5

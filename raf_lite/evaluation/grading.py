@@ -337,7 +337,8 @@ class _Seeing:
         asked, columns = {}, {}
         if networks.lpips:
             faces = None if regions is None else regions["face"][rows]
-            asked |= perceptual_errors(networks.lpips, pictures[rows], self.answer.pictures[rows], faces)
+            shown = self.answer.counted(pictures)[rows]
+            asked |= perceptual_errors(networks.lpips, shown, self.answer.pictures[rows], faces)
         if self.judges.encoder is not None and self.truth is not None:
             seen = self.judges.encoder.detect(pictures)
             errors = encoder_errors(
