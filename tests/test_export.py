@@ -21,7 +21,7 @@ from lab import chromium
 from PIL import Image
 from safetensors.numpy import load_file
 
-from raf_lite.avatar import GaussianAvatar, Similarity, frontal_camera, turned
+from raf_lite.avatar import GaussianAvatar, Similarity, ViewRange, frontal_camera, turned
 from raf_lite.captures import Camera
 from raf_lite.export import (
     pack_avatar,
@@ -610,6 +610,7 @@ def test_the_page_in_a_browser(browser, tmp_path):
         FRONT, world_to_camera=np.array([[1, 0, 0, 0.05], [0, -1, 0, -0.1], [0, 0, -1, 6.0], [0, 0, 0, 1]])
     )
     avatars = {"baseline": small_avatar(n=400, front=front), "RAF": small_avatar(n=250, seed=8, front=front)}
+    avatars["RAF"].views = ViewRange(yaw=(0.0, 0.1), pitch=(0.0, 0.0))
     values = descriptors(4)
     path = write_player(
         avatars, tmp_path / "p.html", sequences={"FREE": values, "SEN-09": values[::-1]}, size=128, fps=1
@@ -650,11 +651,20 @@ def test_the_page_in_a_browser(browser, tmp_path):
     assert psnr(other, avatars["RAF"].render(start[None], np.eye(4)[None], [camera])[0, 0]) > 35
     at.wait("document.querySelector('[role=status]').textContent.includes('Avatar RAF, seen from the front')")
     assert "250 Gaussian splats, avatar RAF" in at.page.locator("canvas").get_attribute("aria-label")
+    # It is turned to 20 degrees beyond its views at most, and says so; the other one knows of none.
+    assert "0 degrees from its right to 6 from its left" in at.page.locator(".raf-views").text_content()
+    canvas = at.page.locator("canvas")
+    canvas.focus()
+    for _ in range(8):
+        at.page.keyboard.press("ArrowLeft")
+    said = "document.querySelector('[role=status]').textContent"
+    at.wait(f"{said}.includes('26 degrees from its left; it turns no farther')")
+    at.page.keyboard.press("0")
     at.page.get_by_label("baseline").check()
     assert psnr(at.settled(), first) > 60, "back again, though the other avatar has fewer Gaussians"
+    assert at.page.locator(".raf-views").text_content() == ""
 
     # Orbit with the keyboard and the mouse, and back.
-    canvas = at.page.locator("canvas")
     canvas.focus()
     for _ in range(4):
         at.page.keyboard.press("ArrowLeft")

@@ -208,6 +208,7 @@ def test_a_trained_avatar_is_the_one_that_its_file_gives(tmp_path, retrieval):
         "checksum",
         "neutral_descriptor",
         "front",
+        "views",
     ]
     driver = np.random.default_rng(5).random((6, 4), np.float32)
     camera = frontal_camera(trained, 48)

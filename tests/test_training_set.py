@@ -162,7 +162,8 @@ def test_pictures_that_were_kept_and_are_damaged_are_read_again(capture, monkeyp
 )
 def test_kept_pictures_that_are_not_believed(tmp_path, capsys, name, content):
     def kept():
-        return training_set._kept(tmp_path, (2, 1, 4, 5), [("FREE", "1"), ("FREE", "2")])
+        shapes = {"images": (2, 1, 4, 5, 3), "masks": (2, 1, 4, 5)}
+        return training_set._kept(tmp_path, shapes, [("FREE", "1"), ("FREE", "2")])
 
     assert kept() is None and capsys.readouterr().out == ""
     np.save(tmp_path / "images.npy", np.zeros((2, 1, 4, 5, 3), np.uint8))

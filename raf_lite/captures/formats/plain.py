@@ -40,6 +40,7 @@ FIELD_OF_VIEW = 63.0  # degrees, vertical: MediaPipe's virtual camera
 FPS = 25.0  # of a folder of images, which does not tell
 ENCODED = ("blendshapes", "head_pose", "face_found")
 _MOST_BYTES = 1 << 30  # of one array: the landmarks of 100 minutes at 30 frames a second
+_BODY = 8  # of a pixel, so much more is body as is person: its soft outline counts as little as it does
 SEQUENCE, HELD_OUT = "video", "held-out"
 FACE_DEPTH = 4.0  # cm, of a face's middle before MediaPipe's head origin
 # Of MediaPipe's 478 landmarks, those at iBUG's 68 places: jaw, brows, nose, eyes, lips
@@ -208,7 +209,10 @@ class VideoSource(Source):
         if found_matte(self.path) is None:
             return None
         cut = self._cut(sequence, serial, self.video_shape(sequence, serial)[0])
-        return ((255.5 - person * (1 - above)).astype(np.uint8) for _, person, above in cut)
+        return (
+            (255.5 - (_BODY * person.astype(np.float32)).clip(0, 255) * (1 - above)).astype(np.uint8)
+            for _, person, above in cut
+        )
 
     def _cut(self, sequence: str, serial: str, most: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         """Of at most `most` frames, spread over all: number, person uint8 [H, W], and how much of each pixel
