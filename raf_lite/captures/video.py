@@ -515,6 +515,12 @@ def _numbered(path: Path) -> tuple[list[int], list[int]]:
     return stamps, sorted(number_of[packet.pts] for packet in packets if packet.is_keyframe)
 
 
+def count_keyframes(path: str | os.PathLike) -> int:
+    """How many frames of a video can be decoded without the ones before them; 0 where the packets do not
+    tell. Errors as `probe_video`."""
+    return len(_numbered(Path(path))[1])
+
+
 def iter_thumbnails(path: str | os.PathLike, side: int) -> Iterator[np.ndarray]:
     """Each frame of a video at `side` x `side` pixels, uint8 [side, side, 3], as it lies in the file: neither
     turned nor of its true shape, to be compared with each other. A third of the time of `iter_video` for a

@@ -127,12 +127,12 @@ def held_out_video(path: str | os.PathLike, avatar: Drivable, capture: Capture, 
     kept = np.flatnonzero(np.isfinite(values).all(1))
     poses = capture.require_head_poses(sequence)
     camera = capture.cameras[capture.encoder_camera]
-    truth = capture.over_white(sequence, capture.encoder_camera)
 
     def panels() -> Iterator[np.ndarray]:
         for t in kept:
             shown = avatar.render(values[t : t + 1], poses[t : t + 1], [camera])[0, 0]
-            sheet = caption_panels([truth[t] / np.float32(255), shown], ["held out", "avatar"])
+            truth = capture.over_white(sequence, capture.encoder_camera, t)
+            sheet = caption_panels([truth / np.float32(255), shown], ["held out", "avatar"])
             yield sheet[: len(sheet) // 2 * 2, : sheet.shape[1] // 2 * 2]
 
     write_video(path, panels(), capture.fps, comment=SYNTHETIC)

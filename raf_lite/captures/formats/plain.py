@@ -102,15 +102,17 @@ def _encoding_files(path: Path) -> list[Path]:
     return [] if file is None else [file]
 
 
-def _encoding(path: Path) -> dict[str, np.ndarray]:
-    """What stands in it, and the landmarks in space; empty where it is not there. ValueError where it was
-    made from another film or other images."""
+def _encoding(path: Path, numbers: Sequence[int] | None = None) -> dict[str, np.ndarray]:
+    """What stands in it of some frames (default: all), and the landmarks in space; empty where it is not
+    there. ValueError where it was made from another film or other images."""
     for file in _encoding_files(path):
         problem = encoding_problem(path, file)
         if problem:
             raise ValueError(f"{problem}; encode {path} again")
         arrays = read_npz(file, ENCODED, optional=("landmarks", "size"), most_bytes=_MOST_BYTES)
         size = arrays.pop("size", None)
+        if numbers is not None:
+            arrays = {name: array[np.asarray(numbers, int)] for name, array in arrays.items()}
         if size is None or "landmarks" not in arrays:
             return arrays
         return arrays | _in_space(arrays["landmarks"], arrays["head_pose"], size, arrays["face_found"], file)
@@ -224,7 +226,7 @@ class VideoSource(Source):
             yield number, (person * above_neck(camera, poses[number]) + 0.5).astype(np.uint8)
 
     def read_annotations(self, sequence: str) -> dict[str, np.ndarray]:
-        return self._part(sequence, _encoding(self.path))
+        return _encoding(self.path, self.frames[sequence])
 
     def read_attached(self, sequence: str, serial: str) -> dict[str, np.ndarray]:
         return self._part(sequence, super().read_attached(sequence, serial))
