@@ -283,7 +283,7 @@ def graded(
     table = evaluate(
         avatars, capture, drivers, size=size, frame_step=frame_step, progress=False
     ).reset_index()
-    table = table[table["avatar"].isin(list(avatars))].drop(columns=["landmarks", "aed"]).round(4)
+    table = table[table["avatar"].isin(list(avatars))].round(4)
     return [{k: v for k, v in row.items() if v == v} for row in table.to_dict("records")]  # NaN: not measured
 
 

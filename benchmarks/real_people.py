@@ -9,12 +9,20 @@ picture of anybody is part of this project.
 Of each film the last 30 % of the frames are held out. Columns of each film:
 
 - train_s: seconds of `raf-lite train`, encoding and matting included where they were not there before;
-- psnr, psnr_face, mae_face, mae_mouth, mae_eyes: `evaluate`'s, as tracked and aligned;
-- box_psnr: PSNR over the box of the landmarks at the training size, as tracked and aligned;
+- psnr, psnr_face, mae_*, landmarks*, aed*, jitter*, and where `raf-lite data metrics` brought the networks
+  lpips_* and identity: `evaluate`'s, as tracked and aligned;
+- box_psnr: PSNR over the box of the landmarks at the training size (without the neck's soft edge and what is
+  below), as tracked and aligned;
 - side_found: in how many of the views from 30 degrees left and right MediaPipe finds a face;
 - side_landmarks: there, the distance to the landmarks of the front view turned by 30 degrees, in percent of
   the distance of the outer eye corners (median);
-- jitter: driven by the next film's person, the mean second difference of the landmarks over the driver's own.
+- jitter: driven by the next film's person, the mean second difference of the landmarks over the driver's own;
+- identity_own, identity_driven: the cosine of the mean face recognition descriptor of the avatar from the
+  front, driven by its own held-out frames and by that person, and of those held-out frames; identity_kept:
+  the second over the first.
+
+And, of several films with that network, how it tells their people apart: cosines of all pairs of SOME frames
+of each, of one film and of two (`identity`: the least, 5th percentile, median, 95th and largest).
 """
 
 from __future__ import annotations
@@ -22,6 +30,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import raf_lite  # noqa: F401  (first: it sets torch's threads to wait without spinning)
@@ -34,16 +43,22 @@ from scipy.spatial.transform import Rotation
 
 from raf_lite._files import write_json
 from raf_lite.avatar import GaussianAvatar, aligned_poses, driven_by, frontal_camera, turned
-from raf_lite.captures import Capture
+from raf_lite.captures import Capture, iter_video
 from raf_lite.captures.formats.encoding import VIDEOS
 from raf_lite.course.own_video import open_own, train_video
 from raf_lite.descriptors import MediaPipeEncoder
 from raf_lite.descriptors.encode_video import VideoDetections, find_encoding
 from raf_lite.descriptors.forms import capture_descriptors
+from raf_lite.evaluation import networks_at_hand
+from raf_lite.evaluation.grading import MEASURED
+from raf_lite.evaluation.identity import FaceIdentity, cosines
+from raf_lite.evaluation.metrics import shaking
+from raf_lite.evaluation.regions import face_regions
 from raf_lite.training import PRESETS, TrainConfig
 
-HELD_OUT, ANGLE, SIDE_SIZE, DRIVEN = 0.3, 30.0, 384, 90
-COLUMNS = ("psnr", "psnr_face", "mae_face", "mae_mouth", "mae_eyes")
+HELD_OUT, ANGLE, SIDE_SIZE, DRIVEN, SOME = 0.3, 30.0, 384, 90, 16
+COLUMNS = ("psnr", "psnr_face", "mae_face", "mae_mouth", "mae_eyes", "landmarks", "landmarks_mouth")
+COLUMNS += ("landmarks_eyes", "aed", "aed_mouth", "aed_eyes", *MEASURED)
 EYES = (33, 263)  # outer corners
 
 
@@ -58,16 +73,20 @@ def box_psnr(avatar: GaussianAvatar, capture: Capture, most: int = 30) -> tuple[
     truth = capture.over_white(sequence, capture.encoder_camera, rows) / np.float32(255)
     poses = capture.require_head_poses(sequence)[rows]
     world = capture.landmarks68(sequence)[rows]
-    fitted = aligned_poses(avatar, values[rows], poses, camera, truth)
+    faces = np.stack([face_regions(camera.project(p)[0], camera.height, camera.width)["face"] for p in world])
+    counts = capture.counts(sequence, capture.encoder_camera, rows)
+    counts = np.ones(truth.shape[:3], bool) if counts is None else counts > 0.99
+    fitted = aligned_poses(avatar, values[rows], poses, camera, truth, faces * counts)
     out = {}
     for name, tried in (("tracked", poses), ("aligned", fitted)):
         shown = avatar.render(values[rows], tried, [camera])[:, 0]
         psnr = []
-        for image, true, points in zip(shown, truth, world, strict=True):
+        for image, true, points, counted in zip(shown, truth, world, counts, strict=True):
             u = camera.project(points)[0]
             low, high = np.clip(u.min(0), 0, None).astype(int), np.ceil(u.max(0)).astype(int)
             box = np.s_[low[1] : high[1], low[0] : high[0]]
-            psnr.append(-10 * np.log10(max(1e-10, float(np.square(image[box] - true[box]).mean()))))
+            error = np.square(image[box] - true[box])[counted[box]]
+            psnr.append(-10 * np.log10(max(1e-10, float(error.mean()))))
         out[name] = round(float(np.mean(psnr)), 2)
     picked = np.linspace(0, len(rows) - 1, 6).round().astype(int)
     return out, np.concatenate([np.concatenate(list(p[picked]), 1) for p in (truth, shown)])
@@ -104,31 +123,58 @@ def from_the_side(
     }, strip
 
 
-def jitter(
-    avatar: GaussianAvatar, driver: VideoDetections, encoder: MediaPipeEncoder
-) -> tuple[float | None, np.ndarray]:
-    """Mean second difference of the avatar's landmarks, driven with a head that is held, over the driver's
-    own, each in units of its eye distance and in the head's own frame; and a strip of it."""
-    frames = min(DRIVEN, len(driver))
-    values = driven_by(avatar, driver)[:frames]
+def from_the_front(avatar: GaussianAvatar, values: np.ndarray) -> np.ndarray:
+    """Pictures uint8 [T, SIDE_SIZE, SIDE_SIZE, 3] for descriptors [T, D], with a head that is held."""
     camera = frontal_camera(avatar, SIDE_SIZE)
-    poses = turned(avatar, camera, np.tile(np.eye(3), (frames, 1, 1)))
-    shown = (avatar.render(values, poses, [camera])[:, 0] * 255 + 0.5).astype(np.uint8)
-    seen = encoder.detect(shown)
+    poses = turned(avatar, camera, np.tile(np.eye(3), (len(values), 1, 1)))
+    return (avatar.render(values, poses, [camera])[:, 0] * 255 + 0.5).astype(np.uint8)
 
-    def shake(landmarks: np.ndarray, found: np.ndarray) -> float:
-        from raf_lite.descriptors.landmarks import align_landmarks
 
-        aligned = align_landmarks(landmarks)[..., :2]
-        whole = found[2:] & found[1:-1] & found[:-2]
-        second = np.linalg.norm(np.diff(aligned, 2, axis=0), axis=-1)
-        return float(second[whole].mean())
+def jitter(
+    shown: np.ndarray, driver: VideoDetections, encoder: MediaPipeEncoder
+) -> tuple[float | None, np.ndarray]:
+    """Mean second difference of the landmarks in pictures of an avatar over the driver's own, each in units
+    of its eye distance and in the head's own frame; and a strip of them."""
+    found = shaking(encoder.detect(shown).landmarks)["face"] / shaking(driver.landmarks[: len(shown)])["face"]
+    strip = np.concatenate(list(shown[np.linspace(0, len(shown) - 1, 6).astype(int)]), 1) / 255
+    return round(found, 3) if np.isfinite(found) else None, strip
 
-    own = shake(driver.landmarks[:frames], driver.face_found[:frames])
-    strip = np.concatenate(list(shown[np.linspace(0, frames - 1, 6).astype(int)]), 1) / 255
-    return round(
-        shake(seen.landmarks, seen.face_found) / own, 3
-    ) if seen.face_found.sum() > 3 else None, strip
+
+def identity(
+    own: np.ndarray, driven: np.ndarray, truth: np.ndarray, network: FaceIdentity, encoder: MediaPipeEncoder
+) -> dict:
+    """Columns identity_* of pictures [T, H, W, 3] of an avatar driven by its own frames and by another's, and
+    of those own frames."""
+    means = []
+    for pictures in (own, driven, truth):
+        some = pictures[:: max(1, len(pictures) // 20)]
+        found = network.descriptors(some, encoder.detect(some).landmarks)
+        means.append(np.nanmean(found / np.linalg.norm(found, axis=1, keepdims=True), axis=0))
+    kept = [float(cosines(mean, means[2])) for mean in means[:2]]
+    return {
+        "identity_own": round(kept[0], 3),
+        "identity_driven": round(kept[1], 3),
+        "identity_kept": round(kept[1] / kept[0], 3),
+    }
+
+
+def told_apart(films: list[Path], network: FaceIdentity) -> dict:
+    """Cosines between frames of one film and between frames of different films, in five numbers each."""
+    seen = []
+    for film in films:
+        encoding = find_encoding(film, progress=False)
+        found = np.flatnonzero(encoding.face_found)
+        rows = np.unique(found[np.linspace(0, len(found) - 1, SOME).astype(int)])
+        pictures = [picture for t, picture in enumerate(iter_video(film)) if t in rows]
+        seen.append(network.descriptors(np.stack(pictures), encoding.landmarks[rows]))
+    whose = np.repeat(np.arange(len(films)), [len(one) for one in seen])
+    i, j = np.triu_indices(len(whose), 1)
+    all_seen = np.concatenate(seen)
+    values, same = cosines(all_seen[i], all_seen[j]), whose[i] == whose[j]
+    return {
+        name: np.nanpercentile(values[rows], (0, 5, 50, 95, 100)).round(3).tolist()
+        for name, rows in (("one person", same), ("two people", ~same))
+    }
 
 
 def measure(film: Path, driver: Path | None, out: Path, settings: TrainConfig) -> dict:
@@ -137,7 +183,8 @@ def measure(film: Path, driver: Path | None, out: Path, settings: TrainConfig) -
     own = train_video(film, out / film.stem, settings, held_out=HELD_OUT, progress=False)
     row: dict = {"train_s": round(time.perf_counter() - started, 1)}
     for name, avatar in (("tracked", "avatar"), ("aligned", "avatar (aligned)")):
-        row[name] = {c: round(float(own.table.loc[("self", avatar), c]), 3) for c in COLUMNS}
+        errors = own.table.loc[("self", avatar)]
+        row[name] = {c: round(float(errors[c]), 4) for c in COLUMNS if c in errors and errors[c] == errors[c]}
     encoding = find_encoding(film, progress=False)
     capture = open_own(film, encoding, settings.size, HELD_OUT)
     row["frames"] = len(encoding)
@@ -148,15 +195,23 @@ def measure(film: Path, driver: Path | None, out: Path, settings: TrainConfig) -
     save_strip(strip, out / f"{film.stem}-held-out.png")
     (sequence,) = capture.split().holdout_sequences
     values = capture_descriptors(capture, sequence, own.avatar.descriptor)
-    values = values[np.isfinite(values).all(1)]
+    found = np.flatnonzero(np.isfinite(values).all(1))
+    values, network = values[found], networks_at_hand().identity
     with MediaPipeEncoder() as encoder:
         aside, strip = from_the_side(own.avatar, values[:: max(1, len(values) // 20)], encoder)
         row |= aside
         save_strip(strip, out / f"{film.stem}-side.png")
         if driver is not None:
             row["driver"] = driver.stem
-            row["jitter"], strip = jitter(own.avatar, find_encoding(driver, progress=False), encoder)
+            acting = find_encoding(driver, progress=False)
+            driven = from_the_front(own.avatar, driven_by(own.avatar, acting)[: min(DRIVEN, len(acting))])
+            row["jitter"], strip = jitter(driven, acting, encoder)
             save_strip(strip, out / f"{film.stem}-driven.png")
+            if network is not None:
+                rows = slice(None, None, max(1, len(found) // 20))
+                truth = capture.over_white(sequence, capture.encoder_camera, found[rows])
+                shown = from_the_front(own.avatar, values[rows])
+                row |= identity(shown, driven, truth, network, encoder)
     return row
 
 
@@ -169,6 +224,11 @@ def summary(rows: dict[str, dict]) -> dict:
     """Medians over the films that trained."""
     good = [row for row in rows.values() if "failed" not in row]
     middle = lambda values: round(float(np.median(list(values))), 3) if good else None  # noqa: E731
+
+    def where_measured(pick: Callable[[dict], float | None]) -> float | None:
+        values = [pick(row) for row in good if pick(row) is not None]
+        return middle(values) if values else None
+
     return {
         "films": len(rows),
         "trained": len(good),
@@ -178,6 +238,12 @@ def summary(rows: dict[str, dict]) -> dict:
         "psnr_face_aligned": middle(row["aligned"]["psnr_face"] for row in good),
         "side_found": middle(row["side_found"] for row in good),
         "side_landmarks": middle(row["side_landmarks"] for row in good if row["side_landmarks"] is not None),
+        "jitter": where_measured(lambda row: row.get("jitter")),
+        "identity_kept": where_measured(lambda row: row.get("identity_kept")),
+        "identity_aligned": where_measured(lambda row: row["aligned"].get("identity")),
+        "lpips_alex_face_aligned": where_measured(lambda row: row["aligned"].get("lpips_alex_face")),
+        "lpips_vgg_face_aligned": where_measured(lambda row: row["aligned"].get("lpips_vgg_face")),
+        "aed_aligned": where_measured(lambda row: row["aligned"].get("aed")),
     }
 
 
@@ -200,6 +266,9 @@ def main() -> None:
     settings = PRESETS["video"]
     result = json.loads(args.results.read_text(encoding="utf-8")) if args.results.is_file() else {}
     rows = result.get("films", {})
+    network = networks_at_hand().identity
+    if network is not None and len(chosen) > 1:
+        result["identity"] = told_apart(chosen, network)
     for film in chosen:
         others = films[(films.index(film) + 1) % len(films)]
         try:
@@ -214,6 +283,7 @@ def main() -> None:
                 "settings": settings.as_dict(),
                 "held_out": HELD_OUT,
                 "summary": summary(rows),
+                "identity": result.get("identity"),
                 "films": rows,
             },
         )

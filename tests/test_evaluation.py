@@ -13,10 +13,12 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from raf_lite.captures import open_capture
 from raf_lite.captures.formats.nersemble import NersembleSource
 from raf_lite.descriptors import BLENDSHAPE_NAMES
+from raf_lite.descriptors.landmarks import RIGID
 from raf_lite.evaluation import (
     GROUPS,
     NOISE_FLOOR,
     REGIONS,
+    Networks,
     change_from_baseline,
     driving_cases,
     encoder_errors,
@@ -25,8 +27,10 @@ from raf_lite.evaluation import (
     frame_errors,
     picture_errors,
 )
-from raf_lite.evaluation.metrics import LANDMARKS, flip_evaluator, half_pixel_shift
-from raf_lite.evaluation.protocols import archetype_labels, frame_groups
+from raf_lite.evaluation.grading import MEASURED, _runs
+from raf_lite.evaluation.lpips import LPIPS
+from raf_lite.evaluation.metrics import LANDMARKS, flip_evaluator, half_pixel_shift, shaking
+from raf_lite.evaluation.protocols import Case, archetype_labels, frame_groups
 
 SIZE = 64
 
@@ -334,6 +338,7 @@ def test_a_perfect_avatar_is_perfect_and_a_brighter_one_is_not(capture, drivers,
     assert (perfect[[f"mae_{r}" for r in REGIONS]] == 0).all(axis=None)
     np.testing.assert_allclose(brighter["psnr"], -20 * np.log10(0.02), atol=0.01)
     np.testing.assert_allclose(brighter[[f"mae_{r}" for r in REGIONS]], 5.1, atol=0.02)
+    assert not set(MEASURED) & set(table.columns)
     assert table["landmarks"].isna().all() and NOISE_FLOOR not in table.index.get_level_values(
         1
     )  # there was no encoder
@@ -422,7 +427,22 @@ def test_landmarks_and_aed_with_the_encoder(capture, drivers, tmp_path):
         def split(self, name="default"):
             return small
 
-    only = OneSequence()
+    class Colours:
+        """Whose face: what the landmarks' box looks like, 4 x 4 pixels of it."""
+
+        def descriptors(self, pictures, landmarks):
+            low, high = (f(landmarks[..., :2], axis=1).astype(int) for f in (np.min, np.max))
+            return np.stack(
+                [
+                    picture[b[1] : t[1], b[0] : t[0]][:: (t - b)[1] // 4, :: (t - b)[0] // 4][:4, :4].ravel()
+                    for picture, b, t in zip(pictures, low, high)
+                ]
+            )
+
+    only, alex = OneSequence(), LPIPS("alex")
+    for head in alex.heads:
+        head.weight.abs_()  # as fitted ones are: no difference counts as likeness
+    networks = Networks({"alex": alex}, Colours())
     with MediaPipeEncoder() as encoder:
         table = evaluate(
             {"perfect": Recall(capture, drivers, 256)},
@@ -430,12 +450,50 @@ def test_landmarks_and_aed_with_the_encoder(capture, drivers, tmp_path):
             {},
             size=256,
             encoder=encoder,
+            networks=networks,
             frame_step=10,
             progress=False,
         )
-    assert table.loc[("self", "perfect"), "landmarks"] < 1e-3 and table.loc[("self", "perfect"), "aed"] < 1e-4
-    floor = table.loc[("self", NOISE_FLOOR)]
-    assert 0 < floor["landmarks"] < 2 and 0 < floor["aed"] < 0.05
+    perfect, floor = table.loc[("self", "perfect")], table.loc[("self", NOISE_FLOOR)]
+    for region in ("", "_mouth", "_eyes"):
+        assert perfect[f"landmarks{region}"] < 1e-3 and perfect[f"aed{region}"] < 1e-4
+        assert 0 < floor[f"landmarks{region}"] < 2 and 0 < floor[f"aed{region}"] < 0.05
+    assert perfect["lpips_alex"] == perfect["lpips_alex_face"] == 0 < floor["lpips_alex_face"]
+    assert perfect["identity"] == pytest.approx(1) and 0.9 < floor["identity"] < 0.9999
+    assert (
+        "jitter" not in table and "lpips_vgg" not in table
+    )  # there are other cameras; there is no such network
+
+
+def test_shaking_by_hand():
+    """Landmarks that jump to and fro by d have second differences of 2 d; what the whole head does is no
+    shaking, and a frame without a face leaves out the three that it is in."""
+    rng = np.random.default_rng(0)
+    face = rng.normal(size=(478, 3)).astype(np.float32)
+    face[:, 2] *= 0.1
+    width = np.linalg.norm(face[33] - face[263])
+    moving = np.stack([face] * 7)
+    loose = np.setdiff1d(LANDMARKS["mouth"], RIGID)
+    moving[1::2, loose, 0] += 0.01 * width
+    still = shaking(np.stack([face * (1 + 0.1 * t) + t * t for t in range(7)]))
+    assert max(still.values()) < 1e-5
+    found = shaking(moving)
+    assert found["mouth"] == pytest.approx(0.02, rel=0.01) and found["eyes"] < 1e-5
+    assert found["face"] == pytest.approx(0.02 * len(loose) / 478, rel=0.01)
+    moving[6] = np.nan
+    assert shaking(moving)["mouth"] == pytest.approx(found["mouth"], rel=1e-3)
+    moving[3] = np.nan
+    assert np.isfinite(shaking(moving)["mouth"])
+    moving[::2] = np.nan
+    assert all(np.isnan(v) for v in shaking(moving).values())
+    assert all(np.isnan(v) for v in shaking(np.full((4, 478, 3), np.nan)).values())
+
+
+def test_jitter_is_measured_in_frames_in_a_row():
+    frames = np.array([0, 1, 4, 5, 6, 7, 12])
+    case = Case("self", "FREE", ("1",), frames, frames[:, None] * 1.0, np.zeros((7, 4, 4)))
+    (run,) = _runs(iter([dataclasses.replace(case, protocol="training views", sequence="x"), case])).values()
+    assert run.frames.tolist() == run.descriptors[:, 0].tolist() == [4, 5, 6, 7] and len(run.head_poses) == 4
 
 
 def test_change_from_baseline_by_hand():
@@ -451,12 +509,16 @@ def test_change_from_baseline_by_hand():
             "ssim_face": [0.7, 0.6, np.nan],
             "mae_face": [10.0, 8.0, np.nan],
             "aed": [0.2, 0.3, 0.01],
+            "jitter": [1.2, 1.1, np.nan],
+            "lpips_alex": [0.1, 0.12, np.nan],
+            "identity": [0.95, 0.96, 0.99],
         },
         index=index,
     )
     change = change_from_baseline(table)
     assert list(change.index) == [("cross", "raf")]
     row = change.loc[("cross", "raf")]
-    assert not any("ssim" in name for name in row.index)  # a similarity is no error
+    assert not any(n in name for name in row.index for n in ("ssim", "identity", "jitter"))  # no errors
+    assert row["lpips_alex %"] == pytest.approx(20)
     assert row["psnr dB"] == 1.5 and row["psnr_face dB"] == -1
     assert row["mae_face %"] == pytest.approx(-20) and row["aed %"] == pytest.approx(50)

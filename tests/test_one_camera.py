@@ -13,8 +13,17 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from raf_lite import GaussianAvatar, TrainConfig, Trainer, open_capture
-from raf_lite.avatar import aligned_poses, frontal_camera, moved, resting_descriptor
+from raf_lite.avatar import (
+    ViewRange,
+    aligned_poses,
+    frontal_camera,
+    moved,
+    resting_descriptor,
+    turned,
+    within_views,
+)
 from raf_lite.avatar.shell import FAR_SHARE, shell_points
+from raf_lite.avatar.views import view_angles
 from raf_lite.captures import Camera, matting, read_video, write_video
 from raf_lite.captures.formats.plain import IBUG68, assumed_camera
 from raf_lite.captures.neck import CUT, RAMP, above_neck
@@ -22,8 +31,11 @@ from raf_lite.cli import main
 from raf_lite.cli.commands import parse
 from raf_lite.course.film_frames import check_film
 from raf_lite.course.own_video import head_box, open_own, train_video
+from raf_lite.descriptors import MediaPipeEncoder
 from raf_lite.descriptors.encode_video import find_encoding
-from raf_lite.training import PRESETS, TrainingSet
+from raf_lite.evaluation import Networks, evaluate
+from raf_lite.evaluation.lpips import LPIPS
+from raf_lite.training import PRESETS, TrainingSet, training_set
 from raf_lite.training.pose_corrections import PoseCorrections
 
 FPS = 12.0
@@ -81,6 +93,59 @@ def test_a_films_mask_is_the_person_above_the_neck(film):
     small = open_capture(path, downscale=4, crop=(40, 20, 160, 200)).masks("video", "0")
     block = masks[17, 20:220, 40:200].reshape(50, 4, 40, 4).mean((1, 3))
     assert np.abs(small[17] - block).mean() < 0.004 and small.shape == (30, 50, 40)
+
+
+def test_a_film_says_that_the_person_below_the_neck_does_not_count(film):
+    path, rendered = film
+    capture = open_capture(path)
+    person = read_video(matting.matte_file(path), gray=True)[17] / 255
+    above = above_neck(capture.cameras["0"], capture.head_poses("video")[17])
+    counts, mask = (read("video", "0", np.array([17]))[0] for read in (capture.counts, capture.masks))
+    np.testing.assert_allclose(counts, 1 - person * (1 - above), atol=1 / 255)
+    np.testing.assert_allclose(mask + 1 - counts, person, atol=2 / 255)
+    assert counts[person == 0].min() == 1 and counts[above == 1].min() == 1, "background and head count"
+    assert counts[(person == 1) & (above == 0)].max(initial=0) == 0
+    data = TrainingSet.from_capture(open_capture(path, downscale=4), TINY, progress=False)
+    assert data.counts.shape == data.masks.shape and data.counts.dtype == np.uint8
+    # Of several cameras nothing is cut: there is no such map, and nothing is kept of it.
+    assert rendered.counts("FREE", rendered.encoder_camera) is None
+    assert (
+        TrainingSet.from_capture(replace(rendered, sequences=("EXP-1-head",)), TINY, progress=False).counts
+        is None
+    )
+
+
+def test_the_pictures_of_a_film_on_disk_are_those_in_memory(film, tmp_path, monkeypatch):
+    path, _ = film
+    read = lambda: TrainingSet.from_capture(open_capture(path, downscale=4), TINY, progress=False)  # noqa: E731
+    memory = read()
+    monkeypatch.setenv("RAF_LITE_CACHE", str(tmp_path))
+    monkeypatch.setattr(training_set, "MEMORY_BYTES", 0)
+    for disk in (read(), read()):
+        assert disk.fingerprint
+        for name in ("images", "masks", "counts"):
+            np.testing.assert_array_equal(getattr(disk, name), getattr(memory, name))
+
+
+def test_what_does_not_count_teaches_nothing(film, tmp_path):
+    """Whatever is below the neck, training takes the same steps (SSIM aside, whose windows compare what is
+    beside with what is beside); and no Gaussian is left to be seen there."""
+    path, _ = film
+    data = TrainingSet.from_capture(open_capture(path, downscale=4), TINY, progress=False)
+    data.counts[..., 44:, :] = 0
+    other = replace(data, images=data.images.copy())
+    other.images[..., 44:, :, :] = 255 - other.images[..., 44:, :, :]
+    config = TINY.with_(coarse_steps=0, ssim_weight=0.0)
+    trainers = [
+        Trainer(d, config, tmp_path / name, progress=False, device="cpu")
+        for d, name in ((data, "a"), (other, "b"))
+    ]
+    trainers[1].avatar.load_state_dict(trainers[0].avatar.state_dict())  # its colours start from pictures
+    one, two = (trainer.train() for trainer in trainers)
+    for name, value in one.state_dict().items():
+        assert torch.equal(value, two.state_dict()[name]), name
+    shown = one.render(data.descriptors[:1], data.head_poses[:1], data.cameras)[0, 0]
+    assert shown[:40].min() < 0.6 and shown[54:].min() > 0.95
 
 
 def test_masks_that_are_not_there_or_of_another_film_are_told(film, tmp_path):
@@ -216,6 +281,72 @@ def test_a_head_moved_in_camera_space_is_found_again(shipped):
     assert turn < 0.5 * Rotation.from_matrix(off[:3, :3]).magnitude()
 
 
+def test_the_face_alone_may_say_where_a_head_is(shipped):
+    """A head whose lower half is drawn elsewhere: weights on the upper half find the upper half's place."""
+    camera, values = frontal_camera(shipped, 96), resting_descriptor(shipped)[None]
+    aside = np.eye(4)
+    aside[0, 3] = 0.8
+    poses = np.stack([np.eye(4), aside])
+    upper, lower = shipped.render(np.repeat(values, 2, 0), poses, [camera])[:, 0]
+    seen = np.concatenate([upper[:40], lower[40:]])[None]
+    weights = np.zeros((1, 96, 96))
+    weights[:, :40] = 1
+    start = aside / 2 + np.eye(4) / 2
+    by_face, by_all, unasked = (
+        aligned_poses(shipped, values, start[None], camera, seen, w)[0, 0, 3]
+        for w in (weights, None, 0 * weights)
+    )
+    assert abs(by_face) < 0.1 < abs(by_all) and unasked == by_all
+
+
+# ------------------------------------------------------------------------------------------------- views
+
+
+def test_an_avatar_knows_from_where_it_was_seen(film, tmp_path):
+    path, _ = film
+    data = TrainingSet.from_capture(open_capture(path, downscale=4), TINY, progress=False)
+    trainer = Trainer(data, TINY, tmp_path, progress=False, device="cpu")
+    seen = trainer.avatar.views
+    trainer.avatar.save(tmp_path / "a.safetensors")
+    assert GaussianAvatar.load(tmp_path / "a.safetensors").views == seen
+    # Head poses turned by 30 degrees to the head's left about its own middle widen it by as much.
+    front = trainer.avatar.view(data.cameras[0], data.head_poses[data.neutral])
+    aside = front.copy()
+    aside[:3, :3] = Rotation.from_euler("y", 30, degrees=True).as_matrix() @ front[:3, :3]
+    yaw, pitch, _ = np.rad2deg(view_angles(aside[None], front))[0]
+    assert yaw == pytest.approx(30, abs=1) and abs(pitch) < 3
+
+
+def test_heads_are_turned_to_a_little_beyond_what_training_saw(shipped):
+    avatar, camera = shipped, frontal_camera(shipped, 64)
+    turns = Rotation.from_euler("ZXY", [[5, 0, 0], [0, 10, 40], [-7, -30, -60]], degrees=True)
+    poses = turned(avatar, camera, turns.as_matrix())
+    same, over = within_views(avatar, camera, poses)
+    assert same is poses and not over.any(), "an older avatar does not know its views"
+    avatar.views = ViewRange(yaw=(-0.2, 0.3), pitch=(-0.1, 0.0))
+    kept, over = within_views(avatar, camera, poses)
+    avatar.views, seen = None, avatar.views
+    assert over.tolist() == [False, True, True]
+    np.testing.assert_array_equal(kept[0], poses[0])
+    front = avatar.view(camera, np.eye(4))
+    angles = view_angles(np.stack([avatar.view(camera, pose) for pose in kept]), front)
+    (low, high), (below, _) = seen.limits()
+    np.testing.assert_allclose([angles[1, 0], *angles[2, :2]], [high, low, below], atol=1e-4)
+    # This camera does not look at the head's very middle, so that its own axes are a little aside.
+    np.testing.assert_allclose(np.rad2deg([angles[1, 1], angles[2, 2]]), [10, -7], atol=3)
+    middle = avatar.similarity.centre
+    np.testing.assert_allclose(kept[:, :3, :3] @ middle + kept[:, :3, 3], np.tile(middle, (3, 1)), atol=1e-6)
+
+
+@pytest.mark.parametrize("views", [{"yaw": [1, 2], "pitch": [0, 0]}, {"yaw": [0, 0]}, [0, 1], {"yaw": "ab"}])
+def test_a_range_of_views_that_is_none_is_refused(views, shipped, tmp_path):
+    shipped.provenance, before = {**shipped.provenance, "views": views}, shipped.provenance
+    shipped.save(tmp_path / "a.safetensors")
+    shipped.provenance = before
+    with pytest.raises(ValueError, match="holds no whole avatar"):
+        GaussianAvatar.load(tmp_path / "a.safetensors")
+
+
 def test_a_motion_and_its_reverse_cancel():
     view = torch.eye(4)[None].clone()
     view[0, :3, 3] = torch.tensor([1.0, 2, 3])
@@ -294,12 +425,62 @@ def test_a_film_becomes_an_avatar_in_one_command(film, tmp_path, capsys, monkeyp
     tracked, aligned = table.loc[("self", "avatar")], table.loc[("self", "avatar (aligned)")]
     assert tracked["views"] == aligned["views"] == 6 and aligned["psnr"] > tracked["psnr"] - 0.1
     assert (tmp_path / "metrics.json").is_file()
+    floor = table.loc[("self", "noise floor"), ["landmarks", "landmarks_mouth", "aed", "aed_eyes"]]
+    assert floor.gt(0).all() and "jitter" in table  # an encoder looked
     with av.open(str(own.film)) as container:
         assert "synthetic" in container.metadata["comment"]
     assert len(read_video(own.film)) == 6
     assert main(["drive", str(own.path), str(path), "--out", str(tmp_path / "d.mp4"), "--size", "64"]) == 0
     with av.open(str(tmp_path / "d.mp4")) as container:
         assert "synthetic" in container.metadata["comment"]
+
+
+def test_an_avatar_shakes_as_much_as_its_person_or_not_at_all(film):
+    """One that shows the film itself has a jitter of 1; one that keeps showing one picture of it none. What
+    lies below the neck is no distance by LPIPS either."""
+    pytest.importorskip("mediapipe")
+    capture = open_capture(film[0], held_out=0.3)
+    values, pictures = (
+        np.concatenate([of(sequence) for sequence in capture.sequences])
+        for of in (
+            lambda sequence: capture.descriptors(sequence, "blendshapes"),
+            lambda sequence: capture.over_white(sequence, "0", np.arange(capture.n_frames(sequence))),
+        )
+    )
+    pictures = pictures / np.float32(255)
+    counts = np.concatenate(
+        [capture.counts(s, "0", np.arange(capture.n_frames(s))) for s in capture.sequences]
+    )
+    without_body = np.where(counts[..., None] > 0.99, pictures, 0.0)
+    assert (without_body != pictures).any()
+
+    class Film:
+        descriptor = "blendshapes"
+
+        def __init__(self, shown):
+            self.shown = shown
+
+        def render(self, descriptors, head_poses, cameras):
+            rows = [np.flatnonzero((values == d).all(1))[0] for d in descriptors]
+            return self.shown[rows][:, None]
+
+    still = np.repeat(pictures[:1], len(pictures), 0)
+    avatars = {"film": Film(pictures), "still": Film(still), "no body": Film(without_body)}
+    with MediaPipeEncoder() as encoder:
+        table = evaluate(
+            avatars,
+            capture,
+            {},
+            size=256,
+            encoder=encoder,
+            networks=Networks({"alex": LPIPS("alex")}),
+            progress=False,
+        )
+    assert table.loc[("self", "no body"), "lpips_alex"] == 0 != table.loc[("self", "still"), "lpips_alex"]
+    columns = ["jitter", "jitter_mouth", "jitter_eyes"]
+    np.testing.assert_allclose(table.loc[("self", "film"), columns].astype(float), 1, rtol=1e-5)
+    assert table.loc[("self", "still"), columns].max() < 1e-5
+    assert table.loc["training views", columns].isna().all(axis=None)
 
 
 def test_a_film_has_settings_of_its_own_on_the_command_line():

@@ -221,12 +221,12 @@ def test_the_policy_names_all_that_is_fetched_and_its_limits():
                 name, value = node.targets[0].id, ast.unparse(node.value)
                 hosts.update(re.findall(r"https://([\w.-]+)", value) if name.endswith("URL") else ())
                 variables.update(re.findall(r"^'(RAF_LITE_\w+)'$", value) if name.endswith("ENV") else ())
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == "Model":  # raf_lite._models
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("Model", "SourceArchive"):
                 told = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
-                hosts.update(re.findall(r"https://([\w.-]+)", told["url"]))
+                hosts.update(re.findall(r"https://([\w.-]+)", told.get("url", "")))
                 variables.add(told["env"].strip("'"))
     hosts.update(re.findall(r"https://([\w.-]+)", json.loads(read("raf_lite/data_release.json"))["url"]))
-    assert len(hosts) >= 2 and len(variables) >= 3
+    assert len(hosts) >= 2 and len(variables) >= 5
     assert [host for host in sorted(hosts) if f"`{host}`" not in text] == []
     assert [name for name in sorted(variables) if f"`{name}`" not in text] == []
     assert f"more than {pictures.MAX_PIXELS // 10**6} million pixels" in flat("SECURITY.md")

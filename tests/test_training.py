@@ -18,6 +18,7 @@ from raf_lite.bank import ExpressionBank
 from raf_lite.export import write_basis, write_ply
 from raf_lite.retrieval import RetrievalAugmentation
 from raf_lite.training import PRESETS, TrainConfig, Trainer, TrainingSet, reconstruction_loss, ssim
+from raf_lite.training.losses import counted
 from raf_lite.training.structural_similarity import ssim_torch
 from raf_lite.training.trainer import _halve
 
@@ -103,6 +104,32 @@ def test_loss_terms_by_hand():
     )
     assert terms["l1"] == 1 and terms["mask"] == 1 and terms["offset"] == 4
     assert terms["total"].item() == pytest.approx(0.8 + 0.2 * terms["ssim"].item() + 0.5 + 0.4)
+
+
+def test_pixels_that_do_not_count_cost_nothing():
+    generator = torch.Generator().manual_seed(0)
+    target, mask = torch.rand(1, 24, 24, 3, generator=generator), torch.rand(1, 24, 24, generator=generator)
+    counts = torch.ones(1, 24, 24)
+    counts[:, 15:] = 0
+    image, alpha = target.clone(), mask[..., None].clone()
+    image[:, 15:], alpha[:, 15:] = 0.5, 0.5
+    image[:, 3, 3] += 0.25
+    image.requires_grad_(True)
+    alpha.requires_grad_(True)
+    terms = reconstruction_loss(
+        counted(image, target, counts),
+        counted(alpha, mask[..., None], counts),
+        torch.zeros(2, 13),
+        target,
+        mask,
+        ssim_weight=0.5,
+        mask_weight=1.0,
+        offset_weight=0.0,
+    )
+    assert terms["l1"].item() == pytest.approx(0.25 / 24**2) and terms["mask"] == 0
+    terms["total"].backward()
+    assert image.grad[:, 15:].abs().max() == 0 == alpha.grad[:, 15:].abs().max()
+    assert image.grad[:, 3, 3].abs().min() > 0
 
 
 def test_training_learns_the_descriptor(tmp_path):

@@ -197,6 +197,17 @@ def test_report_holds_the_numbers_once_and_stands_alone(tmp_path):
     assert page.tags[0] == ("html", {"lang": "en"}) and "RAF_FAST" not in page.text
 
 
+def test_a_report_heads_and_explains_what_networks_measured():
+    from raf_lite.evaluation.grading import COLUMNS, MEASURED
+    from raf_lite.viewing.report import HEADINGS, table_html
+
+    assert HEADINGS.keys() == {"views", *COLUMNS, *MEASURED} and len(set(HEADINGS.values())) == len(HEADINGS)
+    index = pd.MultiIndex.from_tuples([("self", "mine")], names=["group", "avatar"])
+    table = pd.DataFrame({"views": [9], "lpips_vgg_face": [0.1234], "identity": [0.9876]}, index=index)
+    page = table_html(table, "x")
+    assert "LPIPS vgg face ↓" in page and ">0.123<" in page and "identity ↑" in page and ">0.988<" in page
+
+
 def test_a_fast_report_says_that_its_numbers_mean_nothing(tmp_path):
     assert "the numbers mean nothing" in report(tmp_path, fast=True).text
 

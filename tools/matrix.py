@@ -63,7 +63,7 @@ class Cell:
 
     python: str
     floors: bool = False
-    extras: tuple[str, ...] = ("course", "encode", "dev", "docs")
+    extras: tuple[str, ...] = ("course", "encode", "metrics", "dev", "docs")
     besides: tuple[str, ...] = ()
     pins: str = ""  # a file of versions that uv has to keep to
     tests: tuple[str, ...] = TESTS

@@ -32,7 +32,7 @@ fi
 # Whatever comes later must not replace that torch: elsewhere pip would bring a CUDA build of several gigabytes.
 .venv/bin/python -c 'from importlib.metadata import version; print("torch==" + version("torch"))' >.venv/constraints.txt
 echo "setup: installing raf_lite and what it needs"
-$pip install -q -c .venv/constraints.txt -e '.[course,encode,dev,docs]' &&
+$pip install -q -c .venv/constraints.txt -e '.[course,encode,metrics,dev,docs]' &&
     $pip install -q --no-deps dreifus==0.1.28 gsplat==1.5.3 nersemble_benchmark==0.2.0 ||
     stop "packages could not be installed (see above); connect to the network and run this again, or remove .venv to begin anew"
 echo "$wanted" >"$stamp"

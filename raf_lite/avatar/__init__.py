@@ -11,10 +11,12 @@ from raf_lite.avatar.driving import (
     resting_descriptor,
     same_descriptor,
     turned,
+    within_views,
 )
 from raf_lite.avatar.fields import FIELDS, FieldMLP, LearnedBasis
 from raf_lite.avatar.gaussian_avatar import GaussianAvatar
 from raf_lite.avatar.hull import Similarity, surface_points, visual_hull
+from raf_lite.avatar.views import ViewRange
 
 __all__ = [
     "FIELDS",
@@ -23,6 +25,7 @@ __all__ = [
     "GaussianAvatar",
     "LearnedBasis",
     "Similarity",
+    "ViewRange",
     "aligned_poses",
     "driven_by",
     "driving_descriptors",
@@ -34,4 +37,5 @@ __all__ = [
     "surface_points",
     "turned",
     "visual_hull",
+    "within_views",
 ]

@@ -43,11 +43,14 @@ def aligned_poses(
     head_poses: np.ndarray,  # [T, 4, 4]
     camera: Camera,
     pictures: np.ndarray,  # [T, H, W, 3] in [0, 1], over white
+    weights: np.ndarray | None = None,  # [T, H, W]
 ) -> np.ndarray:
     """Head poses [T, 4, 4] at which the avatar is nearest to what a camera saw, found from `head_poses` by
-    gradient descent on the mean absolute difference of the whole picture.
+    gradient descent on the mean absolute difference of the picture.
 
-    Nothing but the six numbers of a rigid motion is fitted, frame by frame. Raises ValueError as `render`.
+    weights: how much each pixel has to say, at least 0: those of the face, where hair and collar, which do
+    not move with the head, would pull it away. A frame without any, and None, ask the whole picture. Nothing
+    but the six numbers of a rigid motion is fitted, frame by frame. Raises ValueError as `render`.
 
     Conventions: docs/conventions.md#head-pose, docs/conventions.md#pictures-colours-and-masks.
 
@@ -62,27 +65,27 @@ def aligned_poses(
     True
     """
     descriptors = avatar.check_descriptors(descriptors)
-    device, similarity = avatar.means.device, avatar.similarity
+    device = avatar.means.device
     K = torch.tensor(camera.K, dtype=torch.float32, device=device)[None]
     from_world = np.linalg.inv(camera.world_to_camera)
     out = np.empty((len(head_poses), 4, 4))
     for t, pose in enumerate(head_poses):
         view = torch.as_tensor(avatar.view(camera, pose), dtype=torch.float32, device=device)[None]
         truth = torch.tensor(pictures[t], dtype=torch.float32, device=device)
+        weight = torch.ones_like(truth[..., :1])
+        if weights is not None and weights[t].any():
+            weight = torch.tensor(weights[t], dtype=torch.float32, device=device)[..., None]
+        weight = weight / weight.mean()
         descriptor = torch.as_tensor(descriptors[t], device=device)
         correction = torch.zeros(6, device=device, requires_grad=True)
         adam = torch.optim.Adam([correction], lr=RATE)
         schedule = torch.optim.lr_scheduler.ExponentialLR(adam, FALL)
         for _ in range(STEPS):
             shown = avatar.splat(descriptor, moved(view, correction), K, camera.width, camera.height)[0][0]
-            loss = (shown - truth).abs().mean()
+            loss = ((shown - truth).abs() * weight).mean()
             (correction.grad,) = torch.autograd.grad(loss, [correction])
             adam.step()
             schedule.step()
         found = moved(view, correction.detach())[0].cpu().numpy().astype(np.float64)
-        rotation = found[:3, :3]
-        in_camera = np.eye(4)
-        in_camera[:3, :3] = rotation
-        in_camera[:3, 3] = similarity.radius * found[:3, 3] - rotation @ similarity.centre
-        out[t] = from_world @ in_camera
+        out[t] = from_world @ avatar.similarity.head_to_camera(found)
     return out

@@ -12,6 +12,7 @@ import numpy as np
 from raf_lite._arrays import descriptor_array
 from raf_lite._forms import likely_neutral, parts, relative_to
 from raf_lite.avatar.gaussian_avatar import GaussianAvatar
+from raf_lite.avatar.views import limited
 from raf_lite.captures import Camera
 from raf_lite.captures.cameras import OPENGL_AXES
 
@@ -93,6 +94,32 @@ def turned(avatar: GaussianAvatar, camera: Camera, rotations: np.ndarray) -> np.
     poses[:, :3, :3] = view.T @ rotations @ view
     poses[:, :3, 3] = c - poses[:, :3, :3] @ c
     return poses
+
+
+def within_views(avatar: Drivable, camera: Camera, head_poses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Head poses [T, 4, 4], each that turns the avatar farther from `camera` than BEYOND (20 degrees) over
+    the views that it was trained on turned back so far; and which were, bool [T]. As they are for an avatar
+    that does not know its views.
+
+    Conventions: docs/conventions.md#head-pose.
+
+    >>> from raf_lite.avatar.views import ViewRange
+    >>> from raf_lite.manifest import find_data
+    >>> avatar = GaussianAvatar.load(find_data() / "checkpoints" / "001-centred.safetensors")
+    >>> avatar.views = ViewRange(yaw=(-0.1, 0.1), pitch=(0.0, 0.0))
+    >>> camera, quarter = frontal_camera(avatar, 64), np.array([[[0.0, 0, 1], [0, 1, 0], [-1, 0, 0]]])
+    >>> poses, over = within_views(avatar, camera, turned(avatar, camera, quarter))
+    >>> bool(over[0]), round(float(np.rad2deg(np.arccos((np.trace(poses[0]) - 2) / 2))))
+    (True, 26)
+    """
+    if not isinstance(avatar, GaussianAvatar) or avatar.views is None:
+        return head_poses, np.zeros(len(head_poses), bool)
+    front = avatar.view(frontal_camera(avatar, 64), np.eye(4))
+    views, over = limited(np.stack([avatar.view(camera, pose) for pose in head_poses]), front, avatar.views)
+    poses, from_camera = np.array(head_poses, np.float64), np.linalg.inv(camera.world_to_camera)
+    for t in np.flatnonzero(over):
+        poses[t] = from_camera @ avatar.similarity.head_to_camera(views[t])
+    return poses, over
 
 
 def resting_descriptor(avatar: GaussianAvatar) -> np.ndarray:

@@ -19,7 +19,9 @@ from raf_lite._arrays import descriptor_array
 from raf_lite._files import parse_json, write_tensors
 from raf_lite.avatar.fields import FIELDS
 from raf_lite.avatar.hull import Similarity, surface_points, visual_hull
+from raf_lite.avatar.landmark_motion import LandmarkMotion
 from raf_lite.avatar.shell import shell_box, shell_points
+from raf_lite.avatar.views import ViewRange
 from raf_lite.captures import Camera
 from raf_lite.captures.cameras import rigid_problem
 from raf_lite.splatting import rasterize
@@ -58,12 +60,12 @@ class GaussianAvatar(nn.Module):
     standard deviation of a Gaussian, in radii. similarity: how the capture's head space was normalised.
     descriptor: name of the descriptor that drives it. descriptor_mean [D], descriptor_scale: fixed
     standardisation of the descriptor, one scale for all dimensions so that dead ones stay dead. field: a name
-    in `FIELDS`.
+    in `FIELDS`. motion: what landmarks do to the Gaussians under the field, for avatars that have it.
 
     What it knows of itself, and keeps in its file: neutral_descriptor, float32 [D], that of its own neutral
-    face. front: the camera that sees this face from the front, its world the normalised head space; None
-    where these are not known. provenance: what it was made from and how, as JSON (a trained one: config,
-    raf_lite, training_frames, checksum).
+    face. front: the camera that sees this face from the front, its world the normalised head space. views:
+    the range of views that its training frames show; each None where it is not known. provenance: what it was
+    made from and how, as JSON (a trained one: config, raf_lite, training_frames, checksum).
 
     Raises ValueError for a neutral descriptor of another shape or with NaN.
 
@@ -94,7 +96,9 @@ class GaussianAvatar(nn.Module):
         field_settings: dict | None = None,
         neutral_descriptor: np.ndarray | None = None,
         front: Camera | None = None,
+        views: ViewRange | None = None,
         provenance: Mapping[str, Any] | None = None,
+        motion: LandmarkMotion | None = None,
     ) -> None:
         super().__init__()
         n = len(means)
@@ -109,6 +113,7 @@ class GaussianAvatar(nn.Module):
                     f" not finite; give [{dim}] numbers of '{descriptor}', as descriptor_mean has"
                 )
         self.front: Camera | None = front
+        self.views: ViewRange | None = views
         self.provenance: Mapping[str, Any] = dict(provenance or {})
         self.means = nn.Parameter(means.clone())
         self.quats = nn.Parameter(torch.tensor([1.0, 0, 0, 0]).repeat(n, 1))  # wxyz
@@ -116,6 +121,7 @@ class GaussianAvatar(nn.Module):
         self.opacity_logits = nn.Parameter(torch.full((n,), 0.5))
         self.color_logits = nn.Parameter(torch.logit(colors.clamp(0.02, 0.98)))
         self.field = FIELDS[field](len(descriptor_mean), n, **(field_settings or {}))
+        self.motion = motion
         self.register_buffer("descriptor_mean", descriptor_mean.clone().float())
         self.register_buffer("descriptor_scale", torch.tensor(float(descriptor_scale)))
 
@@ -183,17 +189,38 @@ class GaussianAvatar(nn.Module):
             provenance=provenance,
         )
 
+    def ride(self, landmarks: np.ndarray, displacements: np.ndarray, descriptors: np.ndarray) -> None:
+        """Let the Gaussians go with the landmarks near them (`LandmarkMotion`), from where they are now.
+
+        landmarks: [L, 3] of the neutral face, in head space. displacements: [D, L, 3], there, by one unit of
+        each dimension of the descriptor. descriptors: [F, D] of training. Raises ValueError for an avatar
+        that knows no neutral descriptor.
+        """
+        if self.neutral_descriptor is None:
+            raise ValueError("this avatar knows no neutral descriptor, so landmarks have no place to start")
+        radius = self.similarity.radius
+        self.motion = LandmarkMotion.attach(
+            self.means.detach().cpu().numpy(),
+            (landmarks - self.similarity.centre) / radius,
+            displacements / radius,
+            descriptors,
+            self.neutral_descriptor,
+        ).to(self.means.device)
+
     def gaussians(self, descriptors: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Deformed Gaussians for descriptors [B, D].
 
         Returns a dict of means [B, N, 3], quats [B, N, 4] (wxyz, not normalised), scales [B, N, 3], opacities
-        [N] and colors [B, N, 3], all in normalised head space, and the raw offsets [B, N, 13] for a penalty.
+        [N] and colors [B, N, 3], all in normalised head space, and the field's offsets [B, N, 13] for a
+        penalty.
         """
-        x = (descriptors - self.descriptor_mean) / self.descriptor_scale
+        asked = descriptors if self.motion is None else self.motion.within(descriptors)
+        x = (asked - self.descriptor_mean) / self.descriptor_scale
         offsets = self.field(x, self.means)
         d_means, d_quats, d_scales, d_colors = offsets.split((3, 4, 3, 3), -1)
+        ridden = 0 if self.motion is None else self.motion(descriptors)
         return {
-            "means": self.means + d_means,
+            "means": self.means + ridden + d_means,
             "quats": self.quats + d_quats,
             "scales": torch.exp(self.log_scales + d_scales),
             "opacities": torch.sigmoid(self.opacity_logits),
@@ -291,9 +318,9 @@ class GaussianAvatar(nn.Module):
         return np.stack(frames)
 
     def origin(self) -> dict[str, Any]:
-        """What it knows of itself as JSON: the entries of `provenance`, "neutral_descriptor" [D] and "front"
-        (viewmat [4, 4] from normalised head space, K [3, 3], width, height). What it does not know is left
-        out."""
+        """What it knows of itself as JSON: the entries of `provenance`, "neutral_descriptor" [D], "front"
+        (viewmat [4, 4] from normalised head space, K [3, 3], width, height) and "views" (yaw, pitch: lowest
+        and highest). What it does not know is left out."""
         out = dict(self.provenance)
         if self.neutral_descriptor is not None:
             out["neutral_descriptor"] = self.neutral_descriptor.tolist()
@@ -304,6 +331,8 @@ class GaussianAvatar(nn.Module):
                 "width": self.front.width,
                 "height": self.front.height,
             }
+        if self.views is not None:
+            out["views"] = self.views.as_dict()
         return out
 
     def save(self, path: str | os.PathLike, *, half: bool = False) -> None:
@@ -359,7 +388,14 @@ class GaussianAvatar(nn.Module):
             )
             provenance = dict(header["notes"])
             neutral, front = provenance.pop("neutral_descriptor", None), provenance.pop("front", None)
+            views = provenance.pop("views", None)
             _check_field(header["field"], header["field_settings"], state)
+            motion = None
+            if "motion.displacements" in state:
+                dim, points, _ = state["motion.displacements"].shape
+                motion = LandmarkMotion.zeros(dim, points, len(state["motion.nearest"]))
+                if not (0 <= state["motion.nearest"]).all() or (state["motion.nearest"] >= points).any():
+                    raise ValueError("its Gaussians go with landmarks that it does not have")
             avatar = cls(
                 state["means"],
                 torch.sigmoid(state["color_logits"]),
@@ -372,7 +408,9 @@ class GaussianAvatar(nn.Module):
                 field_settings=header["field_settings"],
                 neutral_descriptor=neutral,
                 front=None if front is None else _front_camera(**front),
+                views=None if views is None else ViewRange.from_dict(views),
                 provenance=provenance,
+                motion=motion,
             )
             avatar.load_state_dict(state)
         except (

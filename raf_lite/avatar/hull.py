@@ -35,6 +35,13 @@ class Similarity:
         out[:3, 3] = (view[:3, :3] @ self.centre + view[:3, 3]) / self.radius
         return out
 
+    def head_to_camera(self, viewmat: np.ndarray) -> np.ndarray:
+        """The rigid transform [4, 4] from head space to camera, in the capture's units, of a view matrix that
+        `viewmat` gives."""
+        out = np.array(viewmat, np.float64)
+        out[:3, 3] = self.radius * out[:3, 3] - out[:3, :3] @ self.centre
+        return out
+
 
 def visual_hull(
     masks: np.ndarray, cameras: list[Camera], head_pose: np.ndarray, resolution: int = 96

@@ -213,6 +213,12 @@ class Capture:
             self._check_header(sequence, serial, shape, "masks")
         return self.source.iter_masks(sequence, serial)
 
+    def stream_counts(self, sequence: str, serial: str) -> Iterator[np.ndarray] | None:
+        """How much each pixel of one camera counts, uint8 [H, W], one by one; None where all do. Errors as
+        `masks`."""
+        self._check_camera(sequence, serial)
+        return self.source.iter_counts(sequence, serial)
+
     def reduced(self, factor: int) -> Capture:
         """The same capture with pictures and cameras at 1/factor of their size, each pixel the mean of a
         block; decoding it never holds more than one full picture."""
@@ -268,6 +274,21 @@ class Capture:
         """
         masks = self._cached("masks", sequence, serial, lambda: _stacked(self.stream_masks(sequence, serial)))
         return masks[indices].astype(np.float32) / np.float32(255)
+
+    def counts(
+        self, sequence: str, serial: str, indices: np.ndarray | slice = slice(None)
+    ) -> np.ndarray | None:
+        """How much each pixel counts in training and grading, float32 [..., H, W] in [0, 1] (default: all
+        frames); None where all do.
+
+        Less than 1 is what is neither head nor background: of a film, the person below the neck, by as much
+        as the mask fades there. Errors as `masks`.
+        """
+        stream = self.stream_counts(sequence, serial)
+        if stream is None:
+            return None
+        counts = self._cached("counts", sequence, serial, lambda: _stacked(stream))
+        return counts[indices].astype(np.float32) / np.float32(255)
 
     # -- annotations
     # -------------------------------------------------------------------------------------------------

@@ -84,6 +84,11 @@ class Source(ABC):
         """At most `most` of these masks, spread over the frames, each with its frame's number; cheaper than
         all of them."""
 
+    def iter_counts(self, sequence: str, serial: str) -> Iterator[np.ndarray] | None:
+        """How much each pixel counts, uint8 [H, W], frame by frame: 255 wholly, 0 where it is neither head
+        nor background. None where every pixel counts."""
+        return None
+
     def chosen(self, sequence: str) -> str:
         """Which of its files' frames a sequence has, in words that differ where they do; empty for all."""
         return ""

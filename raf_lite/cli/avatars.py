@@ -67,7 +67,7 @@ def train(
         from raf_lite.course.own_video import train_video
 
         own = train_video(capture, out, settings, bank=expressions)
-        print(own.table.to_string(float_format="{:.3f}".format))
+        print(own.table.T.to_string(float_format="{:.3f}".format))
         print(f"the avatar is {own.path}, the film of what was held out {own.film}")
         return 0
     data = TrainingSet.from_capture(open_capture(capture, format=format), settings)
@@ -140,7 +140,7 @@ def evaluate(
     from raf_lite.avatar.loading import load_avatars
     from raf_lite.captures import open_capture
     from raf_lite.descriptors.mediapipe import encoder_if_possible
-    from raf_lite.evaluation import evaluate
+    from raf_lite.evaluation import evaluate, networks_at_hand
 
     acting = {driver.subject: driver for driver in map(open_capture, drivers)}
     table = evaluate(
@@ -150,6 +150,7 @@ def evaluate(
         size=size,
         out=out,
         encoder=encoder_if_possible(),
+        networks=networks_at_hand(),
         frame_step=frame_step,
     )
     print(table.to_string(float_format="{:.3f}".format))

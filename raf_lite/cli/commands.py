@@ -19,6 +19,7 @@ from raf_lite.training import PRESETS, TrainConfig
 COMMANDS: dict[str, Callable[..., int]] = {
     "data fetch": data.fetch,
     "data rig": data.rig,
+    "data metrics": data.metrics,
     "data build": data.build,
     "data checkpoints": data.checkpoints,
     "data verify": data.verify,
@@ -40,7 +41,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "doctor": data.doctor,
 }
 GROUPS = {
-    "data": "The rig and the shipped data.",
+    "data": "The rig, the shipped data, and networks that grade.",
     "bank": "Grow an expression bank.",
     "study": "When does retrieval help: runs, resumable, and their report; needs the rig and MediaPipe.",
 }

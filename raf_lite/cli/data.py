@@ -23,6 +23,20 @@ def rig() -> int:
     return 0
 
 
+def metrics() -> int:
+    """Download the networks of LPIPS and identity (164 MB, once), which evaluate and train VIDEO then ask."""
+    from raf_lite._install import how_to_install
+    from raf_lite.evaluation.identity import FaceIdentity, fetch_identity
+    from raf_lite.evaluation.lpips import fetch_lpips
+
+    print(*fetch_lpips(), fetch_identity(), sep="\n")
+    try:
+        FaceIdentity()
+    except ImportError:
+        print(f"dlib is not installed, which identity needs; {how_to_install('metrics')}")
+    return 0
+
+
 def build(*, out: Path = Path("data"), jobs: int = 2) -> int:
     """Render and encode everything under data/; goes on where it was stopped.
 

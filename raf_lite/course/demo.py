@@ -15,7 +15,7 @@ from raf_lite._install import needs
 from raf_lite.bank import ExpressionBank
 from raf_lite.captures import open_capture
 from raf_lite.descriptors.mediapipe import encoder_if_possible
-from raf_lite.evaluation import change_from_baseline, evaluate
+from raf_lite.evaluation import change_from_baseline, evaluate, networks_at_hand
 from raf_lite.manifest import find_data
 from raf_lite.training import PRESETS, Trainer, TrainingSet
 from raf_lite.viewing import comparison_frames, comparison_video, write_report
@@ -83,6 +83,7 @@ def run(out: str | Path = "out/demo", data: str | Path | None = None) -> Path:
         size=config.size,
         out=out / "metrics.json",
         encoder=encoder,
+        networks=networks_at_hand(),
         frame_step=12 if fast else 4,
         settings=settings,
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,7 +34,8 @@ from raf_lite.course.film_frames import (
     require_both,
 )
 from raf_lite.descriptors.encode_video import VideoDetections, find_encoding
-from raf_lite.evaluation import evaluate
+from raf_lite.descriptors.mediapipe import encoder_if_possible
+from raf_lite.evaluation import evaluate, networks_at_hand
 from raf_lite.training import TrainConfig, Trainer, TrainingSet
 from raf_lite.viewing import held_out_video
 
@@ -156,15 +158,18 @@ def train_video(
     size = max(data.images.shape[2:4])
     del data  # a long film's pictures, which make room for those that are graded
     (unseen,) = capture.split().holdout_sequences
-    table = evaluate(
-        {NAME: avatar},
-        capture,
-        {},
-        size=size,
-        out=out / "metrics.json",
-        frame_step=max(1, capture.n_frames(unseen) // GRADED),
-        align=True,
-        progress=progress,
-    )
+    with encoder_if_possible() or nullcontext() as encoder:
+        table = evaluate(
+            {NAME: avatar},
+            capture,
+            {},
+            size=size,
+            out=out / "metrics.json",
+            encoder=encoder,
+            networks=networks_at_hand(),
+            frame_step=max(1, capture.n_frames(unseen) // GRADED),
+            align=True,
+            progress=progress,
+        )
     film = held_out_video(out / "held_out.mp4", avatar, capture, unseen)
     return OwnAvatar(avatar, out / "avatar.safetensors", table, film)

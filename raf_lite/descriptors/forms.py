@@ -13,6 +13,7 @@ import numpy as np
 
 from raf_lite._forms import NAMED_FORMS, column, in_form, likely_neutral, own_reference, parts, relative_to
 from raf_lite.captures import Capture
+from raf_lite.captures.formats.plain import IBUG68
 from raf_lite.descriptors.detections import Detections
 from raf_lite.descriptors.landmarks import LandmarkPCA
 from raf_lite.manifest import find_data
@@ -26,6 +27,7 @@ __all__ = [
     "detected_descriptors",
     "in_form",
     "landmark_basis",
+    "landmark_displacements",
     "likely_neutral",
     "own_reference",
     "parts",
@@ -110,6 +112,24 @@ def _from_landmarks(capture: Capture, sequence: str, landmarks: np.ndarray) -> n
     rows = np.full((len(landmarks), basis.dim), np.nan, np.float32)
     rows[found] = basis.encode_landmarks(landmarks[found])
     return rows
+
+
+def landmark_displacements(landmarks: np.ndarray, descriptor: str) -> np.ndarray | None:
+    """How far one unit of each dimension of a form of landmarks moves landmarks in head space: [D, L, 3], in
+    the capture's unit.
+
+    landmarks: [L, 3] of a face there, MediaPipe's 478 or iBUG's 68. None for a descriptor that says nothing
+    of where points go.
+
+    >>> landmark_displacements(landmark_basis().mean, "landmarks-mean").shape
+    (64, 478, 3)
+    >>> landmark_displacements(landmark_basis().mean, "blendshapes") is None
+    True
+    """
+    points = {478: np.arange(478), 68: IBUG68}.get(len(landmarks))
+    if parts(descriptor)[0] != "landmarks" or points is None:
+        return None
+    return landmark_basis().displacements_at(landmarks, points)
 
 
 def capture_encoder(capture: Capture, sequence: str, descriptor: str) -> str | None:

@@ -221,6 +221,26 @@ class LandmarkPCA:
         NaN."""
         return self.transform(align_landmarks(landmarks, self.template))
 
+    def displacements_at(self, landmarks: np.ndarray, points: np.ndarray | None = None) -> np.ndarray:
+        """How far one unit of each coefficient moves landmarks that stand in another space, in its units.
+
+        landmarks: [L, 3], a face there. points: int [L], which of the 478 they are (None: all, in order).
+        Returns float64 [n, L, 3]. The space is found by the similarity that brings the mean face nearest to
+        the landmarks: by the rigid points where all are there, else by all that are.
+
+        >>> from raf_lite.manifest import find_data
+        >>> pca = LandmarkPCA.load(find_data() / "bank" / "landmark_pca.npz")
+        >>> there = pca.displacements_at(3 * pca.mean + 7)
+        >>> bool(np.allclose(there, 3 * pca.basis.reshape(64, 478, 3), atol=1e-4))
+        True
+        """
+        points = np.arange(478) if points is None else points
+        used = RIGID if len(points) == 478 else np.arange(len(points))
+        scale, rotation, _ = _umeyama(
+            self.mean[points][None, used], np.asarray(landmarks, np.float64)[used], np.zeros(1, int)
+        )
+        return scale[0] * self.basis.reshape(-1, 478, 3)[:, points].astype(np.float64) @ rotation[0].T
+
     def save(self, path: str | os.PathLike) -> None:
         """Write an npz, atomically (some 200 kB for 64 components)."""
         write_npz(

@@ -18,6 +18,7 @@ import torch
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from raf_lite.captures import block_mean
+from raf_lite.descriptors.landmarks import align_landmarks
 from raf_lite.descriptors.mediapipe import BLENDSHAPE_NAMES, NUM_LANDMARKS
 
 SHRINK = 2  # pictures are compared at 1/2 of their width and height
@@ -191,6 +192,26 @@ def encoder_errors(
     return {
         "landmarks": {region: distance[:, rows].mean(1) for region, rows in LANDMARKS.items()},
         "aed": {region: difference[:, rows].mean(1) for region, rows in BLENDSHAPES.items()},
+    }
+
+
+def shaking(landmarks: np.ndarray) -> dict[str, float]:
+    """How a face shakes in frames in a row, by region of LANDMARKS: the length of the second difference of
+    MediaPipe's landmarks [T, 478, 3], mean over them and the frames, in distances of the outer eye corners.
+
+    In the picture plane and in the head's own frame (`align_landmarks`), so that how the head moves does not
+    count. Where one of three frames has no face (NaN) nothing is counted; NaN without three in a row.
+
+    >>> still = np.random.default_rng(0).normal(size=(478, 3))
+    >>> shaking(np.stack([still] * 5))["face"] < 1e-6
+    True
+    """
+    if not np.isfinite(landmarks).all((1, 2)).any():
+        return dict.fromkeys(LANDMARKS, np.nan)
+    second = np.linalg.norm(np.diff(align_landmarks(landmarks)[..., :2], 2, axis=0), axis=-1)
+    second = second[np.isfinite(second).all(1)]
+    return {
+        region: float(second[:, rows].mean()) if len(second) else np.nan for region, rows in LANDMARKS.items()
     }
 
 

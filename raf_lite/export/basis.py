@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 import numpy as np
-from torch import nn
 
 import raf_lite
 from raf_lite._files import sha256_file, write_json, write_tensors
@@ -14,15 +13,11 @@ from raf_lite._forms import parts
 from raf_lite.avatar import GaussianAvatar, frontal_camera
 from raf_lite.avatar.fields import OFFSETS
 from raf_lite.descriptors import BLENDSHAPE_NAMES
-from raf_lite.export.placing import need_basis
+from raf_lite.export.blend import need_basis
 
 FORMAT = 1  # of the pair of files; raised when its meaning changes
 
-STEPS = [
-    "x = (descriptor - descriptor_mean) / descriptor_scale",
-    "h0 = max(0, network.0.weight @ x + network.0.bias)",
-    "h1 = max(0, network.1.weight @ h0 + network.1.bias)",
-    "c = network.2.weight @ h1 + network.2.bias, one coefficient a component",
+BLEND = [
     (
         "offset = sum over k of c[k] * basis[k], 13 numbers a Gaussian: mean 3, quaternion 4, log scale 3,"
         " colour logit 3"
@@ -58,9 +53,20 @@ def dimension_names(avatar: GaussianAvatar) -> list[str]:
     return [f"{avatar.descriptor} {i}" for i in range(dim)]
 
 
-def network_layers(avatar: GaussianAvatar) -> list[nn.Linear]:
-    """The linear layers from standardised descriptor to coefficients; a ReLU stands between two."""
-    return [layer for layer in avatar.field.coefficients if isinstance(layer, nn.Linear)]
+def _steps(layers: int) -> list[str]:
+    """From a descriptor to Gaussians through so many linear layers, in formulas."""
+    values = ["x", *(f"h{i}" for i in range(layers - 1))]
+    hidden = [
+        f"{values[i + 1]} = max(0, network.{i}.weight @ {values[i]} + network.{i}.bias)"
+        for i in range(layers - 1)
+    ]
+    last = f"network.{layers - 1}.weight @ {values[-1]} + network.{layers - 1}.bias"
+    return [
+        "x = (descriptor - descriptor_mean) / descriptor_scale",
+        *hidden,
+        f"c = {last}, one coefficient a component",
+        *BLEND,
+    ]
 
 
 def write_basis(avatar: GaussianAvatar, path_stem: str | os.PathLike) -> tuple[Path, Path]:
@@ -79,10 +85,9 @@ def write_basis(avatar: GaussianAvatar, path_stem: str | os.PathLike) -> tuple[P
     >>> [path.name for path in write_basis(avatar, "basis")]
     ['basis.safetensors', 'basis.json']
     """
-    need_basis(avatar, "write_basis")
+    field = need_basis(avatar, "write_basis")
     stem = Path(path_stem)
     tensors, description = stem.with_name(stem.name + ".safetensors"), stem.with_name(stem.name + ".json")
-    field = avatar.field
     state = {
         "means": avatar.means,
         "quats": avatar.quats,
@@ -93,7 +98,7 @@ def write_basis(avatar: GaussianAvatar, path_stem: str | os.PathLike) -> tuple[P
         "descriptor_scale": avatar.descriptor_scale,
         "basis": field.basis.view(len(field.basis), -1, OFFSETS) * field.gains,
     }
-    layers = network_layers(avatar)
+    layers = field.layers
     for i, layer in enumerate(layers):
         state[f"network.{i}.weight"], state[f"network.{i}.bias"] = layer.weight, layer.bias
     write_tensors(tensors, {k: v.float() for k, v in state.items()})
@@ -117,7 +122,7 @@ def write_basis(avatar: GaussianAvatar, path_stem: str | os.PathLike) -> tuple[P
                 name: {"shape": list(state[name].shape), "axes": axes, "dtype": "float32", "meaning": meaning}
                 for name, (axes, meaning) in meanings.items()
             },
-            "steps": STEPS,
+            "steps": _steps(len(layers)),
             "descriptor": {"name": avatar.descriptor, "dimensions": dimension_names(avatar)},
             "space": {
                 "meaning": "normalised head space: x_normalised = (x_head - centre) / radius",

@@ -15,9 +15,11 @@ import torch
 
 from raf_lite.avatar import GaussianAvatar, frontal_camera, resting_descriptor
 from raf_lite.avatar.fields import OFFSETS
-from raf_lite.export.basis import dimension_names, network_layers
+from raf_lite.avatar.views import BEYOND
+from raf_lite.export.basis import dimension_names
+from raf_lite.export.blend import Blend, need_basis
 from raf_lite.export.expressions import expression_directions
-from raf_lite.export.placing import checked_descriptors, need_basis
+from raf_lite.export.placing import checked_descriptors
 
 PROBE = 2.0  # standard scales by which each dimension is moved to see what it does
 REACH = 3.0  # of a slider: standard deviations of a component, standard scales of a dimension
@@ -44,7 +46,9 @@ def _probes(avatar: GaussianAvatar) -> np.ndarray:
     return np.concatenate([mean[None], mean + moves, mean - moves])
 
 
-def _principal(avatar: GaussianAvatar, descriptors: np.ndarray | None) -> tuple[np.ndarray, ...]:
+def _principal(
+    avatar: GaussianAvatar, field: Blend, descriptors: np.ndarray | None
+) -> tuple[np.ndarray, ...]:
     """The basis, its offset and last layer in principal components: components [K, N, 13], mean offset [N,
     13], weight [K, H], bias [K], share of each component in the movement [K], coefficient of one standard
     deviation of each [K].
@@ -52,7 +56,6 @@ def _principal(avatar: GaussianAvatar, descriptors: np.ndarray | None) -> tuple[
     Offsets are those of the field, before its gains. Components are principal ones of `descriptors`, else of
     probes, and sorted by how far the Gaussians' centres move; sizes and colours come along.
     """
-    field = need_basis(avatar, "the player")
 
     def coefficients(values: np.ndarray) -> np.ndarray:
         x = (
@@ -83,7 +86,7 @@ def _principal(avatar: GaussianAvatar, descriptors: np.ndarray | None) -> tuple[
     # else a slider's far end would multiply the rounding to 8 bits.
     reach = np.sqrt((((known - mean) @ to_principal.T) ** 2).mean(0)).clip(1)
     to_principal /= reach[:, None]
-    last = network_layers(avatar)[-1]
+    last = field.layers[-1]
     weight, bias = (p.detach().cpu().numpy().astype(np.float64) for p in (last.weight, last.bias))
     shape = (-1, basis.shape[1] // OFFSETS, OFFSETS)
     return (
@@ -96,11 +99,10 @@ def _principal(avatar: GaussianAvatar, descriptors: np.ndarray | None) -> tuple[
     )
 
 
-def _effects(avatar: GaussianAvatar, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+def _effects(avatar: GaussianAvatar, field: Blend, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """How far each dimension moves the offsets between its ends, the others at their mean: [D]."""
     mean = avatar.descriptor_mean.cpu().numpy()
     ends = [np.where(np.eye(len(mean), dtype=bool), end, mean).astype(np.float32) for end in (low, high)]
-    field = need_basis(avatar, "the player")
     c = [
         field.coefficients(
             (torch.as_tensor(e, device=avatar.means.device) - avatar.descriptor_mean)
@@ -135,10 +137,10 @@ def pack_avatar(
     >>> pack_avatar(avatar).header["descriptor"]
     'blendshapes'
     """
-    need_basis(avatar, "the player")
+    field = need_basis(avatar, "the player")
     if descriptors is not None:
         descriptors = checked_descriptors(avatar, descriptors, "the player")
-    components, offset, weight, bias, share, unit = _principal(avatar, descriptors)
+    components, offset, weight, bias, share, unit = _principal(avatar, field, descriptors)
     mean, scale = avatar.descriptor_mean.cpu().numpy(), float(avatar.descriptor_scale)
     low, high = (
         (np.zeros_like(mean), np.ones_like(mean))
@@ -150,17 +152,21 @@ def pack_avatar(
         1,
     )
     canonical = canonical.cpu().numpy().astype(np.float64)
-    canonical[:, :OFFSETS] += offset * avatar.field.gains.cpu().numpy()
+    canonical[:, :OFFSETS] += offset * field.gains.cpu().numpy()
     canonical_low = canonical.min(0)
     canonical_step = np.maximum(canonical.max(0) - canonical_low, 1e-6) / 65535
-    step = max(float(np.abs(components).max()), 1e-6) / 127
+    # One step for all, which gzip likes; but riding on landmarks moves farther than anything that is learned.
+    step = np.empty(OFFSETS)
+    for group in (slice(0, 3), slice(3, OFFSETS)) if avatar.motion is not None else (slice(0, OFFSETS),):
+        step[group] = max(float(np.abs(components[..., group]).max()), 1e-6) / 127
+    # What rounds to nothing is not sent.
+    kept = (np.abs(components) >= step / 2).any((1, 2))
+    components, weight, bias, share, unit = (x[kept] for x in (components, weight, bias, share, unit))
     arrays = {
         "canonical": np.round((canonical - canonical_low) / canonical_step).astype("<u2").T,
         "components": np.round(components / step).astype("i1").transpose(0, 2, 1),
     }
-    layers = [(p.weight.cpu().numpy(), p.bias.cpu().numpy()) for p in network_layers(avatar)[:-1]] + [
-        (weight, bias)
-    ]
+    layers = [(p.weight.cpu().numpy(), p.bias.cpu().numpy()) for p in field.layers[:-1]] + [(weight, bias)]
     for i, (w, b) in enumerate(layers):
         arrays |= {f"weight{i}": w.astype("<f4"), f"bias{i}": b.astype("<f4")}
     body, places = b"", {}
@@ -172,7 +178,7 @@ def pack_avatar(
     usual = (low, high) if descriptors is None else np.quantile(descriptors, USUAL, axis=0).astype(np.float32)
     names, order = (
         dimension_names(avatar),
-        np.lexsort((-_effects(avatar, low, high), -_effects(avatar, *usual)))[:SHOWN],
+        np.lexsort((-_effects(avatar, field, low, high), -_effects(avatar, field, *usual)))[:SHOWN],
     )
     dimensions = [
         {"index": int(i), "name": names[i], "low": float(low[i]), "high": float(high[i])} for i in order
@@ -191,7 +197,7 @@ def pack_avatar(
         "start": resting_descriptor(avatar).tolist(),
         "canonicalLow": canonical_low.tolist(),
         "canonicalStep": canonical_step.tolist(),
-        "componentStep": (step * avatar.field.gains.cpu().numpy().astype(np.float64)).tolist(),
+        "componentStep": (step * field.gains.cpu().numpy().astype(np.float64)).tolist(),
         "componentSliders": [
             {
                 "index": i,
@@ -209,6 +215,13 @@ def pack_avatar(
             "K": camera.K.tolist(),
             "width": camera.width,
             "height": camera.height,
+        },
+        "views": None
+        if avatar.views is None
+        else {
+            "words": str(avatar.views),
+            "beyond": float(BEYOND),
+            **dict(zip(("yaw", "pitch"), avatar.views.limits().tolist(), strict=True)),
         },
     }
     return PackedAvatar(header, gzip.compress(body, 9, mtime=0))

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from raf_lite.avatar import GaussianAvatar, LearnedBasis, frontal_camera
+from raf_lite.avatar import GaussianAvatar, frontal_camera
 from raf_lite.captures.cameras import rigid_problem
 
 
@@ -62,17 +62,6 @@ def checked_pose(head_pose: np.ndarray | None, what: str) -> np.ndarray:
             f"{what}: the head pose {problem}; give a rotation and a translation in the capture's units"
         )
     return pose
-
-
-def need_basis(avatar: GaussianAvatar, what: str) -> LearnedBasis:
-    """The avatar's field. Raises ValueError that begins with `what` for an avatar whose expressions are no
-    linear blend."""
-    if not isinstance(avatar.field, LearnedBasis):
-        raise ValueError(
-            f"{what} needs a learned basis, and this avatar's field is '{avatar.field_name}'; train it with "
-            "field='basis', or write a PLY sequence"
-        )
-    return avatar.field
 
 
 @torch.no_grad()

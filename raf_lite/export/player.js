@@ -11,6 +11,8 @@ function element(name, attributes = {}, ...children) {
   return node;
 }
 
+const ANYWHERE = { yaw: [-Infinity, Infinity], pitch: [-Infinity, Infinity] };
+
 // Which side the head is seen from, in words; left and right are the head's own.
 function sideInWords(yaw, pitch) {
   const part = (angle, positive, negative) => {
@@ -31,9 +33,10 @@ class Player {
     const { width, height } = this.current.model.header.camera;
     this.canvas = element("canvas", { width, height, tabindex: 0, role: "img", "aria-describedby": `${this.id}-help` });
     this.status = element("p", { class: "raf-status", role: "status", "aria-live": "polite" });
+    this.trained = element("p", { class: "raf-help raf-views" });
     this.controls = element("div", { class: "raf-controls" });
     root.append(element("div", { class: "raf-picture" }, this.canvas, this.status,
-      element("p", { id: `${this.id}-help`, class: "raf-help" }, HELP)), this.controls);
+      element("p", { id: `${this.id}-help`, class: "raf-help" }, HELP), this.trained), this.controls);
     this.buildSwitch();
     this.buildSequences();
     // Sliders with a direction add it to the descriptor, whatever is shown; the others set one of its dimensions.
@@ -101,7 +104,7 @@ class Player {
   listen() {
     const turn = (yaw, pitch) => {
       this.yaw += yaw;
-      this.pitch = Math.min(80 * DEGREE, Math.max(-80 * DEGREE, this.pitch + pitch));
+      this.pitch += pitch;
       this.look();
     };
     const zoom = (factor) => { this.distance = Math.min(3, Math.max(0.4, this.distance * factor)); this.look(); };
@@ -138,6 +141,9 @@ class Player {
       this.slider(this.components, named, avatar.moved[slider.index] / slider.unit,
         (value) => { avatar.moved[slider.index] = value * slider.unit; this.update(); });
     }
+    const { views } = avatar.model.header;
+    this.trained.textContent = views ? `Trained on views from ${views.words}; it turns ` +
+      `${Math.round(views.beyond / DEGREE)} degrees beyond at most.` : "";
     this.update();
     this.look();
   }
@@ -161,7 +167,14 @@ class Player {
     this.describe();
   }
 
+  // Where training saw the head from, and a little beyond: other sides are guesses.
   look() {
+    const { yaw, pitch } = this.current.model.header.views ?? ANYWHERE;
+    const kept = (angle, [low, high], most) => Math.min(high, most, Math.max(low, -most, angle));
+    const wanted = [this.yaw, this.pitch];
+    this.yaw = kept(this.yaw, yaw, Infinity);
+    this.pitch = kept(this.pitch, pitch, 80 * DEGREE);
+    this.stopped = this.yaw !== wanted[0] || this.pitch !== wanted[1];
     this.view.setCamera(this.current.model.header.camera, this.yaw, this.pitch, this.distance);
     this.describe();
   }
@@ -215,7 +228,8 @@ class Player {
     this.canvas.setAttribute("aria-label", `A head of ${this.current.model.count} Gaussian splats, avatar ` +
       `${this.current.name}, seen ${side}. ${strongest}.`);
     clearTimeout(this.saying);
-    this.saying = setTimeout(() => { this.status.textContent = `${playing}Avatar ${this.current.name}, seen ${side}.`; }, 300);
+    this.saying = setTimeout(() => { this.status.textContent = `${playing}Avatar ${this.current.name}, seen ${side}` +
+      `${this.stopped ? "; it turns no farther" : ""}.`; }, 300);
   }
 
   close() {

@@ -34,6 +34,10 @@ class TrainConfig:
     descriptor: str = "blendshapes"
     """Which descriptor drives the avatar: blendshapes or landmarks, each as it is or with -mean or -neutral
     behind it (the person's own taken out), or any array that the capture stores, in the same three forms."""
+    landmark_motion: bool = False
+    """Whether Gaussians go with the landmarks near them from the start, and the field learns the rest. It
+    asks for a descriptor of landmarks and a capture that knows where they are on the neutral head; others
+    train without."""
     retrieval: str | None = None
     """A named setting of `raf_lite.retrieval` ('paper', 'paper-k16', 'centred', a control), or None for the
     baseline."""
@@ -97,7 +101,9 @@ class TrainConfig:
 PRESETS = {
     "fast": TrainConfig(steps=60, size=64, coarse_steps=0, gaussians=1500, checkpoint_every=20),
     "cpu": TrainConfig(),
-    "video": TrainConfig(steps=1400, coarse_steps=1050, views=1, descriptor="landmarks-mean"),
+    "video": TrainConfig(
+        steps=1400, coarse_steps=1050, views=1, descriptor="landmarks-mean", landmark_motion=True
+    ),
     "gpu": TrainConfig(
         steps=15000, size=512, coarse_steps=5000, views=4, gaussians=60000, checkpoint_every=1000
     ),

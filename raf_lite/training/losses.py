@@ -8,6 +8,18 @@ from torch import Tensor
 from raf_lite.training.structural_similarity import ssim
 
 
+def counted(shown: Tensor, truth: Tensor, counts: Tensor) -> Tensor:
+    """What is shown [C, H, W, K], with the truth [C, H, W, K] in its place as far as pixels do not count
+    (counts [C, H, W] in [0, 1]): no term of the loss, no window of SSIM and no gradient comes of them.
+
+    >>> import torch
+    >>> shown, truth = torch.ones(1, 1, 3, 1), torch.zeros(1, 1, 3, 1)
+    >>> counted(shown, truth, torch.tensor([[[1.0, 0.25, 0.0]]])).flatten().tolist()
+    [1.0, 0.25, 0.0]
+    """
+    return truth + counts[..., None] * (shown - truth)
+
+
 def reconstruction_loss(
     image: Tensor,
     alpha: Tensor,

@@ -24,32 +24,34 @@ import raf_lite
 from raf_lite._files import atomic_path, locked, named_in_errors
 from raf_lite._forms import parts
 from raf_lite._interrupts import held_back
-from raf_lite.avatar import GaussianAvatar
+from raf_lite.avatar import GaussianAvatar, ViewRange, frontal_camera
+from raf_lite.avatar.views import view_angles
 from raf_lite.bank import ExpressionBank
 from raf_lite.captures import Camera
 from raf_lite.retrieval import Augmentation, RetrievalAugmentation
 from raf_lite.retrieval.augmentation import same_people
 from raf_lite.training.checkpoint import MEND, read_checkpoint, write_checkpoint
 from raf_lite.training.config import TrainConfig
-from raf_lite.training.losses import reconstruction_loss
+from raf_lite.training.losses import counted, reconstruction_loss
 from raf_lite.training.pose_corrections import PoseCorrections
 from raf_lite.training.training_set import TrainingSet
 
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"
 AVATAR = "avatar.safetensors"
+FADED_BY = 64  # views that tell which Gaussians lie where nothing counts
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what Adam keeps of each parameter
 
 
 def _halve(
-    images: torch.Tensor, masks: torch.Tensor, Ks: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Pictures [C, H, W, 3], masks [C, H, W] and intrinsics [C, 3, 3] at half the size, by averaging 2x2
-    blocks."""
-    pooled = F.avg_pool2d(torch.cat([images, masks[..., None]], -1).permute(0, 3, 1, 2), 2).permute(
-        0, 2, 3, 1
-    )
-    return pooled[..., :3], pooled[..., 3], Ks * Ks.new_tensor([[0.5], [0.5], [1.0]])
+    images: torch.Tensor, masks: torch.Tensor, counts: torch.Tensor | None, Ks: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor]:
+    """Pictures [C, H, W, 3], masks and counts [C, H, W] and intrinsics [C, 3, 3] at half the size, by
+    averaging 2x2 blocks."""
+    planes = [images, masks[..., None]] + ([] if counts is None else [counts[..., None]])
+    pooled = F.avg_pool2d(torch.cat(planes, -1).permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
+    half = Ks * Ks.new_tensor([[0.5], [0.5], [1.0]])
+    return pooled[..., :3], pooled[..., 3], None if counts is None else pooled[..., 4], half
 
 
 def _first_views(data: TrainingSet) -> tuple[np.ndarray, np.ndarray, list[Camera], np.ndarray]:
@@ -117,7 +119,9 @@ def _provenance(data: TrainingSet, config: TrainConfig, augmentation: Augmentati
     )
     rest = repr((cameras, data.names, data.neutral, data.front))
     arrays = [*pictures, data.descriptors, data.head_poses, np.frombuffer(rest.encode(), np.uint8)]
-    arrays += [part for part in (data.seen, data.landmarks) if part is not None]
+    own_counts = None if data.fingerprint else data.counts
+    parts_known = (data.seen, data.landmarks, data.displacements, own_counts)
+    arrays += [part for part in parts_known if part is not None]
     if isinstance(augmentation, RetrievalAugmentation):
         bank = augmentation.bank
         arrays += [
@@ -279,8 +283,10 @@ class Trainer:
                 front=data.front,
                 provenance=_provenance(data, config, self.augmentation),
                 field=config.field,
-                landmarks=data.landmarks,
+                landmarks=data.landmarks if len(data.cameras) == 1 else None,
             ).to(self.device)
+        if data.displacements is not None and data.landmarks is not None:
+            self.avatar.ride(data.landmarks, data.displacements, data.descriptors)
         self.poses = (
             PoseCorrections(len(data.names), config.lr_poses, self.device)
             if len(data.cameras) == 1 and config.lr_poses > 0
@@ -293,11 +299,15 @@ class Trainer:
         self.step = 0
         self.images = torch.from_numpy(data.images)
         self.masks = torch.from_numpy(data.masks)
+        self.counts = None if data.counts is None else torch.from_numpy(data.counts)
         self.descriptors = torch.from_numpy(data.descriptors)
         self.views = torch.as_tensor(
             np.stack([[self.avatar.view(c, pose) for c in data.cameras] for pose in data.head_poses]),
             dtype=torch.float32,
         )
+        front = self.avatar.view(frontal_camera(self.avatar, config.size), np.eye(4))
+        filmed = self.views if data.seen is None else self.views[torch.from_numpy(data.seen)]
+        self.avatar.views = ViewRange.of(view_angles(filmed.reshape(-1, 4, 4).numpy(), front))
         self.Ks = torch.as_tensor(
             np.stack([c.K for c in data.cameras]), dtype=torch.float32, device=self.device
         )
@@ -341,6 +351,7 @@ class Trainer:
         with locked(self.folder, 0), held_back() as stopped:
             self._run(watch, stopped)
             if self.step == self.config.steps:
+                self._fade_uncounted()
                 self.avatar.save(self.folder / AVATAR)
                 (self.folder / CHECKPOINT).unlink(missing_ok=True)
         return self.avatar
@@ -384,6 +395,32 @@ class Trainer:
                 if self.step % self.config.checkpoint_every == 0 and self.step < self.config.steps:
                     self._save_checkpoint()
 
+    @torch.no_grad()
+    def _fade_uncounted(self) -> None:
+        """Let Gaussians be as opaque as the pixels count on which they lie, the mean of up to FADED_BY views:
+        what does not count has taught them nothing."""
+        if self.counts is None:
+            return
+        # A long one reaches where its middle is not: the ends of its longest axis are asked too.
+        a, (height, width) = self.avatar, self.counts.shape[2:]
+        longest, axis = a.log_scales.exp().max(1)
+        turn = Rotation.from_quat(a.quats[:, [1, 2, 3, 0]].cpu().numpy()).as_matrix()
+        along = torch.as_tensor(turn, dtype=torch.float32, device=self.device)
+        reach = 2 * longest[:, None] * along[torch.arange(len(axis)), :, axis]
+        points = torch.stack([a.means - reach, a.means, a.means + reach])
+        seen = np.ones(self.counts.shape[:2], bool) if self.data.seen is None else self.data.seen
+        views = np.argwhere(seen)
+        views = views[np.unique(np.linspace(0, len(views) - 1, FADED_BY).round().astype(int))]
+        share = torch.zeros(points.shape[:2], device=self.device)
+        for row, camera in views.tolist():
+            view = self.views[row, camera].to(self.device)
+            pixels = (points @ view[:3, :3].T + view[:3, 3]) @ self.Ks[camera].T
+            x, y = (pixels[..., :2] / pixels[..., 2:]).floor().long().unbind(-1)
+            counts = self.counts[row, camera].to(self.device).float() / 255
+            share += counts[y.clamp(0, height - 1), x.clamp(0, width - 1)] / len(views)
+        opacities = torch.sigmoid(a.opacity_logits) * share.min(0).values
+        a.opacity_logits.copy_(torch.logit(opacities, eps=1e-6))
+
     def _show(self, watch: Callable[[Trainer, dict], None], line: dict) -> None:
         """Let `watch` look; whatever it raises, the steps so far are kept."""
         try:
@@ -409,9 +446,13 @@ class Trainer:
             )
         target = self.images[row, cameras].to(self.device).float() / 255
         mask = self.masks[row, cameras].to(self.device).float() / 255
+        counts = None
+        if self.counts is not None:
+            counts = self.counts[row, cameras].to(self.device).float() / 255
+            mask = mask + (1 - counts)  # all of the person, as the pictures show them
         Ks = self.Ks[cameras]
         if self.step < self.config.coarse_steps:
-            target, mask, Ks = _halve(target, mask, Ks)
+            target, mask, counts, Ks = _halve(target, mask, counts, Ks)
         viewmats = self.views[row, cameras].to(self.device)
         if self.poses is not None:
             viewmats = self.poses.view(row, viewmats)
@@ -421,6 +462,8 @@ class Trainer:
             )
         except ValueError as error:  # the rasteriser refuses Gaussians that are not finite
             raise self._broken(row, cameras) from error
+        if counts is not None:
+            image, alpha = counted(image, target, counts), counted(alpha, mask[..., None], counts)
         c = self.config
         terms = reconstruction_loss(
             image,
@@ -441,7 +484,8 @@ class Trainer:
             optimizer.step()
         self.schedule.step()
         self.step += 1
-        return (image.detach() - target).square().mean(), terms
+        mse = (image.detach() - target).square().mean()
+        return mse if counts is None else mse / counts.mean().clamp(min=1e-6), terms
 
     def _keep_log(self) -> float:
         """Cut the log to the steps that are done, each once; the seconds that they took."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -20,10 +21,14 @@ from raf_lite._forms import own_reference, parts, relative_to
 from raf_lite.captures import Capture, Split, shrink_factor
 from raf_lite.captures.capture import over_white
 from raf_lite.captures.masks import judge_masks, require_mask
-from raf_lite.descriptors.forms import capture_encoder, raw_descriptors
+from raf_lite.descriptors.forms import capture_encoder, landmark_displacements, raw_descriptors
 from raf_lite.training.config import TrainConfig
 
+# Pictures uint8 [F, C, H, W, 3], masks [F, C, H, W], and how much pixels count [F, C, H, W], or None.
+_Arrays = tuple[np.ndarray, np.ndarray, np.ndarray | None]
+
 MEMORY_BYTES = 2 << 30  # pictures that need more go to disk
+_NAMES = ("images", "masks", "counts")  # of the files of those that are on disk
 _ZEROS = 1 << 24  # bytes written at a time
 CACHE_BYTES = (
     64 << 30
@@ -41,10 +46,13 @@ class TrainingSet:
     what made the descriptors (None where the capture does not say). seen: bool [F, C], which camera filmed
     which frame (None: each did); what was not filmed is black and outside the mask. held_out: float32 [M, D],
     descriptors of the person's other sequences, of which nothing is learned: a bank that holds them holds the
-    person. landmarks: float64 [L, 3] of the face in head space at the neutral frame, where one camera films
-    and they are known: where the Gaussians then start. reference: float32 [D], what was taken out of all
+    person. landmarks: float64 [L, 3] of the face in head space at the neutral frame, where they are known and
+    one camera films (the Gaussians then start over them) or displacements are there. displacements: float64
+    [D, L, 3], how far one unit of each dimension moves them (None: asked for by nobody, or not known).
+    reference: float32 [D], what was taken out of all
     descriptors, where their form is relative: the mean of the training frames, or the neutral frame's (None:
-    they are as the encoder gave them).
+    they are as the encoder gave them). counts: uint8 [F, C, H, W], how much each pixel counts (None: all do
+    wholly); what counts less is neither head nor background, and the pictures show it as it was filmed.
 
     Conventions: docs/conventions.md#pictures-colours-and-masks, docs/conventions.md#head-pose,
     docs/conventions.md#descriptors.
@@ -73,6 +81,8 @@ class TrainingSet:
     held_out: np.ndarray | None = None
     landmarks: np.ndarray | None = None
     reference: np.ndarray | None = None
+    displacements: np.ndarray | None = None
+    counts: np.ndarray | None = None
 
     @classmethod
     def from_capture(cls, capture: Capture, config: TrainConfig, *, progress: bool = True) -> TrainingSet:
@@ -116,7 +126,7 @@ class TrainingSet:
             )
         for sequence in sequences:
             judge_masks(capture, sequence, [s for s in serials if s in capture.cameras_of(sequence)])
-        images, masks, fingerprint = _pictures(
+        (images, masks, counts), fingerprint = _pictures(
             capture, found, factors, cameras[0].height, cameras[0].width, progress
         )
         filming = {s: [serial in capture.cameras_of(s) for serial in serials] for s in sequences}
@@ -127,6 +137,9 @@ class TrainingSet:
         if reference is not None:
             descriptors = relative_to(descriptors, reference)
             held_out = None if held_out is None else relative_to(held_out, reference)
+        landmarks, displacements = _landmarks(capture, *names[neutral]), None
+        if config.landmark_motion and landmarks is not None:
+            displacements = landmark_displacements(landmarks, config.descriptor)
         return cls(
             images,
             masks,
@@ -141,8 +154,10 @@ class TrainingSet:
             encoder,
             None if seen.all() else seen,
             held_out,
-            _landmarks(capture, *names[neutral]) if len(serials) == 1 else None,
+            landmarks if len(serials) == 1 or displacements is not None else None,
             reference,
+            displacements,
+            counts,
         )
 
 
@@ -227,23 +242,28 @@ def _pictures(
     height: int,
     width: int,
     progress: bool,
-) -> tuple[np.ndarray, np.ndarray, str]:
-    """Pictures [F, C, H, W, 3], masks [F, C, H, W], and their fingerprint ("" in memory)."""
+) -> tuple[_Arrays, str]:
+    """Pictures, masks, how much pixels count, and their fingerprint ("" in memory)."""
     shape = (sum(int(f.sum()) for f in found.values()), len(factors), height, width)
-    total = int(np.prod(shape, dtype=np.int64)) * 4
+    shapes = {"images": (*shape, 3), "masks": shape}
+    if any(_counts(capture, sequence, serial) for sequence in found for serial in factors):
+        shapes["counts"] = shape
+    total = sum(int(np.prod(s, dtype=np.int64)) for s in shapes.values())
     if total <= MEMORY_BYTES:
-        images, masks = np.zeros((*shape, 3), np.uint8), np.zeros(shape, np.uint8)
-        _read_videos(capture, found, factors, progress, lambda: (images, masks), [], lambda done: None)
-        return images, masks, ""
-    fingerprint = _fingerprint(capture, found, factors)
+        images, masks, counts = (np.zeros(shapes[n], np.uint8) if n in shapes else None for n in _NAMES)
+        assert images is not None and masks is not None
+        arrays = images, masks, counts
+        _read_videos(capture, found, factors, progress, lambda: arrays, [], lambda done: None)
+        return arrays, ""
+    fingerprint = _fingerprint(capture, found, factors, counted="counts" in shapes)
     folder = cache_dir("frames") / fingerprint
     with locked(cache_dir("locks", fingerprint)):
-        done = _kept(folder, shape, [(sequence, serial) for sequence in found for serial in factors])
+        done = _kept(folder, shapes, [(sequence, serial) for sequence in found for serial in factors])
         if done is None:
             done = []
             _make_room(folder, total)
-            for name, extra in (("images", (3,)), ("masks", ())):
-                _reserve(folder / f"{name}.npy", (*shape, *extra))
+            for name, whole in shapes.items():
+                _reserve(folder / f"{name}.npy", whole)
             write_json(folder / "done.json", done)
         # Mapped anew for each video, or the pages that were written would all stay in our memory.
         _read_videos(
@@ -256,11 +276,16 @@ def _pictures(
             lambda done: write_json(folder / "done.json", done),
         )
     # Nobody writes to them from here on; "c" lets torch take them without complaint.
-    return *_mapped(folder, "c"), fingerprint
+    return _mapped(folder, "c"), fingerprint
+
+
+def _counts(capture: Capture, sequence: str, serial: str) -> bool:
+    """Whether some pixels of a camera count less than others."""
+    return serial in capture.cameras_of(sequence) and capture.stream_counts(sequence, serial) is not None
 
 
 def _kept(
-    folder: Path, shape: tuple[int, ...], videos: list[tuple[str, str]]
+    folder: Path, shapes: dict[str, tuple[int, ...]], videos: list[tuple[str, str]]
 ) -> list[tuple[str, str]] | None:
     """Which of the videos have their pictures in a folder, from an earlier run; None where it has none, or is
     damaged, which is printed."""
@@ -269,12 +294,11 @@ def _kept(
     try:
         done = [tuple(video) for video in read_json(folder / "done.json", list)]
         # Mapped as a copy: to be written, a file that was cut would be made longer, with black pictures.
-        images, masks = _mapped(folder, "c")
-        whole = (images.shape, masks.shape) == (
-            (*shape, 3),
-            shape,
-        ) and images.dtype == masks.dtype == np.uint8
-        if not whole or any(video not in videos for video in done):
+        arrays = dict(zip(_NAMES, _mapped(folder, "c"), strict=True))
+        whole = {n: (a.shape, a.dtype) for n, a in arrays.items() if a is not None}
+        if whole != {n: (shape, np.dtype(np.uint8)) for n, shape in shapes.items()} or any(
+            video not in videos for video in done
+        ):
             raise ValueError("they are of another size or number, or of another recording")
     except DAMAGE as error:
         why = str(error) if isinstance(error, ValueError) else type(error).__name__
@@ -289,7 +313,7 @@ def _read_videos(
     found: dict[str, np.ndarray],
     factors: dict[str, int],
     progress: bool,
-    arrays: Callable[[], tuple[np.ndarray, np.ndarray]],
+    arrays: Callable[[], _Arrays],
     done: list[tuple[str, str]],
     note: Callable[[list[tuple[str, str]]], None],
 ) -> None:
@@ -311,7 +335,7 @@ def _read_videos(
     ) as bar:
         for sequence, serial in videos:
             if (sequence, serial) not in done:
-                images, masks = arrays()
+                images, masks, counts = arrays()
                 _read_video(
                     capture,
                     sequence,
@@ -322,8 +346,9 @@ def _read_videos(
                     columns[serial],
                     images,
                     masks,
+                    counts,
                 )
-                for array in (images, masks):
+                for array in (images, masks, counts):
                     if isinstance(array, np.memmap):
                         array.flush()
                 done.append((sequence, serial))
@@ -352,9 +377,11 @@ def _reserve(path: Path, shape: tuple[int, ...]) -> None:
         raise
 
 
-def _mapped(folder: Path, mode: Literal["r+", "c"]) -> tuple[np.ndarray, np.ndarray]:
-    """The pictures and masks of a folder, read from and written to the disk as they are used."""
-    return np.load(folder / "images.npy", mmap_mode=mode), np.load(folder / "masks.npy", mmap_mode=mode)
+def _mapped(folder: Path, mode: Literal["r+", "c"]) -> _Arrays:
+    """What a folder holds, read from and written to the disk as it is used."""
+    images, masks = (np.load(folder / f"{name}.npy", mmap_mode=mode) for name in _NAMES[:2])
+    counts = folder / "counts.npy"
+    return images, masks, np.load(counts, mmap_mode=mode) if counts.is_file() else None
 
 
 def _read_video(
@@ -367,29 +394,43 @@ def _read_video(
     column: int,
     images: np.ndarray,
     masks: np.ndarray,
+    counts: np.ndarray | None,
 ) -> None:
     """Fill one column of some rows from one camera's video."""
     small = capture.reduced(factor)
-    # Both streams must end together: strict raises where one is longer than the header said.
+    counted = small.stream_counts(sequence, serial)
+    # The streams must end together: strict raises where one is longer than the header said.
     streams = zip(
-        found, small.stream_frames(sequence, serial), small.stream_masks(sequence, serial), strict=True
+        found,
+        small.stream_frames(sequence, serial),
+        small.stream_masks(sequence, serial),
+        itertools.repeat(None, len(found)) if counted is None else counted,
+        strict=True,
     )
-    for frame_number, (keep, frame, mask) in enumerate(streams):
+    for frame_number, (keep, frame, mask, count) in enumerate(streams):
         if keep:
             require_mask(mask, capture, sequence, serial, frame_number)
-            images[row, column] = over_white(frame, mask / np.float32(255))
+            # What does not count is no background, which alone is white.
+            shown = mask if count is None else mask + (255 - count)
+            images[row, column] = over_white(frame, shown / np.float32(255))
             masks[row, column] = mask
+            if counts is not None:
+                counts[row, column] = 255 if count is None else count
             row += 1
 
 
-def _fingerprint(capture: Capture, found: dict[str, np.ndarray], factors: dict[str, int]) -> str:
+def _fingerprint(
+    capture: Capture, found: dict[str, np.ndarray], factors: dict[str, int], *, counted: bool = False
+) -> str:
     """A name for what a training set is made from: the state of every file of its sequences and cameras, and
     the settings.
 
-    found: the frames that are kept, by sequence. factors: the reduction, by serial. FileNotFoundError for a
-    file that is gone."""
+    found: the frames that are kept, by sequence. factors: the reduction, by serial. counted: whether some
+    pixels count less than others. FileNotFoundError for a file that is gone."""
     source = capture.source
     digest = hashlib.sha256(repr((capture.subject, source.crop, source.downscale)).encode())
+    if counted:
+        digest.update(b"counts")
     for serial, factor in factors.items():
         camera = capture.cameras[serial]
         digest.update(repr((serial, factor, camera.width, camera.height, camera.K.tolist())).encode())

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from raf_lite.avatar import GaussianAvatar, driven_by, frontal_camera, turned
+from raf_lite.avatar import GaussianAvatar, driven_by, frontal_camera, turned, within_views
+from raf_lite.avatar.views import BEYOND
 from raf_lite.captures import iter_video, write_video
 from raf_lite.captures.cameras import OPENGL_AXES
 from raf_lite.captures.video import frame_times, steady
@@ -44,8 +45,9 @@ def drive_video(
     the video; one frame at a time is in memory.
 
     size: pixels a side of both panels, even. relative: see `driving_descriptors`. hold_head: the avatar looks
-    straight ahead; otherwise it turns with the driver. Frames without a face are captioned so, and the avatar
-    holds still.
+    straight ahead; otherwise it turns with the driver, to 20 degrees beyond the views that it was trained on
+    at most (`raf_lite.avatar.within_views`; captioned so). Frames without a face are captioned so, and the
+    avatar holds still.
 
     Raises ValueError as `driven_by` does, for an odd size, and for a video that is not the one that was
     encoded.
@@ -60,6 +62,13 @@ def drive_video(
         encoding.head_pose[:, :3, :3] @ _FLIP
     )  # a face that looks into the camera has the pose _FLIP there
     poses = turned(avatar, camera, np.tile(np.eye(3), (len(values), 1, 1)) if hold_head else rotations)
+    poses, over = within_views(avatar, camera, poses)
+    if over.any():
+        print(
+            f"the driver turns farther than the avatar may in {over.sum()} of {len(over)} frames: it was"
+            f" trained on views from {avatar.views}, and turns {np.rad2deg(BEYOND):.0f} degrees beyond at"
+            " most"
+        )
 
     fps, repeats = steady(frame_times(video), encoding.fps)
 
@@ -76,7 +85,10 @@ def drive_video(
             shown = _panel((image * 255 + 0.5).astype(np.uint8), size)
             sheet = caption_panels(
                 [_panel(frame, size), shown],
-                ["driver" if seen else "driver: no face found", "avatar" if seen else "avatar: holds"],
+                [
+                    "driver" if seen else "driver: no face found",
+                    "avatar: holds" if not seen else "avatar: turns no farther" if over[number] else "avatar",
+                ],
             )
             yield from itertools.repeat(sheet, repeats[number])
         if number + 1 < len(encoding):

@@ -43,7 +43,19 @@ HEADINGS = {
     "mae_eyes": "eyes ↓",
     "mae_cheeks+nose": "cheeks+nose ↓",
     "landmarks": "landmarks px ↓",
+    "landmarks_mouth": "landmarks mouth ↓",
+    "landmarks_eyes": "landmarks eyes ↓",
     "aed": "AED ↓",
+    "aed_mouth": "AED mouth ↓",
+    "aed_eyes": "AED eyes ↓",
+    "jitter": "jitter",
+    "jitter_mouth": "jitter mouth",
+    "jitter_eyes": "jitter eyes",
+    "lpips_alex": "LPIPS alex ↓",
+    "lpips_alex_face": "LPIPS alex face ↓",
+    "lpips_vgg": "LPIPS vgg ↓",
+    "lpips_vgg_face": "LPIPS vgg face ↓",
+    "identity": "identity ↑",
 }
 MEANINGS = {
     "training views": "frames and cameras that training saw",
@@ -65,7 +77,16 @@ MEANINGS = {
     "SSIM, FLIP": "on the first camera only; FLIP is a perceptual error from 0 to 1",
     "landmarks, AED": (
         "MediaPipe on avatar and truth, frontal camera: mean distance of its landmarks in pixels, mean"
-        " difference of its 52 blendshapes. AED shares its encoder with the descriptor that drives the avatar"
+        " difference of its 52 blendshapes; also of those of mouth and eyes alone. AED shares its encoder"
+        " with the descriptor that drives the avatar"
+    ),
+    "LPIPS": (
+        "a perceptual distance (version 0.1) by AlexNet and by VGG16, of whole pictures and of the box round"
+        " the face, at the size of the pictures and not at half of it; on some of the frontal camera's"
+    ),
+    "identity": (
+        "cosine of dlib's face descriptors of avatar and truth, on the same pictures as LPIPS; two frames of"
+        " one real person have about 0.97, of two people about 0.84"
     ),
     "noise floor": "the truth against itself, moved by half a pixel: smaller differences mean nothing",
 }
@@ -77,8 +98,19 @@ DIGITS = {
     "ssim_face": 4,
     "flip_face": 4,
     "landmarks": 3,
+    "landmarks_mouth": 3,
+    "landmarks_eyes": 3,
     "aed": 4,
+    "aed_mouth": 4,
+    "aed_eyes": 4,
+    "lpips_alex": 3,
+    "lpips_alex_face": 3,
+    "lpips_vgg": 3,
+    "lpips_vgg_face": 3,
+    "identity": 3,
 }
+# Meanings of columns that a table has only where their networks were at hand.
+_OPTIONAL = {"LPIPS": "lpips_alex", "identity": "identity"}
 
 
 def _cell(column: str, value: float) -> str:
@@ -181,7 +213,11 @@ def write_report(
         ("landmarks %", "Landmark error"),
         ("aed %", "Descriptor distance (AED)"),
     ]
-    meanings = "".join(f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>" for k, v in MEANINGS.items())
+    meanings = "".join(
+        f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>"
+        for k, v in MEANINGS.items()
+        if k not in _OPTIONAL or _OPTIONAL[k] in table
+    )
     film = Path(video).name
     body = f"""<h1>RAF: with and without retrieval</h1>{warning}
 <p>Avatars of one rendered person, trained on the same frames with the same seed and budget. They differ in

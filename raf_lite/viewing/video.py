@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from raf_lite.avatar import Drivable, same_descriptor
+from raf_lite.avatar import Drivable, same_descriptor, within_views
 from raf_lite.captures import Capture, write_video
 from raf_lite.descriptors.forms import capture_descriptors
 
@@ -113,7 +113,8 @@ def held_out_video(path: str | os.PathLike, avatar: Drivable, capture: Capture, 
     """Write an H.264 mp4 of an avatar beside the frames of one sequence that it was not trained on, seen by
     the encoder's camera and driven by what the encoder saw there.
 
-    Frames without a face are left out.
+    Frames without a face are left out. A head that turns farther than 20 degrees beyond the avatar's training
+    views is followed so far (`raf_lite.avatar.within_views`), and the caption says so.
     Raises ValueError where the sequence has no descriptors or head poses.
 
     >>> from raf_lite import GaussianAvatar, open_capture
@@ -125,14 +126,15 @@ def held_out_video(path: str | os.PathLike, avatar: Drivable, capture: Capture, 
     """
     values = capture_descriptors(capture, sequence, avatar.descriptor)
     kept = np.flatnonzero(np.isfinite(values).all(1))
-    poses = capture.require_head_poses(sequence)
     camera = capture.cameras[capture.encoder_camera]
+    poses, over = within_views(avatar, camera, capture.require_head_poses(sequence))
 
     def panels() -> Iterator[np.ndarray]:
         for t in kept:
             shown = avatar.render(values[t : t + 1], poses[t : t + 1], [camera])[0, 0]
             truth = capture.over_white(sequence, capture.encoder_camera, t)
-            sheet = caption_panels([truth / np.float32(255), shown], ["held out", "avatar"])
+            said = "avatar: turns no farther" if over[t] else "avatar"
+            sheet = caption_panels([truth / np.float32(255), shown], ["held out", said])
             yield sheet[: len(sheet) // 2 * 2, : sheet.shape[1] // 2 * 2]
 
     write_video(path, panels(), capture.fps, comment=SYNTHETIC)

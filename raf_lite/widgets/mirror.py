@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from raf_lite.avatar import GaussianAvatar, frontal_camera, resting_descriptor, turned
+from raf_lite.avatar import GaussianAvatar, frontal_camera, resting_descriptor, turned, within_views
 from raf_lite.captures.cameras import OPENGL_AXES
 from raf_lite.descriptors import Detections, MediaPipeEncoder
 from raf_lite.descriptors.forms import detected_descriptors, parts
@@ -61,8 +61,9 @@ class LiveDriver:
         """The avatar's picture, uint8 [H, W, 3], for a camera's, uint8 [H, W, 3]; and whether a face was
         found in it.
 
-        rest: this is the driver's resting face. turn: the avatar turns as the driver does; else it looks
-        straight ahead. Without a face it holds still, and `rest` is passed over.
+        rest: this is the driver's resting face. turn: the avatar turns as the driver does, to 20 degrees
+        beyond its training views at most; else it looks straight ahead. Without a face it holds still, and
+        `rest` is passed over.
         """
         if self._encoder is None:
             self._encoder = MediaPipeEncoder()
@@ -81,6 +82,7 @@ class LiveDriver:
                 self._descriptor = given
             self._rotation = Rotation.from_matrix(_FLIP @ seen.encoder_pose[0, :3, :3]).as_matrix() @ _FLIP
         pose = turned(self.avatar, self.camera, (self._rotation if turn else np.eye(3))[None])
+        pose, _ = within_views(self.avatar, self.camera, pose)
         image = self.avatar.render(self._descriptor[None], pose, [self.camera])[0, 0]
         return (image * 255 + 0.5).astype(np.uint8), found
 

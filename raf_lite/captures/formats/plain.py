@@ -7,7 +7,8 @@
 
 The camera is the one that MediaPipe assumes when it reports a head pose: 63 degrees high, principal point in
 the middle. Poses and camera then belong together, whatever lens was used; only depth is wrong by the true
-focal length. A film's masks are of the head alone: the person of its matte, cut at the neck.
+focal length. A film's masks are of the head alone: the person of its matte, cut at the neck. The person below
+the neck is neither head nor background, and does not count.
 
 The encoder's landmarks come as `landmarks_head` [T, 478, 3], in head space, and 68 of them, in iBUG's order,
 as `landmarks68` in the world; each lies on the ray of its pixel.
@@ -202,6 +203,18 @@ class VideoSource(Source):
             yield mask
 
     def sample_masks(self, sequence: str, serial: str, most: int) -> Iterator[tuple[int, np.ndarray]]:
+        for number, person, above in self._cut(sequence, serial, most):
+            yield number, (person * above + 0.5).astype(np.uint8)
+
+    def iter_counts(self, sequence: str, serial: str) -> Iterator[np.ndarray] | None:
+        if found_matte(self.path) is None:
+            return None
+        cut = self._cut(sequence, serial, self.video_shape(sequence, serial)[0])
+        return ((255.5 - person * (1 - above)).astype(np.uint8) for _, person, above in cut)
+
+    def _cut(self, sequence: str, serial: str, most: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Of at most `most` frames, spread over all: number, person uint8 [H, W], and how much of each pixel
+        is above the neck, float32 [H, W]."""
         matte = found_matte(self.path)
         if matte is None:
             raise FileNotFoundError(
@@ -223,7 +236,7 @@ class VideoSource(Source):
         (camera,) = self.framed({SERIAL: assumed_camera(self.width, self.height)}).values()
         mattes = iter_matte(matte, filmed, crop=self.crop, downscale=self.downscale)
         for number, person in zip(asked, mattes, strict=True):
-            yield number, (person * above_neck(camera, poses[number]) + 0.5).astype(np.uint8)
+            yield number, person, above_neck(camera, poses[number])
 
     def read_annotations(self, sequence: str) -> dict[str, np.ndarray]:
         return _encoding(self.path, self.frames[sequence])

@@ -1,0 +1,114 @@
+"""Gaussians that ride on the landmarks near them, so that the field learns only what landmarks do not say.
+
+A descriptor of landmarks says where 478 points of the face go, in any expression, whether training had it or
+not. A field that starts from nothing has to learn that for each person anew, and beyond what it was trained
+on it guesses. Here each Gaussian goes with the landmarks around it from the start; the field adds the rest,
+and is asked about no descriptor farther out than training went.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+from torch import Tensor, nn
+
+NEIGHBOURS = 4  # landmarks that a Gaussian goes with
+# Of the width between the outermost landmarks, some 14 cm on a grown person:
+CORE = 0.013  # nearer to a landmark than this, all are as near
+SKIN = 0.03  # so far around the landmarks a Gaussian goes with them entirely
+FALL = 0.32  # beyond, it follows less, by a bell of this width
+
+
+class LandmarkMotion(nn.Module):
+    """Displacements of N Gaussians by what a descriptor [D] says of L landmarks.
+
+    displacements: [D, L, 3], how far one unit of each dimension moves each landmark, in head radii and the
+    axes of the head. nearest: int [N, 4], the landmarks that each Gaussian goes with. weights: [N, 4], how
+    much. rest: [D], the descriptor at which nothing is displaced. axes [D, D], low [D], high [D]: principal
+    axes of the training's descriptors, and the box along them that they fill.
+
+    >>> motion = LandmarkMotion.zeros(dim=64, landmarks=478, gaussians=100)
+    >>> motion(torch.ones(2, 64)).shape, motion.within(torch.ones(2, 64)).shape
+    (torch.Size([2, 100, 3]), torch.Size([2, 64]))
+    """
+
+    displacements: Tensor
+    nearest: Tensor
+    weights: Tensor
+    rest: Tensor
+    axes: Tensor
+    low: Tensor
+    high: Tensor
+
+    def __init__(
+        self,
+        displacements: Tensor,
+        nearest: Tensor,
+        weights: Tensor,
+        rest: Tensor,
+        axes: Tensor,
+        low: Tensor,
+        high: Tensor,
+    ) -> None:
+        super().__init__()
+        self.register_buffer("displacements", displacements.float())
+        self.register_buffer("nearest", nearest.long())
+        self.register_buffer("weights", weights.float())
+        for name, value in (("rest", rest), ("axes", axes), ("low", low), ("high", high)):
+            self.register_buffer(name, value.float())
+
+    @classmethod
+    def zeros(cls, dim: int, landmarks: int, gaussians: int) -> LandmarkMotion:
+        """One of these sizes that moves nothing, for a file's numbers to go into."""
+        return cls(
+            torch.zeros(dim, landmarks, 3),
+            torch.zeros(gaussians, NEIGHBOURS),
+            torch.zeros(gaussians, NEIGHBOURS),
+            torch.zeros(dim),
+            torch.zeros(dim, dim),
+            torch.zeros(dim),
+            torch.zeros(dim),
+        )
+
+    @classmethod
+    def attach(
+        cls,
+        means: np.ndarray,
+        landmarks: np.ndarray,
+        displacements: np.ndarray,
+        descriptors: np.ndarray,
+        rest: np.ndarray,
+    ) -> LandmarkMotion:
+        """Fasten Gaussians at `means` [N, 3] to `landmarks` [L, 3], both in normalised head space.
+
+        displacements: [D, L, 3] of one unit of each dimension, there. descriptors: [F, D] of training. rest:
+        [D], the descriptor of this moment.
+        """
+        width = np.ptp(landmarks[:, 0])
+        distance, nearest = cKDTree(landmarks).query(means, k=NEIGHBOURS)
+        weights = 1 / (distance + CORE * width) ** 2
+        beyond = np.maximum(distance[:, 0] - SKIN * width, 0)
+        follows = np.exp(-((beyond / (FALL * width)) ** 2))
+        weights *= (follows / weights.sum(1))[:, None]
+        values = torch.as_tensor(descriptors, dtype=torch.float32)
+        axes = torch.linalg.svd(values - values.mean(0), full_matrices=True)[2].T
+        along = values @ axes
+        return cls(
+            torch.as_tensor(displacements),
+            torch.as_tensor(nearest),
+            torch.as_tensor(weights),
+            torch.as_tensor(rest),
+            axes,
+            along.min(0).values,
+            along.max(0).values,
+        )
+
+    def forward(self, descriptors: Tensor) -> Tensor:
+        """How far each Gaussian is taken along: [B, D] -> [B, N, 3], head radii."""
+        moved = torch.einsum("bd,dlc->blc", descriptors - self.rest, self.displacements)
+        return (moved[:, self.nearest] * self.weights[..., None]).sum(2)
+
+    def within(self, descriptors: Tensor) -> Tensor:
+        """The nearest descriptors [B, D] in the box that training filled: its own stay what they are."""
+        return (descriptors @ self.axes).clamp(self.low, self.high) @ self.axes.T

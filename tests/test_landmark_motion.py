@@ -1,0 +1,165 @@
+"""Gaussians that ride on landmarks: where they go, where the field is asked, what comes back from a file."""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from raf_lite import GaussianAvatar, TrainConfig, Trainer, open_capture
+from raf_lite.avatar import Similarity
+from raf_lite.avatar.landmark_motion import LandmarkMotion
+from raf_lite.descriptors.forms import landmark_basis, landmark_displacements
+from raf_lite.training import TrainingSet
+
+# A face ten wide: landmarks at its corners and two lips.
+FACE = np.array([[-5.0, 4, 0], [5, 4, 0], [-5, -4, 0], [5, -4, 0], [0, -2, 1], [0, -3, 1]])
+LIPS_PART = np.zeros((2, 6, 3))
+LIPS_PART[1, 5] = [0, -2, 0]  # the second dimension takes the lower lip down by two
+
+
+def attach(means, descriptors=((0.0, 0), (1, 0), (0, 1), (1, 1)), rest=(0.0, 0)):
+    return LandmarkMotion.attach(
+        np.asarray(means, float), FACE, LIPS_PART, np.array(descriptors, np.float32), np.array(rest)
+    )
+
+
+def test_a_gaussian_goes_with_the_landmark_it_lies_on_and_a_far_one_stays():
+    motion = attach([FACE[5], FACE[4], FACE[5] - [0, 0, 12], FACE[0]], rest=(0.0, 0.25))
+    still, moved = motion(torch.tensor([[9.0, 0.25], [0.0, 1.25]]))
+    assert still.abs().max() == 0  # the rest's own, whatever says nothing of points
+    assert moved[0, 1] == pytest.approx(-2, abs=0.1) and moved[0, [0, 2]].abs().max() == 0
+    assert abs(moved[1, 1]) < 0.1, "the upper lip stays where it is"
+    assert moved[2].abs().max() < 1e-3 and moved[3].abs().max() < 0.05
+
+
+def test_descriptors_of_training_stay_and_others_come_to_the_edge_of_what_it_had():
+    values = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32) @ [[2, 1], [0.1, 0.2]]
+    motion = attach(FACE, values, (0.0, 0))
+    seen = torch.as_tensor(values, dtype=torch.float32)
+    torch.testing.assert_close(motion.within(seen), seen, atol=1e-5, rtol=0)
+    far = seen.mean(0) + 100 * motion.axes[:, 0]
+    along = motion.within(far[None]) @ motion.axes
+    assert along[0, 0] == pytest.approx(float((seen @ motion.axes)[:, 0].max()), rel=1e-5)
+    assert motion.low[1] - 1e-5 <= along[0, 1] <= motion.high[1] + 1e-5
+
+
+def riding(field="basis"):
+    g = torch.Generator().manual_seed(0)
+    avatar = GaussianAvatar(
+        torch.randn(40, 3, generator=g) * 0.5,
+        torch.rand(40, 3, generator=g),
+        0.1,
+        Similarity(np.array([0.5, 1.0, -2.0]), 3.0),
+        descriptor="landmarks-mean",
+        descriptor_mean=torch.zeros(2),
+        descriptor_scale=0.5,
+        neutral_descriptor=np.zeros(2, np.float32),
+        field=field,
+    )
+    with torch.no_grad():
+        for p in avatar.field.parameters():
+            p.add_(0.1 * torch.randn(p.shape, generator=g))
+    avatar.ride(FACE, LIPS_PART, np.array([[0, 0], [1, 1], [0, 1], [1, 0]], np.float32))
+    return avatar
+
+
+@pytest.mark.parametrize("field", ["basis", "mlp"])
+def test_the_field_is_asked_within_training_and_landmarks_go_on_beyond_it(field):
+    avatar = riding(field)
+    edge, beyond = (avatar.gaussians(torch.tensor([[0.5, v]])) for v in (1.0, 3.0))
+    torch.testing.assert_close(edge[1], beyond[1], atol=1e-5, rtol=0)
+    gone = avatar.motion(torch.tensor([[0.5, 3.0]])) - avatar.motion(torch.tensor([[0.5, 1.0]]))
+    assert gone.abs().max() > 0.1
+    torch.testing.assert_close(beyond[0]["means"] - edge[0]["means"], gone, atol=1e-5, rtol=0)
+
+
+def test_an_avatar_that_rides_comes_back_from_its_file(tmp_path):
+    avatar, asked = riding(), torch.tensor([[0.3, 2.0]])
+    avatar.save(tmp_path / "a.safetensors")
+    again = GaussianAvatar.load(tmp_path / "a.safetensors")
+    assert torch.equal(again.gaussians(asked)[0]["means"], avatar.gaussians(asked)[0]["means"])
+    tensors = load_file(tmp_path / "a.safetensors")
+    with open(tmp_path / "a.safetensors", "rb") as f:
+        header = json.loads(f.read(struct.unpack("<Q", f.read(8))[0]))["__metadata__"]
+    for name, value in (
+        ("motion.nearest", torch.full((40, 4), 6)),  # there are landmarks 0 to 5
+        ("motion.nearest", torch.full((40, 4), -1)),
+        ("motion.weights", torch.full((40, 4), torch.nan)),
+        ("motion.displacements", torch.zeros(3, 6, 3)),  # of another descriptor
+        ("motion.rest", torch.zeros(())),
+    ):
+        save_file(tensors | {name: value}, tmp_path / "b.safetensors", header)
+        with pytest.raises(ValueError, match=r"b\.safetensors.*save or copy"):
+            GaussianAvatar.load(tmp_path / "b.safetensors")
+
+
+@pytest.fixture(scope="module")
+def capture(data_dir):
+    return replace(open_capture(data_dir / "mini_nersemble" / "001"), sequences=("EXP-1-head",))
+
+
+def test_a_captures_landmarks_go_where_its_person_took_them(capture):
+    """The 68 points that the renderer wrote, against those that the descriptor says, in head space."""
+    config = TrainConfig(size=32, descriptor="landmarks-neutral", landmark_motion=True)
+    data = TrainingSet.from_capture(capture, config, progress=False)
+    assert data.displacements.shape == (64, 68, 3) and data.landmarks.shape == (68, 3)
+    pose = capture.require_head_poses("EXP-1-head")
+    truth = np.einsum(
+        "tlc,tcd->tld", capture.landmarks68("EXP-1-head") - pose[:, None, :3, 3], pose[:, :3, :3]
+    )
+    frames = [frame for _, frame in data.names]
+    truth = truth[frames] - data.landmarks
+    said = np.einsum("td,dlc->tlc", data.descriptors - data.descriptors[data.neutral], data.displacements)
+    lips = slice(48, 68)
+    moved = np.abs(truth[:, lips, 1]).max()
+    assert moved > 0.05 * np.ptp(data.landmarks[:, 0]), "the film has a mouth that moves"
+    r = np.corrcoef(truth[:, lips, 1].ravel(), said[:, lips, 1].ravel())[0, 1]
+    slope = (truth[:, lips, 1] * said[:, lips, 1]).sum() / (truth[:, lips, 1] ** 2).sum()
+    assert r > 0.85 and 0.6 < slope < 1.4
+
+
+@pytest.mark.parametrize("field", ["basis", "mlp"])
+def test_it_trains_with_several_cameras_and_goes_on_after_a_stop(capture, tmp_path, field):
+    config = TrainConfig(
+        steps=8, size=32, coarse_steps=0, gaussians=300, checkpoint_every=4, field=field
+    ).with_(descriptor="landmarks-mean", landmark_motion=True)
+    data = TrainingSet.from_capture(capture, config, progress=False)
+
+    first = Trainer(data, config, tmp_path / "whole", progress=False)
+    assert first.avatar.motion is not None
+    whole = first.train()
+    part = Trainer(data, config, tmp_path / "part", progress=False)
+    take = part._take_step
+
+    def third():
+        if part.step == 5:
+            raise KeyboardInterrupt
+        return take()
+
+    part._take_step = third
+    with pytest.raises(KeyboardInterrupt):
+        part.train()
+    again = Trainer(data, config, tmp_path / "part", progress=False).train(resume=True)
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], value, atol=0, rtol=0)
+
+
+def test_other_descriptors_train_without(capture, tmp_path):
+    assert landmark_displacements(np.zeros((68, 3)), "blendshapes") is None
+    config = TrainConfig(steps=1, size=32, coarse_steps=0, gaussians=200, landmark_motion=True)
+    data = TrainingSet.from_capture(capture, config, progress=False)
+    assert data.displacements is None
+    assert Trainer(data, config, tmp_path, progress=False).train().motion is None
+
+
+def test_displacements_stand_in_the_landmarks_own_space():
+    basis, turn = landmark_basis(), np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    there = basis.displacements_at(2 * basis.mean @ turn.T + 5)
+    wanted = 2 * basis.basis.reshape(-1, 478, 3) @ turn.T
+    np.testing.assert_allclose(there, wanted, atol=1e-5)
