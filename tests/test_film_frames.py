@@ -165,23 +165,26 @@ def test_of_a_long_film_the_frames_that_differ_are_taken(film, monkeypatch):  # 
     assert spread_rows(np.zeros((9, 2)), 9).tolist() == list(range(9)), "equal rows are taken once each"
 
 
-def test_what_hides_the_face_is_found(film, pictures, tmp_path):  # noqa: F811
-    path, _ = film
+def test_what_hides_the_face_is_found(film, tmp_path):  # noqa: F811
+    rendered = film[1]
+    pictures = rendered.frames("FREE", rendered.encoder_camera)[:60]
+    path, hidden, crop = tmp_path / "free.mp4", tmp_path / "hidden.mp4", (0, 0, 256, 256)
+    write_video(path, pictures, FPS, crf=8)
     encoding = find_encoding(path, progress=False)
-    crop = (0, 0, 256, 256)
-    assert hidden_faces(path, encoding, range(30), crop, 1, progress=False) == []
+    assert hidden_faces(path, encoding, range(60), crop, 1, progress=False) == []
     covered = pictures.copy()
-    for t in (6, 7, 19):
-        x, y = encoding.landmarks[t, 280, :2].astype(int)  # a cheek
-        covered[t, y - 16 : y + 16, x - 16 : x + 16] = (40, 60, 160)
-    hidden = tmp_path / "hidden.mp4"
+    for t in (6, 7, 41):
+        x, y = encoding.landmarks[t, 205, :2].astype(int)  # between nose and cheek
+        covered[t, y - 25 : y + 25, x - 25 : x + 25] = (40, 60, 160)
     write_video(hidden, covered, FPS, crf=8)
-    assert hidden_faces(hidden, encoding, range(30), crop, 1, progress=False) == [6, 7, 19]
+    assert hidden_faces(hidden, encoding, range(60), crop, 1, progress=False) == [6, 7, 41]
+    assert hidden_faces(hidden, encoding, range(40), crop, 1, progress=False) == [], "too few to judge"
 
 
 def test_frames_that_are_too_many_are_no_occlusion(film, pictures, tmp_path, monkeypatch, capsys):  # noqa: F811
     path, _ = film
     monkeypatch.setattr(module, "occlusion_scores", lambda *_: np.arange(30.0))
+    monkeypatch.setattr(module, "JUDGED", 30)
     encoding = find_encoding(path, progress=False)
     assert hidden_faces(path, encoding, range(30), (0, 0, 256, 256), 1, progress=False) == []
     assert "which cannot be told apart; none is left out" in capsys.readouterr().out

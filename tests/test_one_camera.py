@@ -26,7 +26,7 @@ from raf_lite.avatar.shell import FAR_SHARE, shell_points
 from raf_lite.avatar.views import view_angles
 from raf_lite.captures import Camera, matting, read_video, write_video
 from raf_lite.captures.formats.plain import IBUG68, assumed_camera
-from raf_lite.captures.neck import CUT, RAMP, above_neck
+from raf_lite.captures.neck import CHIN, HIGHEST, RAMP, above_neck, neck_top
 from raf_lite.cli import main
 from raf_lite.cli.commands import parse
 from raf_lite.course.film_frames import check_film
@@ -72,7 +72,7 @@ def test_the_neck_is_where_a_plane_through_it_says():
     camera = assumed_camera(200, 200)
     pose = np.diag([1.0, -1.0, -1.0, 1.0])
     pose[2, 3] = 48.0  # the plane, two behind the origin, is 50 from the camera
-    middle = 100 + camera.K[1, 1] * -(CUT + RAMP / 2) / 50
+    middle = 100 + camera.K[1, 1] * -(HIGHEST - RAMP / 2) / 50
     edge = above_neck(camera, pose)[:, 100]
     assert edge[int(middle)] == pytest.approx(0.5, abs=0.5 * 50 / camera.K[1, 1] / RAMP + 1e-6)
     assert (edge[: int(middle - camera.K[1, 1] * RAMP / 2 / 50) - 1] == 1).all() and edge[-1] == 0
@@ -82,14 +82,33 @@ def test_the_neck_is_where_a_plane_through_it_says():
     np.testing.assert_allclose(sideways[100], edge[::-1], atol=1e-5)  # the neck lies to the left now
 
 
+def test_no_chin_is_below_the_neck_however_long_the_face_and_however_it_nods():
+    face = np.zeros((40, 478, 3))
+    face[:, CHIN] = np.stack([np.zeros(40), np.linspace(-15, -11, 40), np.full(40, 4.0)], 1)
+    face[0, CHIN, 1] = -40  # a landmark that is wrong
+    poses = np.tile(np.diag([1.0, -1.0, -1.0, 1.0]), (40, 1, 1))
+    poses[:, 2, 3] = 50
+    for t, pose in enumerate(poses):
+        pose[:3, :3] = Rotation.from_euler("x", t % 20 - 10, degrees=True).as_matrix() @ pose[:3, :3]
+    camera, top = assumed_camera(200, 200), neck_top(face, poses)
+    assert -20 < top < -14, "the wrong one does not pull it down"
+    whole = []
+    for points, pose in zip(face[:, CHIN], poses, strict=True):
+        u, v = np.floor(camera.project((pose[:3, :3] @ points + pose[:3, 3])[None])[0][0]).astype(int)
+        whole.append(v < 200 and above_neck(camera, pose, top)[v, u] == 1)
+    assert sum(whole) >= 38 and not whole[0]
+    assert neck_top(face * 0.5, poses) == HIGHEST
+
+
 def test_a_films_mask_is_the_person_above_the_neck(film):
     path, _ = film
     capture = open_capture(path)
     person = read_video(matting.matte_file(path), gray=True) / 255
     camera, poses = capture.cameras["0"], capture.head_poses("video")
+    top = neck_top(capture.annotations("video")["landmarks_head"], poses)
     masks = capture.masks("video", "0")
     for t in (0, 17, 29):
-        np.testing.assert_allclose(masks[t], person[t] * above_neck(camera, poses[t]), atol=1 / 255)
+        np.testing.assert_allclose(masks[t], person[t] * above_neck(camera, poses[t], top), atol=1 / 255)
     small = open_capture(path, downscale=4, crop=(40, 20, 160, 200)).masks("video", "0")
     block = masks[17, 20:220, 40:200].reshape(50, 4, 40, 4).mean((1, 3))
     assert np.abs(small[17] - block).mean() < 0.004 and small.shape == (30, 50, 40)
@@ -99,7 +118,8 @@ def test_a_film_says_that_the_person_below_the_neck_does_not_count(film):
     path, rendered = film
     capture = open_capture(path)
     person = read_video(matting.matte_file(path), gray=True)[17] / 255
-    above = above_neck(capture.cameras["0"], capture.head_poses("video")[17])
+    top = neck_top(capture.annotations("video")["landmarks_head"], capture.head_poses("video"))
+    above = above_neck(capture.cameras["0"], capture.head_poses("video")[17], top)
     counts, mask = (read("video", "0", np.array([17]))[0] for read in (capture.counts, capture.masks))
     solid = (person == 0) | (person == 1)
     np.testing.assert_allclose(counts[solid], (1 - person * (1 - above))[solid], atol=1 / 255)

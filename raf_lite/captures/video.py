@@ -512,7 +512,13 @@ def _numbered(path: Path) -> tuple[list[int], list[int]]:
     if len(set(stamps)) < len(packets):
         return [], []
     number_of = {pts: number for number, pts in enumerate(stamps)}
-    return stamps, sorted(number_of[packet.pts] for packet in packets if packet.is_keyframe)
+    return stamps, sorted(number_of[p.pts] for p in packets if p.is_keyframe and p.pts is not None)
+
+
+def count_keyframes(path: str | os.PathLike) -> int:
+    """How many frames of a video can be decoded without the ones before them; 0 where the packets do not
+    tell. Errors as `probe_video`."""
+    return len(_numbered(Path(path))[1])
 
 
 def iter_thumbnails(path: str | os.PathLike, side: int) -> Iterator[np.ndarray]:

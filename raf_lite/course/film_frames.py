@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,13 +23,13 @@ from scipy.spatial.transform import Rotation
 from tqdm.auto import tqdm
 
 from raf_lite.captures.matting import frame_spans, iter_matte
-from raf_lite.captures.video import count_frames, iter_thumbnails, sample_video, video_frames
-from raf_lite.course.occlusion import HIDDEN, TOO_MANY, face_colours, occlusion_scores
+from raf_lite.captures.video import count_frames, count_keyframes, iter_thumbnails, sample_video, video_frames
+from raf_lite.course.occlusion import HIDDEN, JUDGED, TOO_MANY, face_colours, occlusion_scores
 from raf_lite.descriptors import MediaPipeEncoder
 from raf_lite.descriptors.encode_video import VideoDetections
 
 PROBED = 12
-TRAINED, HELD_OUT = 1200, 600  # frames, at most
+TRAINED, HELD_OUT = 1000, 400  # frames, at most
 LEAST = 10  # frames with a face; of fewer no avatar comes
 CUT, AROUND, SIDE = 12.0, 4, 32  # grey levels, frames, and pixels of the pictures that are compared
 _STILL = 4  # grey levels; a still photograph as a film differs by less from frame to frame
@@ -102,27 +102,32 @@ class FilmFrames:
 def probe_film(video: Path) -> None:
     """ValueError for a film of which no avatar comes, by PROBED frames spread over it: no face, several
     people, a still picture."""
-    total = count_frames(video)
-    asked = np.unique(np.linspace(0, total - 1, PROBED).round().astype(int)).tolist()
-    sample = [picture for _, picture in sample_video(video, PROBED)]
-    if len(sample) < len(asked):  # keyframes are far apart in the film, or the film is short
-        sample = list(video_frames(video, asked))
-    small = [np.asarray(Image.fromarray(p).convert("L").resize((64, 64)), int) for p in sample]
+    small, faces = [], []
     with MediaPipeEncoder(num_faces=2) as encoder:
-        faces = [len(encoder.faces(picture, number)[0]) for number, picture in enumerate(sample)]
+        for number, picture in enumerate(_spread_pictures(video)):
+            faces.append(len(encoder.faces(picture, number)[0]))
+            small.append(np.asarray(Image.fromarray(picture).convert("L").resize((64, 64)), int))
     if not any(faces):
         raise ValueError(
-            f"{video}: no face was found in {len(sample)} frames spread over it; give a video in which the"
+            f"{video}: no face was found in {len(faces)} frames spread over it; give a video in which the"
             " face is larger, or seen from the front"
         )
     crowd = sum(count > 1 for count in faces)
-    if crowd > len(sample) / 2:
+    if crowd > len(faces) / 2:
         raise ValueError(
-            f"{video}: {crowd} of {len(sample)} frames spread over it show several faces, and a matte would"
+            f"{video}: {crowd} of {len(faces)} frames spread over it show several faces, and a matte would"
             " keep them all; give a film of one person, or a folder of images with masks of your own"
         )
     if max(int(np.abs(picture - small[0]).max()) for picture in small) < _STILL:
         raise ValueError(f"{video} shows a still picture: nothing in it moves; film the face as it speaks")
+
+
+def _spread_pictures(video: Path) -> Iterator[np.ndarray]:
+    """PROBED frames spread over a film, or all: keyframes, unless there are too few of them."""
+    asked = np.unique(np.linspace(0, count_frames(video) - 1, PROBED).round().astype(int)).tolist()
+    if count_keyframes(video) < len(asked):
+        return video_frames(video, asked)
+    return (picture for _, picture in sample_video(video, PROBED))
 
 
 def check_film(encoding: VideoDetections, video: Path) -> None:
@@ -265,10 +270,13 @@ def hidden_faces(
     *,
     progress: bool = True,
 ) -> list[int]:
-    """Those of some frames in which something is before the face; none where they are too many to tell.
+    """Those of some frames in which something is before the face; none where they are too many to tell, or
+    where fewer than JUDGED frames show what is usual.
 
     crop, downscale: the part of the pictures in which the head is, and by how much it is reduced.
     """
+    if len(frames) < JUDGED:
+        return []
     bar = tqdm(
         video_frames(video, frames, crop=crop, downscale=downscale),
         total=len(frames),

@@ -19,6 +19,7 @@ from scipy.spatial.transform import Rotation
 from raf_lite.descriptors.landmarks import align_landmarks
 
 HIDDEN = 2.2  # a score above it is a face that is hidden in part
+JUDGED = 60  # frames, at least; fewer do not show what is usual
 TOO_MANY = 0.25  # a larger share of hidden frames is no occlusion but light that changes
 _DIRECTIONS = 8  # of the landmarks' movement, at most; one for every ten frames
 _FITTED = 0.75  # of the frames, those that fit best

@@ -156,6 +156,7 @@ def train_video(
     data = TrainingSet.from_capture(capture, settings, progress=progress)
     avatar = Trainer(data, settings, out, bank=bank, progress=progress).train(resume=True)
     size = max(data.images.shape[2:4])
+    del data  # a long film's pictures, which make room for those that are graded
     (unseen,) = capture.split().holdout_sequences
     with encoder_if_possible() or nullcontext() as encoder:
         table = evaluate(

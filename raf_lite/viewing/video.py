@@ -128,13 +128,13 @@ def held_out_video(path: str | os.PathLike, avatar: Drivable, capture: Capture, 
     kept = np.flatnonzero(np.isfinite(values).all(1))
     camera = capture.cameras[capture.encoder_camera]
     poses, over = within_views(avatar, camera, capture.require_head_poses(sequence))
-    truth = capture.over_white(sequence, capture.encoder_camera)
 
     def panels() -> Iterator[np.ndarray]:
         for t in kept:
             shown = avatar.render(values[t : t + 1], poses[t : t + 1], [camera])[0, 0]
+            truth = capture.over_white(sequence, capture.encoder_camera, slice(t, t + 1))[0]
             said = "avatar: turns no farther" if over[t] else "avatar"
-            sheet = caption_panels([truth[t] / np.float32(255), shown], ["held out", said])
+            sheet = caption_panels([truth / np.float32(255), shown], ["held out", said])
             yield sheet[: len(sheet) // 2 * 2, : sheet.shape[1] // 2 * 2]
 
     write_video(path, panels(), capture.fps, comment=SYNTHETIC)

@@ -30,7 +30,7 @@ from raf_lite.captures.formats._files import check_order, natural
 from raf_lite.captures.formats.encoding import IMAGES, encoding_problem, found_encoding
 from raf_lite.captures.formats.images import Parsed, View
 from raf_lite.captures.matting import found_matte, iter_matte, matte_problem
-from raf_lite.captures.neck import above_neck
+from raf_lite.captures.neck import HIGHEST, above_neck, neck_top
 from raf_lite.captures.pictures import picture_size
 from raf_lite.captures.source import Source
 from raf_lite.captures.video import count_frames, iter_video, probe_video, video_frames
@@ -42,6 +42,7 @@ ENCODED = ("blendshapes", "head_pose", "face_found")
 _MOST_BYTES = 1 << 30  # of one array: the landmarks of 100 minutes at 30 frames a second
 _BODY = 8  # of a pixel, so much more is body as is person: its soft outline counts as little as it does
 SEQUENCE, HELD_OUT = "video", "held-out"
+ENOUGH = 500  # frames that say where a film's chins are
 FACE_DEPTH = 4.0  # cm, of a face's middle before MediaPipe's head origin
 # Of MediaPipe's 478 landmarks, those at iBUG's 68 places: jaw, brows, nose, eyes, lips
 IBUG68 = np.array((
@@ -104,15 +105,17 @@ def _encoding_files(path: Path) -> list[Path]:
     return [] if file is None else [file]
 
 
-def _encoding(path: Path) -> dict[str, np.ndarray]:
-    """What stands in it, and the landmarks in space; empty where it is not there. ValueError where it was
-    made from another film or other images."""
+def _encoding(path: Path, numbers: Sequence[int] | None = None) -> dict[str, np.ndarray]:
+    """What stands in it of some frames (default: all), and the landmarks in space; empty where it is not
+    there. ValueError where it was made from another film or other images."""
     for file in _encoding_files(path):
         problem = encoding_problem(path, file)
         if problem:
             raise ValueError(f"{problem}; encode {path} again")
         arrays = read_npz(file, ENCODED, optional=("landmarks", "size"), most_bytes=_MOST_BYTES)
         size = arrays.pop("size", None)
+        if numbers is not None:
+            arrays = {name: array[np.asarray(numbers, int)] for name, array in arrays.items()}
         if size is None or "landmarks" not in arrays:
             return arrays
         return arrays | _in_space(arrays["landmarks"], arrays["head_pose"], size, arrays["face_found"], file)
@@ -236,12 +239,22 @@ class VideoSource(Source):
                 f"{self.path} has no head pose for each frame, so nobody knows where its neck is; encode it"
             )
         (camera,) = self.framed({SERIAL: assumed_camera(self.width, self.height)}).values()
+        top = self._neck_top()
         mattes = iter_matte(matte, filmed, crop=self.crop, downscale=self.downscale)
         for number, person in zip(asked, mattes, strict=True):
-            yield number, person, above_neck(camera, poses[number])
+            yield number, person, above_neck(camera, poses[number], top)
+
+    def _neck_top(self) -> float:
+        """One height for all sequences of the film; the usual one where its encoding has no landmarks."""
+        frames = count_frames(self.path)
+        seen = _encoding(self.path, range(0, frames, -(-frames // ENOUGH)))
+        if "landmarks_head" not in seen or not seen["face_found"].any():
+            return HIGHEST
+        found = seen["face_found"]
+        return neck_top(seen["landmarks_head"][found], seen["head_pose"][found])
 
     def read_annotations(self, sequence: str) -> dict[str, np.ndarray]:
-        return self._part(sequence, _encoding(self.path))
+        return _encoding(self.path, self.frames[sequence])
 
     def read_attached(self, sequence: str, serial: str) -> dict[str, np.ndarray]:
         return self._part(sequence, super().read_attached(sequence, serial))
