@@ -12,7 +12,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from raf_lite import GaussianAvatar, TrainConfig, Trainer, open_capture
+from raf_lite import ExpressionBank, GaussianAvatar, TrainConfig, Trainer, open_capture
 from raf_lite.avatar import (
     ViewRange,
     aligned_poses,
@@ -503,6 +503,22 @@ def test_an_avatar_shakes_as_much_as_its_person_or_not_at_all(film):
     np.testing.assert_allclose(table.loc[("self", "film"), columns].astype(float), 1, rtol=1e-5)
     assert table.loc[("self", "still"), columns].max() < 1e-5
     assert table.loc["training views", columns].isna().all(axis=None)
+
+
+def test_a_film_trains_with_what_other_people_made(film, tmp_path, data_dir):
+    """Retrieval in the film's own form: other donors' descriptors, of the bank minus each one's mean."""
+    path, _ = film
+    settings = TINY.with_(retrieval="centred", retrieval_p=1.0)
+    bank = ExpressionBank.load(data_dir / "bank", descriptor=settings.descriptor)
+    encoding = find_encoding(path, progress=False)
+    data = TrainingSet.from_capture(open_own(path, encoding, settings.size, 0.3), settings, progress=False)
+    trainer = Trainer(data, settings, tmp_path / "raf", bank=bank, progress=False)
+    own = trainer.descriptors[3:4]
+    taken, _ = trainer.augmentation.augment(own, torch.Generator().manual_seed(0), index=torch.tensor([3]))
+    assert not torch.equal(taken, own) and (taken - own).norm() < 3 * own.norm() + 1
+    assert trainer.train().motion is not None
+    with pytest.raises(ValueError, match="landmarks-mean"):
+        Trainer(data, settings, tmp_path / "raw", bank=ExpressionBank.load(data_dir / "bank"), progress=False)
 
 
 def test_a_film_has_settings_of_its_own_on_the_command_line():
