@@ -156,7 +156,10 @@ def test_every_setting_of_training_is_an_option_with_its_docstring_and_the_prese
     for name, value in PRESETS[preset].as_dict().items():
         kind = r"(INT|FLOAT|STR|\{basis,mlp\})"
         told = re.escape(" ".join(f"{docstrings[name]} (default: {value})".split()))
-        assert re.search(rf"--{name.replace('_', '-')} {kind} {told}", text), name
+        option = f"--{name.replace('_', '-')} {kind}"
+        if isinstance(value, bool):  # what the preset has on is switched off, and the other way round
+            option = f"--{'no-' if value else ''}{name.replace('_', '-')}"
+        assert re.search(f"{option} {told}", text), name
 
 
 def test_options_of_training_change_the_presets_settings():
@@ -167,6 +170,13 @@ def test_options_of_training_change_the_presets_settings():
         retrieval="centred", retrieval_p=0.5, seed=3
     )
     assert parse(["train", "capture", "--out", "me"]).keywords["settings"] == PRESETS["cpu"]
+    for line, rides in (
+        ("me.mp4", True),
+        ("me.mp4 --no-landmark-motion", False),
+        ("capture --landmark-motion", True),
+    ):
+        settings = parse(["train", *line.split(), "--out", "me"]).keywords["settings"]
+        assert settings.landmark_motion is rides, line
 
 
 def test_the_presets_are_those_that_can_be_typed():

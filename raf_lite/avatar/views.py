@@ -75,7 +75,9 @@ class ViewRange:
 
     def __str__(self) -> str:
         """In degrees and words; left and right are the head's own."""
-        right, left, below, above = np.rad2deg([-self.yaw[0], self.yaw[1], -self.pitch[0], self.pitch[1]])
+        right, left, below, above = (
+            np.rad2deg([-self.yaw[0], self.yaw[1], -self.pitch[0], self.pitch[1]]) + 0.0
+        )
         return (
             f"{right:.0f} degrees from its right to {left:.0f} from its left, {below:.0f} from below to"
             f" {above:.0f} from above"
