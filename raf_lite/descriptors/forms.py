@@ -147,6 +147,8 @@ def capture_descriptors(
     reference: [D], what is taken out for a relative form (default: `capture_reference`). Raises ValueError as
     that and `raw_descriptors`.
 
+    Conventions: docs/conventions.md#descriptors.
+
     >>> from raf_lite import open_capture
     >>> capture = open_capture(find_data() / "mini_nersemble" / "101")
     >>> capture.neutral, bool((capture_descriptors(capture, "FREE", "landmarks-neutral")[0] == 0).all())
