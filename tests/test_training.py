@@ -265,7 +265,9 @@ def test_coarse_steps_see_halves_and_change_the_result(tmp_path):
         torch.rand(2, 6, 8),
         torch.tensor([[[9.0, 0, 4], [0, 9, 3], [0, 0, 1]]] * 2),
     )
-    small, small_masks, small_Ks = _halve(images, masks, Ks)
+    small, small_masks, small_counts, small_Ks = _halve(images, masks, 1 - masks, Ks)
+    assert _halve(images, masks, None, Ks)[2] is None
+    torch.testing.assert_close(small_counts, 1 - small_masks)
     torch.testing.assert_close(small[0, 1, 2], images[0, 2:4, 4:6].mean((0, 1)))
     torch.testing.assert_close(small_masks[1, 0, 3], masks[1, 0:2, 6:8].mean())
     torch.testing.assert_close(small_Ks[0], torch.tensor([[4.5, 0, 2], [0, 4.5, 1.5], [0, 0, 1]]))
