@@ -10,10 +10,12 @@ import av
 import numpy as np
 import pytest
 import torch
+from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from raf_lite import ExpressionBank, GaussianAvatar, TrainConfig, Trainer, open_capture
 from raf_lite.avatar import (
+    Similarity,
     ViewRange,
     aligned_poses,
     frontal_camera,
@@ -22,7 +24,8 @@ from raf_lite.avatar import (
     turned,
     within_views,
 )
-from raf_lite.avatar.shell import FAR_SHARE, shell_points
+from raf_lite.avatar.shell import BEHIND, REAR, shell_points
+from raf_lite.avatar.unseen import SEEN, fill_unseen, pixels_made
 from raf_lite.avatar.views import view_angles
 from raf_lite.captures import Camera, matting, read_video, write_video
 from raf_lite.captures.formats.plain import IBUG68, assumed_camera
@@ -230,36 +233,98 @@ def test_the_end_of_a_film_can_be_held_out(film):
 # ------------------------------------------------------------------------------------------------ the start
 
 
-def test_the_shell_lies_on_the_landmarks_and_falls_back_beside_them():
-    """A ball's front of landmarks, seen by a camera far away whose mask is three times as wide."""
+def test_the_shell_is_closed_around_the_landmarks_and_evenly_covered():
+    """A ball's front of landmarks, seen by a camera far away whose mask is twice as wide."""
     angles = np.stack(np.meshgrid(np.linspace(-1, 1, 21), np.linspace(-1, 1, 21)), -1).reshape(-1, 2)
     angles = angles[np.hypot(*angles.T) < 1]
     ball = np.concatenate([7 * angles, 7 * np.sqrt(1 - (angles**2).sum(1, keepdims=True))], 1)
-    camera = Camera("0", np.eye(4), np.array([[2000.0, 0, 100], [0, 2000, 100], [0, 0, 1]]), 200, 200)
+    camera = Camera("0", np.eye(4), np.array([[4000.0, 0, 100], [0, 4000, 100], [0, 0, 1]]), 200, 200)
     pose = np.diag([1.0, -1.0, -1.0, 1.0])
     pose[2, 3] = 1000.0
-    mask = (np.hypot(*(np.mgrid[:200, :200] - 99.5)) < 50).astype(np.float32)  # 25 cm
+    mask = (np.hypot(*(np.mgrid[:200, :200] - 99.5)) < 56).astype(np.float32)  # 14 cm
     image = np.zeros((200, 200, 3), np.float32)
     image[..., 0] = np.arange(200) / 200
-    points, colours = shell_points(ball, image, mask, camera, pose, 3000, np.random.default_rng(0))
+    image[..., 1] = np.arange(200)[:, None] / 200
+    points, colours = shell_points(ball, image, mask, camera, pose, 6000, np.random.default_rng(0))
     pixels, _ = camera.project(points @ pose[:3, :3].T + pose[:3, 3])
     assert (mask[tuple(pixels.astype(int).T[::-1])] == 1).all()
-    radius, near = np.hypot(*points[:, :2].T), np.arange(3000) >= FAR_SHARE * 3000
-    np.testing.assert_allclose(colours[near, 0], np.floor(pixels[near, 0]) / 200, atol=1e-6)
+    width = np.ptp(ball[:, 0])
+    outline = ball[[ball[:, 0].argmin(), ball[:, 0].argmax()], 2].mean() - BEHIND * width
+    near, radius = points[:, 2] > outline, np.hypot(*points[:, :2].T)
+    assert (np.diff(near.astype(int)) != 0).sum() < 20  # the near side comes first
     inner = near & (radius < 5)
     np.testing.assert_allclose(points[inner, 2], np.sqrt(49 - radius[inner] ** 2), atol=0.25)
-    outer = near & (radius > 8)
-    deepest = -0.6 * np.ptp(ball[:, 0])
-    assert (points[outer, 2] < 4).all() and points[near, 2].min() == pytest.approx(deepest, rel=0.01)
-    # The far side is deepest behind the middle, and has the colours that are just within the outline.
-    far = ~near
-    assert points[far, 2].max() < points[near & (radius > 20), 2].mean() + 1
-    middle, rim = far & (radius < 5), far & (radius > 22)
-    assert points[middle, 2].mean() < points[rim, 2].mean() - 20
-    columns = colours[far, 0] * 200
-    assert columns.min() >= 50 and np.abs(columns[points[far, 0] > 20] - 145).max() < 8
+    np.testing.assert_allclose(colours[inner, 0], np.floor(pixels[inner, 0]) / 200, atol=0.006)
+    # Both sides meet where the mask ends, and the far one is as deep as a head behind the middle.
+    rim = radius > 13.7
+    assert np.abs(points[rim & near, 2].min() - outline) < 0.5
+    assert np.abs(points[rim & ~near, 2].max() - outline) < 0.5
+    assert points[:, 2].min() == pytest.approx(outline - REAR * width, abs=0.2)
+    # As many points to a square centimetre where the picture sees the surface aslant as in the middle.
+    gaps = cKDTree(points).query(points, k=2)[0][:, 1]
+    above = points[:, 1] > 0  # of the jaw, where planes meet
+    middle = np.median(gaps[near & (radius < 4)])
+    assert 0.75 < np.median(gaps[near & above & (radius > 12)]) / middle < 1.35
+    assert 0.75 < np.median(gaps[~near & above & (radius > 12)]) / middle < 1.35
+    # What is hidden has the colours of the crown down to the chin, and below it those of the neck.
+    rows = colours[~near, 1] * 200
+    high = points[~near, 1] > ball[:, 1].min() + 0.2
+    assert (rows[high] < 100 - 7 * 4).all() and (rows[points[~near, 1] < ball[:, 1].min() - 0.2] > 120).all()
     with pytest.raises(ValueError, match="mask of the neutral frame is empty"):
         shell_points(ball, image, 0 * mask, camera, pose, 10, np.random.default_rng(0))
+
+
+def _wall(colors, opacities, z):
+    """Round Gaussians in a row along x, at depths z, as an avatar."""
+    n = len(z)
+    means = torch.stack([torch.linspace(-0.5, 0.5, n), torch.zeros(n), torch.as_tensor(z)], 1)
+    avatar = GaussianAvatar(
+        means.float(),
+        torch.as_tensor(colors, dtype=torch.float32),
+        0.04,
+        Similarity(np.zeros(3), 1.0),
+        descriptor="blendshapes",
+        descriptor_mean=torch.zeros(2),
+        descriptor_scale=1.0,
+    )
+    with torch.no_grad():
+        avatar.opacity_logits.copy_(torch.logit(torch.as_tensor(opacities, dtype=torch.float32)))
+    return avatar
+
+
+def test_a_gaussian_makes_as_many_pixels_as_it_covers_and_counts():
+    avatar = _wall([[0.5] * 3], [0.8], [0.0])
+    view = torch.eye(4)
+    view[2, 3] = 2.0
+    K = torch.tensor([[100.0, 0, 32], [0, 100, 32], [0, 0, 1]])
+    with torch.no_grad():
+        avatar.means.zero_()
+    half = torch.ones(64, 64)
+    half[:, :32] = 0
+    everywhere, counted = (
+        pixels_made(avatar, torch.zeros(2, 2), view.repeat(2, 1, 1), K.repeat(2, 1, 1), [c, c])
+        for c in (torch.ones(64, 64), half)
+    )
+    sigma = 0.04 * 100 / 2  # pixels
+    assert everywhere.item() == pytest.approx(2 * np.pi * sigma**2 * 0.8, rel=0.1)
+    assert counted.item() == pytest.approx(everywhere.item() / 2, rel=0.02)
+
+
+def test_what_is_hidden_is_filled_from_beside_and_what_was_made_clear_stays_clear():
+    n = 24
+    colors = np.tile([0.2, 0.4, 0.6], (n, 1))
+    colors[5], opacities = [0.9, 0.9, 0.1], np.full(n, 0.9)
+    colors[9], opacities[5], opacities[9] = [0.9, 0.1, 0.9], 0.6, 0.1
+    made = torch.full((n,), 10 * SEEN)
+    made[[5, 9]] = 0.0
+    avatar = _wall(colors, opacities, np.zeros(n))
+    before = torch.sigmoid(avatar.color_logits).detach().clone()
+    fill_unseen(avatar, made)
+    after, shown = torch.sigmoid(avatar.color_logits).detach(), torch.sigmoid(avatar.opacity_logits).detach()
+    np.testing.assert_allclose(after[5], [0.2, 0.4, 0.6], atol=1e-3)
+    assert shown[5] == pytest.approx(0.85, abs=1e-3) and shown[9] == pytest.approx(0.1, abs=1e-3)
+    rest = [i for i in range(n) if i != 5]
+    assert torch.equal(after[rest], before[rest])
 
 
 def test_a_head_that_does_not_turn_trains_from_one_camera(film, tmp_path):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
+from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
@@ -20,7 +21,7 @@ from raf_lite._files import parse_json, write_tensors
 from raf_lite.avatar.fields import FIELDS
 from raf_lite.avatar.hull import Similarity, surface_points, visual_hull
 from raf_lite.avatar.landmark_motion import LandmarkMotion
-from raf_lite.avatar.shell import shell_box, shell_points
+from raf_lite.avatar.shell import shell_points
 from raf_lite.avatar.views import ViewRange
 from raf_lite.captures import Camera
 from raf_lite.captures.cameras import rigid_problem
@@ -155,23 +156,22 @@ class GaussianAvatar(nn.Module):
         camera = cameras[front]
         if landmarks is None:
             shape = visual_hull(masks, cameras, head_pose)
-            low, high = shape.min(0), shape.max(0)
             points, colours = surface_points(shape, images, cameras, head_pose, gaussians, rng)
-            area = 4 * np.pi * 0.6**2  # of a sphere, in radii, over which the Gaussians are thought spread
         else:
             shape, colours = shell_points(
                 landmarks, images[front], masks[front], camera, head_pose, gaussians, rng
             )
-            points, (low, high) = shape, shell_box(shape, landmarks)
-            area = None
-        centre = (high + low) / 2
+            points = shape
+        centre = (shape.max(0) + shape.min(0)) / 2
         similarity = Similarity(centre=centre, radius=float(np.linalg.norm(shape - centre, axis=1).max()))
-        if area is None:  # what the mask covers where the head is
-            depth = (camera.world_to_camera @ head_pose)[2, 3] / camera.K[0, 0]
-            area = float((masks[front] > 0.5).sum()) * (depth / similarity.radius) ** 2
         means = torch.as_tensor((points - centre) / similarity.radius, dtype=torch.float32)
-        # Gaussians about as wide as the gaps between them.
-        spacing = (0.6 if landmarks is None else 0.8) * float(np.sqrt(area / gaussians))
+        # Gaussians about as wide as the gaps between them. Those of a hull are thought spread over a sphere;
+        # points that are strewn over a surface are half a gap from the nearest other in the mean.
+        if landmarks is None:
+            spacing = 0.6 * float(np.sqrt(4 * np.pi * 0.6**2 / gaussians))
+        else:
+            gaps = 2 * cKDTree(means.numpy()).query(means.numpy(), k=2)[0][:, 1].clip(max=0.5)
+            spacing = 0.65 * float(gaps.mean())
         return cls(
             means,
             torch.as_tensor(colours, dtype=torch.float32),

@@ -25,6 +25,7 @@ from raf_lite._files import atomic_path, locked, named_in_errors
 from raf_lite._forms import parts
 from raf_lite._interrupts import held_back
 from raf_lite.avatar import GaussianAvatar, ViewRange, frontal_camera
+from raf_lite.avatar.unseen import fill_unseen, pixels_made
 from raf_lite.avatar.views import view_angles
 from raf_lite.bank import ExpressionBank
 from raf_lite.captures import Camera
@@ -39,7 +40,7 @@ from raf_lite.training.training_set import TrainingSet
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"
 AVATAR = "avatar.safetensors"
-FADED_BY = 64  # views that tell which Gaussians lie where nothing counts
+TOLD_BY = 64  # views that tell which Gaussians nobody saw, and which lie where nothing counts
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what Adam keeps of each parameter
 
 
@@ -351,6 +352,7 @@ class Trainer:
         with locked(self.folder, 0), held_back() as stopped:
             self._run(watch, stopped)
             if self.step == self.config.steps:
+                self._fill_unseen()
                 self._fade_uncounted()
                 self.avatar.save(self.folder / AVATAR)
                 (self.folder / CHECKPOINT).unlink(missing_ok=True)
@@ -395,9 +397,39 @@ class Trainer:
                 if self.step % self.config.checkpoint_every == 0 and self.step < self.config.steps:
                     self._save_checkpoint()
 
+    def _told(self) -> np.ndarray:
+        """Up to TOLD_BY views [V, 2], row and camera, spread over all that were filmed."""
+        seen = (
+            np.ones((len(self.data.names), len(self.data.cameras)), bool)
+            if self.data.seen is None
+            else self.data.seen
+        )
+        views = np.argwhere(seen)
+        return views[np.unique(np.linspace(0, len(views) - 1, TOLD_BY).round().astype(int))]
+
+    def _fill_unseen(self) -> None:
+        """Fill what one camera alone has never seen from what is beside it."""
+        if len(self.data.cameras) > 1 or self.data.landmarks is None:
+            return
+        rows, device = self._told()[:, 0], self.device
+        counts = [
+            torch.ones(self.images.shape[2:4], device=device)
+            if self.counts is None
+            else self.counts[row, 0].to(device).float() / 255
+            for row in rows
+        ]
+        made = pixels_made(
+            self.avatar,
+            self.descriptors[rows].to(device),
+            self.views[rows, 0].to(device),
+            self.Ks[[0] * len(rows)],
+            counts,
+        )
+        fill_unseen(self.avatar, made)
+
     @torch.no_grad()
     def _fade_uncounted(self) -> None:
-        """Let Gaussians be as opaque as the pixels count on which they lie, the mean of up to FADED_BY views:
+        """Let Gaussians be as opaque as the pixels count on which they lie, the mean of up to TOLD_BY views:
         what does not count has taught them nothing."""
         if self.counts is None:
             return
@@ -408,9 +440,7 @@ class Trainer:
         along = torch.as_tensor(turn, dtype=torch.float32, device=self.device)
         reach = 2 * longest[:, None] * along[torch.arange(len(axis)), :, axis]
         points = torch.stack([a.means - reach, a.means, a.means + reach])
-        seen = np.ones(self.counts.shape[:2], bool) if self.data.seen is None else self.data.seen
-        views = np.argwhere(seen)
-        views = views[np.unique(np.linspace(0, len(views) - 1, FADED_BY).round().astype(int))]
+        views = self._told()
         share = torch.zeros(points.shape[:2], device=self.device)
         for row, camera in views.tolist():
             view = self.views[row, camera].to(self.device)
