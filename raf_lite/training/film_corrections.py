@@ -3,7 +3,8 @@ a degree blurs everything that is trained on it, light that changes gets into th
 is guessed bends the face.
 
 One camera must film: what several see of one head, one correction in camera space does not say. Avatars keep
-none of it: they have the film's mean exposure and are shown by any camera.
+little of it: they have the film's mean exposure, and the camera that sees them from the front has the focal
+length that was learned. Held-out frames are graded by the camera and as bright as the capture has them.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from raf_lite.avatar import moved
 from raf_lite.captures import Camera
 
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
-# What holds exposures at none: the square of a gain or an offset costs as much as this part of the squared
-# error that it makes on a white head.
+# What holds exposures at none: a gain less 1, or an offset, costs this part of the squared error that it
+# would make on a white head.
 PRIOR = 3e-3
 FOCAL_PRIOR = 1e-2  # weight of the squared logarithm of a focal length's factor
 FOCAL_BOUND = math.log(2)  # of that logarithm: from half to twice

@@ -295,6 +295,7 @@ class Trainer:
             self.exposure = ExposureCorrections(frames, config.lr_exposure, self.device)
         if one and config.lr_focal > 0:
             self.focal = FocalCorrection(config.lr_focal, self.device)
+        self._given_front = self.avatar.front
         self._corrections = [c for c in (self.poses, self.exposure, self.focal) if c is not None]
         self.optimizer = torch.optim.Adam(self._parameter_groups(), eps=1e-15, fused=True)
         self.schedule = torch.optim.lr_scheduler.ExponentialLR(
@@ -356,8 +357,8 @@ class Trainer:
             self._run(watch, stopped)
             if self.step == self.config.steps:
                 self._fade_uncounted()
-                if self.focal is not None and self.avatar.front is not None:
-                    self.avatar.front = self.focal.camera(self.avatar.front)
+                if self.focal is not None and self._given_front is not None:
+                    self.avatar.front = self.focal.camera(self._given_front)
                 self.avatar.save(self.folder / AVATAR)
                 (self.folder / CHECKPOINT).unlink(missing_ok=True)
         return self.avatar
@@ -489,8 +490,8 @@ class Trainer:
         if self.focal is not None:
             terms["focal"] = self.focal.cost()
             terms["total"] = terms["total"] + terms["focal"]
-        descending = [c for c in (self.poses, self.focal) if c is not None]
-        optimizers = [self.optimizer, *(correction.optimizer for correction in descending)]
+        descended = [correction for correction in (self.poses, self.focal) if correction is not None]
+        optimizers = [self.optimizer, *(correction.optimizer for correction in descended)]
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
         terms["total"].backward()
