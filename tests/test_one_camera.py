@@ -39,7 +39,7 @@ from raf_lite.descriptors.encode_video import find_encoding
 from raf_lite.evaluation import Networks, evaluate
 from raf_lite.evaluation.lpips import LPIPS
 from raf_lite.training import PRESETS, TrainingSet, training_set
-from raf_lite.training.pose_corrections import PoseCorrections
+from raf_lite.training.film_corrections import PoseCorrections
 
 FPS = 12.0
 TINY = PRESETS["video"].with_(steps=12, coarse_steps=6, size=64, gaussians=400, checkpoint_every=5)

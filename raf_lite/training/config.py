@@ -63,6 +63,12 @@ class TrainConfig:
     lr_poses: float = 1e-3
     """Learning rate of what each frame's head pose is corrected by, in radians and head radii, where one
     camera films; 0 leaves poses as they were tracked. Several cameras leave them too."""
+    lr_exposure: float = 0.0
+    """How far a frame's gain and offset of each colour go, each time it is seen, to those that fit it best,
+    where one camera films; 0 compares the avatar with the film as it is. Several cameras do that too."""
+    lr_focal: float = 0.0
+    """Learning rate of one factor of the focal length, as a logarithm, where one camera films; 0 leaves the
+    camera as it was given. Several cameras leave theirs too."""
     lr_final: float = 0.05
     """Every rate falls exponentially to this fraction of its start."""
     ssim_weight: float = 0.2
@@ -84,6 +90,14 @@ class TrainConfig:
                 )
         if not 0 <= self.lr_poses < 1:
             raise ValueError(f"poses cannot be learned at rate {self.lr_poses}; give lr_poses in [0, 1)")
+        if not 0 <= self.lr_exposure < 1:
+            raise ValueError(
+                f"exposures cannot be learned at rate {self.lr_exposure}; give lr_exposure in [0, 1)"
+            )
+        if not 0 <= self.lr_focal < 1:
+            raise ValueError(
+                f"a focal length cannot be learned at rate {self.lr_focal}; give lr_focal in [0, 1)"
+            )
         if not 0 < self.lr_final <= 1:
             raise ValueError(
                 f"learning rates cannot fall to {self.lr_final} of their start; give lr_final in (0, 1]"

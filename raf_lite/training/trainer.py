@@ -33,8 +33,8 @@ from raf_lite.retrieval import Augmentation, RetrievalAugmentation
 from raf_lite.retrieval.augmentation import same_people
 from raf_lite.training.checkpoint import MEND, read_checkpoint, write_checkpoint
 from raf_lite.training.config import TrainConfig
+from raf_lite.training.film_corrections import ExposureCorrections, FocalCorrection, PoseCorrections
 from raf_lite.training.losses import counted, reconstruction_loss
-from raf_lite.training.pose_corrections import PoseCorrections
 from raf_lite.training.training_set import TrainingSet
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -288,11 +288,16 @@ class Trainer:
             ).to(self.device)
         if data.displacements is not None and data.landmarks is not None:
             self.avatar.ride(data.landmarks, data.displacements, data.descriptors)
-        self.poses = (
-            PoseCorrections(len(data.names), config.lr_poses, self.device)
-            if len(data.cameras) == 1 and config.lr_poses > 0
-            else None
-        )
+        one, frames = len(data.cameras) == 1, len(data.names)
+        self.poses = self.exposure = self.focal = None
+        if one and config.lr_poses > 0:
+            self.poses = PoseCorrections(frames, config.lr_poses, self.device)
+        if one and config.lr_exposure > 0:
+            self.exposure = ExposureCorrections(frames, config.lr_exposure, self.device)
+        if one and config.lr_focal > 0:
+            self.focal = FocalCorrection(config.lr_focal, self.device)
+        self._given_front = self.avatar.front
+        self._corrections = [c for c in (self.poses, self.exposure, self.focal) if c is not None]
         self.optimizer = torch.optim.Adam(self._parameter_groups(), eps=1e-15, fused=True)
         self.schedule = torch.optim.lr_scheduler.ExponentialLR(
             self.optimizer, config.lr_final ** (1 / config.steps)
@@ -354,6 +359,8 @@ class Trainer:
             if self.step == self.config.steps:
                 self._fill_unseen()
                 self._fade_uncounted()
+                if self.focal is not None and self._given_front is not None:
+                    self.avatar.front = self.focal.camera(self._given_front)
                 self.avatar.save(self.folder / AVATAR)
                 (self.folder / CHECKPOINT).unlink(missing_ok=True)
         return self.avatar
@@ -486,12 +493,17 @@ class Trainer:
         viewmats = self.views[row, cameras].to(self.device)
         if self.poses is not None:
             viewmats = self.poses.view(row, viewmats)
+        if self.focal is not None:
+            viewmats = self.focal.view(viewmats)
         try:
             image, alpha, offsets = self.avatar.splat(
                 descriptor[0].to(self.device), viewmats, Ks, mask.shape[2], mask.shape[1]
             )
         except ValueError as error:  # the rasteriser refuses Gaussians that are not finite
             raise self._broken(row, cameras) from error
+        if self.exposure is not None:
+            self.exposure.look(row, image, alpha, target, counts)
+            image = self.exposure.shown(row, image, alpha)
         if counts is not None:
             image, alpha = counted(image, target, counts), counted(alpha, mask[..., None], counts)
         c = self.config
@@ -505,7 +517,11 @@ class Trainer:
             mask_weight=c.mask_weight,
             offset_weight=c.offset_weight,
         )
-        optimizers = [self.optimizer] if self.poses is None else [self.optimizer, self.poses.optimizer]
+        if self.focal is not None:
+            terms["focal"] = self.focal.cost()
+            terms["total"] = terms["total"] + terms["focal"]
+        descended = [correction for correction in (self.poses, self.focal) if correction is not None]
+        optimizers = [self.optimizer, *(correction.optimizer for correction in descended)]
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
         terms["total"].backward()
@@ -539,7 +555,10 @@ class Trainer:
             done = GaussianAvatar.load(self.folder / AVATAR, self.device)
         except (FileNotFoundError, ValueError):
             return False
-        if done.origin() == self.avatar.origin():
+        theirs, mine = done.origin(), self.avatar.origin()
+        if self.focal is not None:  # its lens was learned
+            theirs, mine = ({k: v for k, v in origin.items() if k != "front"} for origin in (theirs, mine))
+        if theirs == mine:
             self.avatar, self.step = done, self.config.steps
             return True
         return False
@@ -561,8 +580,8 @@ class Trainer:
         tensors = {f"avatar.{k}": v for k, v in self.avatar.state_dict().items()}
         for i, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"adam.{i}.{k}": v for k, v in state.items()}
-        if self.poses is not None:
-            tensors |= self.poses.state()
+        for correction in self._corrections:
+            tensors |= correction.state()
         tensors["generator"] = self.generator.get_state()
         tensors["augmentation_generator"] = self.augmentation_generator.get_state()
         write_checkpoint(
@@ -593,8 +612,8 @@ class Trainer:
         self.optimizer.load_state_dict(
             {"state": adam, "param_groups": self.optimizer.state_dict()["param_groups"]}
         )
-        if self.poses is not None:
-            self.poses.load(tensors)
+        for correction in self._corrections:
+            correction.load(tensors)
         self.generator.set_state(tensors["generator"])
         self.augmentation_generator.set_state(tensors["augmentation_generator"])
         self.step = step
@@ -610,8 +629,8 @@ class Trainer:
         for i, parameter in enumerate(parameters):
             shapes = {"step": torch.Size([]), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}
             wanted |= {f"adam.{i}.{moment}": (shapes[moment], torch.float32) for moment in _MOMENTS}
-        if self.poses is not None:
-            wanted |= {k: (v.shape, v.dtype) for k, v in self.poses.state().items()}
+        for correction in self._corrections:
+            wanted |= {k: (v.shape, v.dtype) for k, v in correction.state().items()}
         random = {"generator", "augmentation_generator"}
         found = {name: (v.shape, v.dtype) for name, v in tensors.items() if name not in random}
         never_negative = [v for name, v in tensors.items() if name.endswith((".step", ".exp_avg_sq"))]
