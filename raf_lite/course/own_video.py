@@ -21,7 +21,7 @@ from raf_lite.captures import Capture
 from raf_lite.captures.formats.encoding import found_encoding
 from raf_lite.captures.formats.plain import HELD_OUT as HELD_OUT_SEQUENCE
 from raf_lite.captures.formats.plain import SEQUENCE, open_video
-from raf_lite.captures.matting import matte_video
+from raf_lite.captures.matting import Matting, matte_video
 from raf_lite.course.film_frames import (
     HIDES,
     MISSES,
@@ -114,12 +114,14 @@ def train_video(
     *,
     bank: ExpressionBank | None = None,
     held_out: float = HELD_OUT,
+    matting: Matting = "selfie",
     progress: bool = True,
 ) -> OwnAvatar:
     """Train an avatar on a film of one person, into `out`: avatar.safetensors, metrics.json and held_out.mp4.
 
     Encoding and matte lie beside the film. held_out: the share of the frames, its end, that is not trained
-    on but graded, as tracked and with the head moved to where it fits best ("aligned"), and filmed.
+    on but graded, as tracked and with the head moved to where it fits best ("aligned"), and filmed. matting:
+    which segmenter finds the person; with `multiclass` clothes are no part of the head.
     `raf_lite.course.film_frames` says which frames are used; out/frames.json lists them. Raises ValueError
     for a film of no face, of several people, or of a still picture before anything takes minutes, and where
     most frames have a face that runs out of the picture or a matte that misses it.
@@ -147,7 +149,7 @@ def train_video(
     frames = frames.without(hidden, HIDES)
     # Much more than is needed would take long; about as much serves other settings too.
     few = len(frames.used) < len(encoding) / 2
-    matte = matte_video(video, frames.used if few else None, progress=progress)
+    matte = matte_video(video, frames.used if few else None, matting=matting, progress=progress)
     frames = frames.without(missed_faces(encoding, frames.used, matte), MISSES)
     require_both(frames, video)
     print(frames.report(video, encoding.fps))
