@@ -183,10 +183,7 @@ def _problem(video: Path, matte: Path, frames: Sequence[int] | None) -> str | No
 
 def _held(tags: Mapping[str, str]) -> list[int] | None:
     """The numbers of the frames of the film that a matte holds, by its tags; None for all."""
-    if "frames" not in tags:
-        return None
-    spans = [[int(number) for number in span.split("-")] for span in tags["frames"].split(",")]
-    return [number for span in spans for number in range(span[0], span[-1] + 1)]
+    return spanned_frames(tags["frames"]) if "frames" in tags else None
 
 
 def frame_spans(numbers: Sequence[int]) -> str:
@@ -200,6 +197,16 @@ def frame_spans(numbers: Sequence[int]) -> str:
     rows = np.asarray(numbers)
     runs = np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)
     return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+def spanned_frames(words: str) -> list[int]:
+    """The numbers that `frame_spans` put in words. ValueError for other words.
+
+    >>> spanned_frames("0-2,7")
+    [0, 1, 2, 7]
+    """
+    spans = [[int(number) for number in span.split("-")] for span in words.split(",") if words]
+    return [number for span in spans for number in range(span[0], span[-1] + 1)]
 
 
 def matte_video(
