@@ -119,15 +119,15 @@ def enlarged_only(sure: np.ndarray, guide: np.ndarray, picture: np.ndarray) -> n
 ALONE = {
     "_fitting_box": lambda sure, box, width, height: box,
     "_largest_piece": lambda sure: sure,
-    "_steadied": lambda sure, *others: sure,
+    "_stillness": lambda *guides: 0.0,
     "_refined": enlarged_only,
 }
 WAYS: dict[str, dict[str, Callable]] = {
     "segmenter alone": ALONE,
     "segmenter alone, guided filter": {k: v for k, v in ALONE.items() if k != "_refined"},
-    "shown the person": {k: ALONE[k] for k in ("_steadied", "_refined")},
+    "shown the person": {k: ALONE[k] for k in ("_stillness", "_refined")},
     "shown the person, steadied": {"_refined": enlarged_only},
-    "shown the person, guided filter": {"_steadied": ALONE["_steadied"]},
+    "shown the person, guided filter": {"_stillness": ALONE["_stillness"]},
     "raf_lite: shown the person, steadied, guided filter": {},
 }
 

@@ -258,7 +258,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS / "real_people.json")
     args = parser.parse_intermixed_args()
     films = sorted(f for f in args.folder.iterdir() if f.suffix.lower() in VIDEOS)
-    films = [f for f in films if ".matte" not in f.name]
+    films = [f for f in films if ".matte" not in f.name and ".classes" not in f.name]
     chosen = [f for f in films if not args.clips or f.stem in args.clips]
     if not chosen:
         raise SystemExit(f"{args.folder} has no such film; name a folder of films ({', '.join(VIDEOS)})")

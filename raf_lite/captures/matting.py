@@ -12,9 +12,11 @@ MediaPipe's selfie segmenter says for each picture how sure it is of a person, a
   He and Sun, 2015), whose answer is made steeper by GAIN.
 
 `benchmarks/matting.py` has what each step brings. The person is all of it, body and what is held included;
-the head is cut from it elsewhere. The matte is lossless grey (FFV1), as large as the film is shown, with a
-frame for each frame, or for each of those that its tag `frames` lists (0-24,30,32-40), and keeps what it was
-made from in the words of `raf_lite.captures.origin`.
+the head is cut from it elsewhere. With `multiclass` another segmenter of MediaPipe's is asked, which tells
+hair, skin and clothes apart too; these are kept beside the matte (`raf_lite.captures.classes`). The matte is
+lossless grey (FFV1), as large as the film is shown, with a frame for each frame, or for each of those that
+its tag `frames` lists (0-24,30,32-40), and keeps what it was made from in the words of
+`raf_lite.captures.origin`.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -31,10 +33,12 @@ from scipy.ndimage import binary_dilation, find_objects, label, uniform_filter
 
 from raf_lite._mediapipe import closed_with, open_task
 from raf_lite._models import Model, Wheel, model_path
+from raf_lite.captures.classes import classes_file
 from raf_lite.captures.origin import ORIGIN, is_made_from, origin, source_state
 from raf_lite.captures.video import (
     count_frames,
     iter_video,
+    lossless_writer,
     probe_video,
     video_frames,
     video_tags,
@@ -57,8 +61,19 @@ SELFIE_SEGMENTER = Model(
         ),
     ),
 )
-# Names the model and what is done around it, on which the mattes depend; another number for another answer.
+_MULTICLASS_NAME = "selfie_multiclass_256x256.tflite"
+MULTICLASS_SEGMENTER = Model(
+    name=_MULTICLASS_NAME,
+    what="the multi-class selfie segmentation model of MediaPipe (hair, skin, clothes; 256 x 256)",
+    url="https://storage.googleapis.com/mediapipe-models/image_segmenter/selfie_multiclass_256x256/float32/1/"
+    + _MULTICLASS_NAME,
+    sha256="c6748b1253a99067ef71f7e26ca71096cd449baefa8f101900ea23016507e0e0",
+    env="RAF_LITE_MULTICLASS_SEGMENTER",
+    wheels=(),
+)
+# Name the model and what is done around it, on which the mattes depend; another number for another answer.
 MATTING = "mediapipe-selfie_segmentation-9ee168ec-1"
+MULTICLASS_MATTING = "mediapipe-selfie_multiclass-c6748b12-1"
 
 SIDE = 256  # pixels, of what the segmenter is shown
 _MARGIN, _LEAST_MARGIN = 0.1, 0.03  # around the person, as a share of its longer side
@@ -71,6 +86,7 @@ GAIN = 2.0
 
 Segmenter = Callable[[np.ndarray], np.ndarray]
 Box = tuple[int, int, int, int]
+Matting = Literal["selfie", "multiclass"]
 
 
 class SelfieSegmenter:
@@ -81,24 +97,40 @@ class SelfieSegmenter:
     where mediapipe or the system's EGL library is missing, FileNotFoundError or ValueError as `model_path`.
     """
 
+    model = SELFIE_SEGMENTER
+
     def __init__(self) -> None:
         def make(vision: Any, base_options: Any) -> Any:
             return vision.ImageSegmenter.create_from_options(
                 vision.ImageSegmenterOptions(base_options=base_options, output_confidence_masks=True)
             )
 
-        self._task, self._image = open_task(lambda: model_path(SELFIE_SEGMENTER), make)
+        self._task, self._image = open_task(lambda: model_path(self.model), make)
         self.close = closed_with(self, self._task)
 
     def __call__(self, picture: np.ndarray) -> np.ndarray:
+        return self._masks(picture)[0]
+
+    def _masks(self, picture: np.ndarray) -> list[np.ndarray]:
+        """The model's answers, each [H, W]."""
         masks = self._task.segment(self._image(np.ascontiguousarray(picture))).confidence_masks
-        return masks[0].numpy_view().reshape(picture.shape[:2]).copy()  # the view dies with its image
+        # The views die with their images.
+        return [mask.numpy_view().reshape(picture.shape[:2]).copy() for mask in masks]
 
     def __enter__(self) -> SelfieSegmenter:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+class MulticlassSegmenter(SelfieSegmenter):
+    """The same of MediaPipe's multi-class segmenter: how sure it is of each of CLASSES, float32 [6, H, W]."""
+
+    model = MULTICLASS_SEGMENTER
+
+    def __call__(self, picture: np.ndarray) -> np.ndarray:
+        return np.stack(self._masks(picture))
 
 
 def matte_file(video: Path) -> Path:
@@ -115,12 +147,25 @@ def found_matte(video: Path) -> Path | None:
 def matte_problem(video: Path, matte: Path, frames: Sequence[int] | None = None) -> str | None:
     """Why the file `matte` is no matte of the film `video` as it is now, in words; None if it is one.
 
-    frames: the numbers of the frames that it has to hold; None for all.
+    frames: the numbers of the frames that it has to hold; None for all. Of one that was made with classes,
+    these have to be the film's too.
     """
+    problem = _problem(video, matte, frames)
+    classes = None if problem else found_classes(video, matte)
+    return problem if classes is None else _problem(video, classes, frames)
+
+
+def found_classes(video: Path, matte: Path) -> Path | None:
+    """Where the classes of a film lie, if its matte was made with them (they may be lost); None otherwise."""
+    return classes_file(video) if video_tags(matte).get("matting") == MULTICLASS_MATTING else None
+
+
+def _problem(video: Path, matte: Path, frames: Sequence[int] | None) -> str | None:
+    """Why a film beside `video` was not made from it, or lacks frames."""
     try:
         tags, size, count = video_tags(matte), probe_video(matte), count_frames(matte)
         held = _held(tags)
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         return str(error)
     if not all(name in tags for name in ORIGIN):
         return f"{matte} does not say what it was made from"
@@ -138,10 +183,7 @@ def matte_problem(video: Path, matte: Path, frames: Sequence[int] | None = None)
 
 def _held(tags: Mapping[str, str]) -> list[int] | None:
     """The numbers of the frames of the film that a matte holds, by its tags; None for all."""
-    if "frames" not in tags:
-        return None
-    spans = [[int(number) for number in span.split("-")] for span in tags["frames"].split(",")]
-    return [number for span in spans for number in range(span[0], span[-1] + 1)]
+    return spanned_frames(tags["frames"]) if "frames" in tags else None
 
 
 def frame_spans(numbers: Sequence[int]) -> str:
@@ -157,33 +199,45 @@ def frame_spans(numbers: Sequence[int]) -> str:
     return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
-def matte_video(video: Path, frames: Sequence[int] | None = None, *, progress: bool = True) -> Path:
+def spanned_frames(words: str) -> list[int]:
+    """The numbers that `frame_spans` put in words. ValueError for other words.
+
+    >>> spanned_frames("0-2,7")
+    [0, 1, 2, 7]
+    """
+    spans = [[int(number) for number in span.split("-")] for span in words.split(",") if words]
+    return [number for span in spans for number in range(span[0], span[-1] + 1)]
+
+
+def matte_video(
+    video: Path, frames: Sequence[int] | None = None, *, matting: Matting = "selfie", progress: bool = True
+) -> Path:
     """The matte of a film: the one beside it, or made now; memory holds a few frames.
 
     frames: the rising numbers of those that are needed; only these are matted, where the matte is not there
-    yet (default: all). One of another film, or made in another way, is made anew, with a sentence. Needs the
-    extra `encode`.
+    yet (default: all). matting: by which segmenter; `multiclass` writes the classes too. One of another film,
+    or made in another way, is made anew, with a sentence. Needs the extra `encode`.
 
     Raises FileNotFoundError, ValueError (a damaged film, or one that changed meanwhile), ImportError (no
     mediapipe), or OSError where the folder cannot be written to.
     """
     from tqdm.auto import tqdm
 
-    video = Path(video)
+    video, way = Path(video), MULTICLASS_MATTING if matting == "multiclass" else MATTING
     info = probe_video(video)
     matte = found_matte(video)
     if matte is not None:
         problem = matte_problem(video, matte, frames)
-        if problem is None and video_tags(matte).get("matting") != MATTING:
-            problem = f"{matte} was made in another way than '{MATTING}'"
+        if problem is None and video_tags(matte).get("matting") != way:
+            problem = f"{matte} was made in another way than '{way}'"
         if problem is None:
             return matte
         print(f"{problem}: matting {video} again")
-    matte, before = matte_file(video), source_state([video])
-    tags = {name: str(value) for name, value in origin([video]).items()} | {"matting": MATTING}
+    matte, classes, before = matte_file(video), classes_file(video), source_state([video])
+    tags = {name: str(value) for name, value in origin([video]).items()} | {"matting": way}
     if frames is not None:
         tags["frames"] = frame_spans(frames)
-    with SelfieSegmenter() as segmenter:
+    with (MulticlassSegmenter if matting == "multiclass" else SelfieSegmenter)() as segmenter:
         pictures = tqdm(
             iter_video(video) if frames is None else video_frames(video, frames),
             total=count_frames(video) if frames is None else len(frames),
@@ -191,9 +245,21 @@ def matte_video(video: Path, frames: Sequence[int] | None = None, *, progress: b
             unit="frame",
             disable=not progress,
         )
-        write_lossless(matte, matte_frames(pictures, segmenter), info.fps or 25.0, tags=tags)
+        fps = info.fps or 25.0
+        if matting == "multiclass":
+            with (
+                lossless_writer(matte, fps, tags=tags) as write,
+                lossless_writer(classes, fps, tags=tags) as write_classes,
+            ):
+                for alpha, kinds in classed_frames(pictures, segmenter):
+                    write(alpha)
+                    write_classes(kinds)
+        else:
+            write_lossless(matte, matte_frames(pictures, segmenter), fps, tags=tags)
+            classes.unlink(missing_ok=True)
     if source_state([video]) != before:
         matte.unlink()
+        classes.unlink(missing_ok=True)
         raise ValueError(f"{video} changed while it was matted; matte it again once nobody writes to it")
     return matte
 
@@ -216,9 +282,33 @@ def matte_frames(frames: Iterable[np.ndarray], segmenter: Segmenter) -> Iterator
 
     segmenter: from a picture uint8 [SIDE, SIDE, 3] to how sure it is of a person, float32 [SIDE, SIDE].
     """
+    return (alpha for alpha, _, _ in _segmented(frames, segmenter))
+
+
+def classed_frames(
+    frames: Iterable[np.ndarray], segmenter: Segmenter
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The same, and the class that each pixel is most likely of, uint8 [H, W]; steadied as the matte is.
+
+    segmenter: from a picture to how sure it is of each class, float32 [C, SIDE, SIDE], the first being the
+    background; who is in none of the others is no person.
+    """
+    for alpha, answers, (left, top, right, bottom) in _segmented(frames, segmenter):
+        likeliest = Image.fromarray(answers.argmax(0).astype(np.uint8))
+        classes = np.zeros_like(alpha)
+        classes[top:bottom, left:right] = likeliest.resize(
+            (right - left, bottom - top), Image.Resampling.NEAREST
+        )
+        yield alpha, classes
+
+
+def _segmented(
+    frames: Iterable[np.ndarray], segmenter: Segmenter
+) -> Iterator[tuple[np.ndarray, np.ndarray, Box]]:
+    """Each picture's matte, what the segmenter answered in the end, and the part that it was shown."""
     box: Box | None = None
-    last: tuple[Box, np.ndarray, np.ndarray] | None = None
-    pending: deque[Future[np.ndarray]] = deque()
+    last: tuple[Box, np.ndarray, np.ndarray, np.ndarray] | None = None
+    pending: deque[tuple[Future[np.ndarray], np.ndarray, Box]] = deque()
     # One frame's edges are found while the next one is read and shown to the segmenter.
     with ThreadPoolExecutor(1) as beside:
         for frame in frames:
@@ -228,20 +318,25 @@ def matte_frames(frames: Iterable[np.ndarray], segmenter: Segmenter) -> Iterator
                 shown = np.asarray(
                     Image.fromarray(frame).resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box)
                 )
-                sure = _largest_piece(segmenter(shown))
+                answers = segmenter(shown)
+                sure = _largest_piece(answers if answers.ndim == 2 else 1 - answers[0])
                 fitting = _fitting_box(sure, box, width, height)
                 if fitting == box or not more:
                     break
                 box = fitting
             guide = shown.astype(np.float32) / 255
             if last is not None and last[0] == box:
-                sure = _steadied(sure, guide, last[1], last[2])
-            last = box, sure, guide
-            pending.append(beside.submit(_placed, sure, guide, frame, box))
+                weight = _stillness(guide, last[1])
+                sure = sure + weight * (last[2] - sure)
+                answers = answers + weight * (last[3] - answers)
+            last = box, guide, sure, answers
+            pending.append((beside.submit(_placed, sure, guide, frame, box), answers, box))
             if len(pending) > 1:
-                yield pending.popleft().result()
+                matte, seen, place = pending.popleft()
+                yield matte.result(), seen, place
         while pending:
-            yield pending.popleft().result()
+            matte, seen, place = pending.popleft()
+            yield matte.result(), seen, place
 
 
 def _placed(sure: np.ndarray, guide: np.ndarray, frame: np.ndarray, box: Box) -> np.ndarray:
@@ -294,11 +389,10 @@ def _largest_piece(sure: np.ndarray) -> np.ndarray:
     return sure.astype(np.float32)
 
 
-def _steadied(sure: np.ndarray, guide: np.ndarray, before: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """`sure` averaged with what was said `before`, as far as the picture `guide` is what was `seen` then."""
-    moved = uniform_filter(np.abs(guide - seen).max(-1), 5)
-    weight = _MEMORY * np.exp(-((moved / _STILL) ** 2))
-    return sure + weight * (before - sure)
+def _stillness(guide: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """What the last answer weighs in this one, [SIDE, SIDE], as far as the picture `guide` is as `before`."""
+    moved = uniform_filter(np.abs(guide - before).max(-1), 5)
+    return _MEMORY * np.exp(-((moved / _STILL) ** 2))
 
 
 def _refined(sure: np.ndarray, guide: np.ndarray, picture: np.ndarray) -> np.ndarray:

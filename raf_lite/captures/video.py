@@ -8,7 +8,7 @@ import functools
 import itertools
 import os
 import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -145,22 +145,38 @@ def write_lossless(
     tags: names in lower case, and what they say, for `video_tags`. Raises ValueError where there are no
     frames or their size changes.
     """
-    path, size = Path(path), None
+    with lossless_writer(path, fps, tags=tags) as write:
+        for frame in frames:
+            write(frame)
+
+
+@contextlib.contextmanager
+def lossless_writer(
+    path: str | os.PathLike, fps: float, *, tags: Mapping[str, str]
+) -> Iterator[Callable[[np.ndarray], None]]:
+    """`write_lossless` frame by frame: gives a function that takes the next one. Where the body raises,
+    nothing is written."""
+    path, count, size = Path(path), 0, ()
     with atomic_path(path) as tmp:
         with av.open(f"file:{tmp}", "w", format="matroska", options={"fflags": "+bitexact"}) as container:
             container.metadata.update(tags)
-            for index, frame in enumerate(frames):
-                if size is None:
+            stream = container.add_stream("ffv1", rate=Fraction(fps).limit_denominator(1001))
+            stream.pix_fmt = "gray"
+            stream.options = {"level": "3", "slices": "4", "g": "25"}
+
+            def write(frame: np.ndarray) -> None:
+                nonlocal count, size
+                if not count:
                     size = frame.shape
-                    stream = container.add_stream("ffv1", rate=Fraction(fps).limit_denominator(1001))
                     stream.height, stream.width = size
-                    stream.pix_fmt = "gray"
-                    stream.options = {"level": "3", "slices": "4", "g": "25"}
                 if frame.shape != size:
-                    raise ValueError(f"{path}: frame {index} is {list(frame.shape)}, and not {list(size)}")
+                    raise ValueError(f"{path}: frame {count} is {list(frame.shape)}, and not {list(size)}")
                 picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="gray")
                 container.mux(stream.encode(picture))
-            if size is None:
+                count += 1
+
+            yield write
+            if not count:
                 raise ValueError(f"{path}: there are no frames to write; give at least one")
             container.mux(stream.encode(None))
 

@@ -11,6 +11,7 @@ from raf_lite.training import PRESETS, TrainConfig
 
 Relative = Literal["mean"] | int | None
 Preset = Literal["fast", "cpu", "video", "gpu"]
+Matting = Literal["selfie", "multiclass"]
 
 
 def _taken_out(relative: Relative, neutral: int | None) -> Relative:
@@ -42,6 +43,7 @@ def train(
     settings: OmitArgPrefixes[TrainConfig] = PRESETS["cpu"],
     bank: Path | None = None,
     format: str | None = None,
+    matting: Matting | None = None,
 ) -> int:
     """Train an avatar on a capture or on a film of one person, with or without retrieval; resumes.
 
@@ -54,11 +56,16 @@ def train(
             a film on a CPU, or gpu for CUDA; without it, video for a film and cpu for a folder.
         bank: The bank to retrieve from; without it the one that ships, wherever the data are.
         format: The capture's format; without it, what the folder looks like.
+        matting: Which segmenter finds a film's person: selfie, or multiclass, which tells hair, skin and
+            clothes apart and leaves clothes out of the head; without it selfie.
     """
     from raf_lite.bank import ExpressionBank
     from raf_lite.captures import open_capture
     from raf_lite.manifest import find_data
     from raf_lite.training import Trainer, TrainingSet
+
+    if matting is not None and not capture.is_file():
+        raise ValueError(f"--matting is for films, and {capture} is none; leave it out")
 
     expressions = None
     if settings.retrieval:
@@ -66,7 +73,7 @@ def train(
     if capture.is_file():
         from raf_lite.course.own_video import train_video
 
-        own = train_video(capture, out, settings, bank=expressions)
+        own = train_video(capture, out, settings, bank=expressions, matting=matting or "selfie")
         print(own.table.T.to_string(float_format="{:.3f}".format))
         print(f"the avatar is {own.path}, the film of what was held out {own.film}")
         return 0

@@ -192,15 +192,21 @@ def find_cuts(video: Path, *, progress: bool = True) -> list[int]:
 
 
 def film_frames(
-    video: Path, encoding: VideoDetections, held_out: float, *, progress: bool = True
+    video: Path,
+    encoding: VideoDetections,
+    held_out: float,
+    *,
+    cuts: Sequence[int] | None = None,
+    progress: bool = True,
 ) -> FilmFrames:
-    """Choose the frames of an encoded film; held_out: the share that its end is.
+    """Choose the frames of an encoded film. held_out: the share that its end is. cuts: where its shots begin
+    (default: looked for).
 
     Raises ValueError where too few are left, or the share leaves nothing of one part.
     """
     total = len(encoding)
-    cuts = find_cuts(video, progress=progress)
-    shots = np.split(np.arange(total), cuts)
+    cuts = find_cuts(video, progress=progress) if cuts is None else cuts
+    shots = np.split(np.arange(total), list(cuts))
     shot = max(shots, key=lambda frames: int(encoding.face_found[frames].sum()))
     left_out: dict[str, tuple[int, ...]] = {}
 

@@ -14,25 +14,26 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from raf_lite._files import write_json
 from raf_lite.avatar import GaussianAvatar
 from raf_lite.bank import ExpressionBank
 from raf_lite.captures import Capture
-from raf_lite.captures.formats.encoding import found_encoding
+from raf_lite.captures.formats.encoding import encoding_file, found_encoding
 from raf_lite.captures.formats.plain import HELD_OUT as HELD_OUT_SEQUENCE
 from raf_lite.captures.formats.plain import SEQUENCE, open_video
-from raf_lite.captures.matting import matte_video
+from raf_lite.captures.matting import Matting, matte_video
 from raf_lite.course.film_frames import (
     HIDES,
     MISSES,
     FilmFrames,
     check_film,
     film_frames,
+    find_cuts,
     hidden_faces,
     missed_faces,
     probe_film,
     require_both,
 )
+from raf_lite.course.frames_file import FramesFile
 from raf_lite.descriptors.encode_video import VideoDetections, find_encoding
 from raf_lite.descriptors.mediapipe import encoder_if_possible
 from raf_lite.evaluation import evaluate, networks_at_hand
@@ -107,6 +108,44 @@ def _framing(
     return (left, top, width // factor * factor, height // factor * factor), factor
 
 
+def used_frames(
+    video: Path,
+    encoding: VideoDetections,
+    out: Path,
+    size: int,
+    *,
+    held_out: float = HELD_OUT,
+    matting: Matting = "selfie",
+    progress: bool = True,
+) -> FilmFrames:
+    """Which frames of an encoded film are used, by `raf_lite.course.film_frames`; matted on the way, where
+    they are not yet.
+
+    What out/frames.json has found of this film with these settings is not looked for again; the file is
+    written. Raises as `film_frames`, `matte_video`, `missed_faces` and `require_both`.
+    """
+    settings = {"held_out_share": held_out, "size": size}
+    kept = FramesFile(
+        out / "frames.json", video, found_encoding(video) or encoding_file(video), len(encoding), settings
+    )
+    cuts = kept.frames("cuts", lambda: find_cuts(video, progress=progress))
+    frames = film_frames(video, encoding, held_out, cuts=cuts)
+    whole = frames.used
+    crop, factor = _framing(encoding, size, whole)
+    hidden = kept.frames(HIDES, lambda: hidden_faces(video, encoding, whole, crop, factor, progress=progress))
+    frames = frames.without(hidden, HIDES)
+    kept.write(frames)  # a run that is stopped while it mattes loses none of it
+    # Much more than is needed would take long; about as much serves other settings too.
+    shown = frames.used
+    few = len(shown) < len(encoding) / 2
+    matte = matte_video(video, shown if few else None, matting=matting, progress=progress)
+    missed = kept.frames(MISSES, lambda: missed_faces(encoding, shown, matte), matte)
+    frames = frames.without(missed, MISSES)
+    require_both(frames, video)
+    kept.write(frames)
+    return frames
+
+
 def train_video(
     video: str | os.PathLike,
     out: str | os.PathLike,
@@ -114,12 +153,14 @@ def train_video(
     *,
     bank: ExpressionBank | None = None,
     held_out: float = HELD_OUT,
+    matting: Matting = "selfie",
     progress: bool = True,
 ) -> OwnAvatar:
     """Train an avatar on a film of one person, into `out`: avatar.safetensors, metrics.json and held_out.mp4.
 
     Encoding and matte lie beside the film. held_out: the share of the frames, its end, that is not trained
-    on but graded, as tracked and with the head moved to where it fits best ("aligned"), and filmed.
+    on but graded, as tracked and with the head moved to where it fits best ("aligned"), and filmed. matting:
+    which segmenter finds the person; with `multiclass` clothes are no part of the head.
     `raf_lite.course.film_frames` says which frames are used; out/frames.json lists them. Raises ValueError
     for a film of no face, of several people, or of a still picture before anything takes minutes, and where
     most frames have a face that runs out of the picture or a matte that misses it.
@@ -141,17 +182,10 @@ def train_video(
         probe_film(video)
     encoding = find_encoding(video, progress=progress)
     check_film(encoding, video)
-    frames = film_frames(video, encoding, held_out, progress=progress)
-    crop, factor = _framing(encoding, settings.size, frames.used)
-    hidden = hidden_faces(video, encoding, frames.used, crop, factor, progress=progress)
-    frames = frames.without(hidden, HIDES)
-    # Much more than is needed would take long; about as much serves other settings too.
-    few = len(frames.used) < len(encoding) / 2
-    matte = matte_video(video, frames.used if few else None, progress=progress)
-    frames = frames.without(missed_faces(encoding, frames.used, matte), MISSES)
-    require_both(frames, video)
+    frames = used_frames(
+        video, encoding, out, settings.size, held_out=held_out, matting=matting, progress=progress
+    )
     print(frames.report(video, encoding.fps))
-    write_json(out / "frames.json", {"film": video.name, **frames.as_dict()})
     capture = open_own(video, encoding, settings.size, frames)
     data = TrainingSet.from_capture(capture, settings, progress=progress)
     avatar = Trainer(data, settings, out, bank=bank, progress=progress).train(resume=True)

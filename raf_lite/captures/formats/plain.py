@@ -3,12 +3,14 @@
     clip.mp4                        or a folder of 000.png, 001.png, ...
     clip.mp4.encoding.npz           what `raf-lite encode` wrote beside it; phone.encoding.npz of a folder
     clip.mp4.matte.mkv              what `raf_lite.captures.matting` wrote beside it: the person, cut out
+    clip.mp4.classes.mkv            and what of them is hair, skin or clothes, where it was asked for
     phone/masks/000.png             of a folder: a mask for each image; RGBA images carry their own
 
 The camera is the one that MediaPipe assumes when it reports a head pose: 63 degrees high, principal point in
 the middle. Poses and camera then belong together, whatever lens was used; only depth is wrong by the true
 focal length. A film's masks are of the head alone: the person of its matte, cut at the neck. The person below
-the neck is neither head nor background, and does not count.
+the neck is neither head nor background, and does not count. Where the classes are there, hair and the face's
+skin are head however low, and clothes are not (`raf_lite.captures.classes`).
 
 The encoder's landmarks come as `landmarks_head` [T, 478, 3], in head space, and 68 of them, in iBUG's order,
 as `landmarks68` in the world; each lies on the ray of its pixel.
@@ -26,10 +28,11 @@ from raf_lite._files import read_npz
 from raf_lite.captures.attached import attached_poses
 from raf_lite.captures.cameras import Camera
 from raf_lite.captures.capture import Capture, SplitRule
+from raf_lite.captures.classes import head_share
 from raf_lite.captures.formats._files import check_order, natural
 from raf_lite.captures.formats.encoding import IMAGES, encoding_problem, found_encoding
 from raf_lite.captures.formats.images import Parsed, View
-from raf_lite.captures.matting import found_matte, iter_matte, matte_problem
+from raf_lite.captures.matting import found_classes, found_matte, iter_matte, matte_problem
 from raf_lite.captures.neck import HIGHEST, above_neck, neck_top
 from raf_lite.captures.pictures import picture_size
 from raf_lite.captures.source import Source
@@ -181,8 +184,9 @@ class VideoSource(Source):
 
     def files(self, sequence: str, serial: str) -> list[Path]:
         attached, matte = self.annotation_file(sequence), found_matte(self.path)
-        more = [attached] if attached.is_file() else []
-        return [self.path, *_encoding_files(self.path), *([] if matte is None else [matte]), *more]
+        classes = None if matte is None else found_classes(self.path, matte)
+        optional = (file for file in (matte, classes, attached) if file is not None and file.is_file())
+        return [self.path, *_encoding_files(self.path), *optional]
 
     def stored_size(self, serial: str) -> tuple[int, int]:
         return self.height, self.width
@@ -219,7 +223,7 @@ class VideoSource(Source):
 
     def _cut(self, sequence: str, serial: str, most: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         """Of at most `most` frames, spread over all: number, person uint8 [H, W], and how much of each pixel
-        is above the neck, float32 [H, W]."""
+        is head if it is the person, float32 [H, W]: above the neck, or by what it shows."""
         matte = found_matte(self.path)
         if matte is None:
             raise FileNotFoundError(
@@ -241,8 +245,13 @@ class VideoSource(Source):
         (camera,) = self.framed({SERIAL: assumed_camera(self.width, self.height)}).values()
         top = self._neck_top()
         mattes = iter_matte(matte, filmed, crop=self.crop, downscale=self.downscale)
+        file = found_classes(self.path, matte)
+        classes = None if file is None else iter_matte(file, filmed, crop=self.crop)
         for number, person in zip(asked, mattes, strict=True):
-            yield number, person, above_neck(camera, poses[number], top)
+            above = above_neck(camera, poses[number], top)
+            if classes is not None:
+                above = head_share(next(classes), above, self.downscale)
+            yield number, person, above
 
     def _neck_top(self) -> float:
         """One height for all sequences of the film; the usual one where its encoding has no landmarks."""
