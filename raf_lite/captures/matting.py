@@ -19,6 +19,7 @@ made from in the words of `raf_lite.captures.origin`.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -157,7 +158,9 @@ def frame_spans(numbers: Sequence[int]) -> str:
     return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
-def matte_video(video: Path, frames: Sequence[int] | None = None, *, progress: bool = True) -> Path:
+def matte_video(
+    video: str | os.PathLike, frames: Sequence[int] | None = None, *, progress: bool = True
+) -> Path:
     """The matte of a film: the one beside it, or made now; memory holds a few frames.
 
     frames: the rising numbers of those that are needed; only these are matted, where the matte is not there
@@ -166,6 +169,11 @@ def matte_video(video: Path, frames: Sequence[int] | None = None, *, progress: b
 
     Raises FileNotFoundError, ValueError (a damaged film, or one that changed meanwhile), ImportError (no
     mediapipe), or OSError where the folder cannot be written to.
+
+    >>> matte_video("absent.mp4")
+    Traceback (most recent call last):
+    ...
+    FileNotFoundError: there is no video absent.mp4; check the folder, or download or write it again
     """
     from tqdm.auto import tqdm
 
