@@ -629,7 +629,8 @@ show_strip(
 )
 
 # %% [markdown]
-# The witness is kind: it finds faces where a human sees holes in ears and hair. Section 8 has exact answers.
+# In our run it was 60 degrees (5.5 %; 3.3 % at 40). The witness is kind: it looks at the face alone, where a human sees ears and
+# hair with holes, long before. Section 8 has exact answers.
 #
 # ### Drive it, and overdo it
 #
@@ -639,9 +640,7 @@ show_strip(
 # **Predict:** will twice the expression be twice as wide a mouth?
 
 # %%
-drive_video(
-    own.avatar, laugh, driver_102, OUT / "own_driven.mp4", size=192, hold_head=True, progress=False
-)
+drive_video(own.avatar, laugh, driver_102, OUT / "own_driven.mp4", size=192, hold_head=True, progress=False)
 show_video(OUT / "own_driven.mp4", "Left, driver 102; right, the avatar of your film, driven by them.")
 
 # %%
@@ -668,8 +667,9 @@ show_strip(
 )
 
 # %% [markdown]
-# Between what the film showed and a little beyond it, the mouth opens with the number. Farther out the landmarks still move the
-# Gaussians, but what they uncover, teeth and tongue, was never seen. Your film decides where that is: open your mouth wide in it.
+# In our run twice the expression opened the mouth twice as far (0.40, 0.78), and three times no farther (0.70). The landmarks move
+# the Gaussians beyond what was filmed, but what they uncover, teeth and tongue, was never seen. Your film decides where that
+# begins: open your mouth wide in it.
 #
 # ### Retrieval on it
 #
@@ -693,8 +693,9 @@ for name, one in (("alone", own), ("with retrieval", helped)):
     print(f"{name:15}", one.table.loc[("self", "avatar (aligned)"), graded].round(2).to_dict())
 
 # %% [markdown]
-# A film's last seconds look much like its first ones: there is little that a neighbour could teach, and lesson 07 says how many
-# people and runs it takes to see a small gain. Your film may be different: one run of it is still no evidence.
+# In our run a little worse (the face 3.5 grey levels against 3.4). A film's last seconds are much like its first ones, so a
+# neighbour has little to teach there; how many people and runs it takes to see a small gain is lesson 07's subject. One run of one
+# film is no evidence, for yours neither.
 #
 # ## 8 · One camera alone, against exact answers
 #
@@ -808,7 +809,9 @@ show_figure(
 )
 
 # %% [markdown]
-# @@TEXT@@
+# They do: in our run the rank correlation is 0.9, and the farthest third of the frames is wrong by twice as much as the nearest
+# (4.3 against 2.3 grey levels). So there are two ways out of what a film knows, the side and the unseen expression. For both the
+# mend is to film it.
 #
 # ## 9 · A capture folder of your own
 #
@@ -966,6 +969,7 @@ print(refusal)
 # - Smoothing costs expression or time. Use little.
 # - Drive relative to the driver's neutral, and beat both a stranger's film and not moving at all.
 # - Found is not right: light, size and focus decide. Check a capture before you train on it.
+# - One film makes an avatar. Look at its matte first; it breaks from aside and in expressions that the film lacks.
 
 # %%
 card = {
