@@ -715,7 +715,7 @@ from raf_lite.training import Trainer, TrainingSet
 
 rule = replace(capture.split_rules["default"], train_cameras=(capture.encoder_camera,))
 if session.fast:
-    rule = replace(rule, unused_sequences=("EXP-", "SEN-"))
+    rule = replace(rule, unused_sequences=("SEN-", *(f"EXP-{n}" for n in range(2, 10))))
 from_the_front = replace(capture, split_rules={"default": rule})
 one_camera = {}
 for name, rides in (("learns all", False), ("rides on landmarks", True)):
