@@ -6,7 +6,8 @@ FOLDER holds films, one person each, of your own or of anybody who agreed; encod
 beside them, avatars and strips under --out. Only numbers go into benchmarks/results/real_people.json: no
 picture of anybody is part of this project.
 
-Of each film the last 30 % of the frames are held out. Columns of each film:
+Of each film the last 30 % of the frames of use are held out; those that `raf-lite train` leaves out (a hidden
+face, a matte that misses it) are in no figure. Columns of each film:
 
 - train_s: seconds of `raf-lite train`, encoding and matting included where they were not there before;
 - psnr, psnr_face, mae_*, landmarks*, aed*, jitter*, and where `raf-lite data metrics` brought the networks
@@ -23,6 +24,9 @@ Of each film the last 30 % of the frames are held out. Columns of each film:
 
 And, of several films with that network, how it tells their people apart: cosines of all pairs of SOME frames
 of each, of one film and of two (`identity`: the least, 5th percentile, median, 95th and largest).
+
+--no-landmark-motion and --retrieval NAME (with --bank) train in another way; the rows of that are kept beside
+the others, under `variants` by its name ("without riding", "centred", ...), with their own summary.
 """
 
 from __future__ import annotations
@@ -43,9 +47,10 @@ from scipy.spatial.transform import Rotation
 
 from raf_lite._files import write_json
 from raf_lite.avatar import GaussianAvatar, aligned_poses, driven_by, frontal_camera, turned
+from raf_lite.bank import ExpressionBank
 from raf_lite.captures import Capture, iter_video
 from raf_lite.captures.formats.encoding import VIDEOS
-from raf_lite.course.own_video import open_own, train_video
+from raf_lite.course import train_video
 from raf_lite.descriptors import MediaPipeEncoder
 from raf_lite.descriptors.encode_video import VideoDetections, find_encoding
 from raf_lite.descriptors.forms import capture_descriptors
@@ -54,6 +59,8 @@ from raf_lite.evaluation.grading import MEASURED
 from raf_lite.evaluation.identity import FaceIdentity, cosines
 from raf_lite.evaluation.metrics import shaking
 from raf_lite.evaluation.regions import face_regions
+from raf_lite.manifest import find_data
+from raf_lite.retrieval import SETTINGS
 from raf_lite.training import PRESETS, TrainConfig
 
 HELD_OUT, ANGLE, SIDE_SIZE, DRIVEN, SOME = 0.3, 30.0, 384, 90, 16
@@ -177,16 +184,18 @@ def told_apart(films: list[Path], network: FaceIdentity) -> dict:
     }
 
 
-def measure(film: Path, driver: Path | None, out: Path, settings: TrainConfig) -> dict:
+def measure(
+    film: Path, driver: Path | None, out: Path, settings: TrainConfig, bank: ExpressionBank | None
+) -> dict:
     """One film's row; its strip is written to `out`."""
     started = time.perf_counter()
-    own = train_video(film, out / film.stem, settings, held_out=HELD_OUT, progress=False)
+    own = train_video(film, out / film.stem, settings, bank=bank, held_out=HELD_OUT, progress=False)
     row: dict = {"train_s": round(time.perf_counter() - started, 1)}
     for name, avatar in (("tracked", "avatar"), ("aligned", "avatar (aligned)")):
         errors = own.table.loc[("self", avatar)]
         row[name] = {c: round(float(errors[c]), 4) for c in COLUMNS if c in errors and errors[c] == errors[c]}
     encoding = find_encoding(film, progress=False)
-    capture = open_own(film, encoding, settings.size, HELD_OUT)
+    capture = own.capture
     row["frames"] = len(encoding)
     row["turn_degrees"] = round(
         float(np.rad2deg(np.ptp(Rotation.from_matrix(encoding.head_pose[:, :3, :3]).as_rotvec()[:, 1]))), 1
@@ -256,37 +265,45 @@ def main() -> None:
     parser.add_argument("clips", nargs="*", help="names without ending; default: all films")
     parser.add_argument("--out", type=Path, default=Path("out/real_people"))
     parser.add_argument("--results", type=Path, default=RESULTS / "real_people.json")
+    parser.add_argument(
+        "--no-landmark-motion", action="store_true", help="Gaussians do not ride on landmarks"
+    )
+    parser.add_argument("--retrieval", choices=SETTINGS, metavar="NAME", help="a setting, such as centred")
+    parser.add_argument("--bank", type=Path, help="of the retrieval (default: the shipped one)")
     args = parser.parse_intermixed_args()
     films = sorted(f for f in args.folder.iterdir() if f.suffix.lower() in VIDEOS)
     films = [f for f in films if ".matte" not in f.name and ".classes" not in f.name]
     chosen = [f for f in films if not args.clips or f.stem in args.clips]
     if not chosen:
         raise SystemExit(f"{args.folder} has no such film; name a folder of films ({', '.join(VIDEOS)})")
-    args.out.mkdir(parents=True, exist_ok=True)
-    settings = PRESETS["video"]
+    settings = PRESETS["video"].with_(retrieval=args.retrieval, landmark_motion=not args.no_landmark_motion)
+    bank = None
+    if args.retrieval:
+        bank = ExpressionBank.load(args.bank or find_data() / "bank", descriptor=settings.descriptor)
+    ways = ["without riding"] * args.no_landmark_motion + [args.retrieval] * bool(args.retrieval)
+    variant = ", ".join(ways)
+    out = args.out / variant
+    out.mkdir(parents=True, exist_ok=True)
     result = json.loads(args.results.read_text(encoding="utf-8")) if args.results.is_file() else {}
-    rows = result.get("films", {})
+    kept = result.setdefault("variants", {}).setdefault(variant, {}) if variant else result
+    rows = kept.setdefault("films", {})
     network = networks_at_hand().identity
-    if network is not None and len(chosen) > 1:
+    if network is not None and len(chosen) > 1 and not variant:
         result["identity"] = told_apart(chosen, network)
     for film in chosen:
         others = films[(films.index(film) + 1) % len(films)]
         try:
-            rows[film.stem] = measure(film, others if others != film else None, args.out, settings)
+            rows[film.stem] = measure(film, others if others != film else None, out, settings, bank)
         except (ValueError, FileNotFoundError) as error:
             rows[film.stem] = {"failed": str(error)}
         print(film.stem, json.dumps(rows[film.stem]), flush=True)
-        write_json(
-            args.results,
-            {
-                "machine": describe_machine(),
-                "settings": settings.as_dict(),
-                "held_out": HELD_OUT,
-                "summary": summary(rows),
-                "identity": result.get("identity"),
-                "films": rows,
-            },
-        )
+        kept |= {
+            "machine": describe_machine(),
+            "settings": settings.as_dict(),
+            "held_out": HELD_OUT,
+            "summary": summary(rows),
+        }
+        write_json(args.results, result)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from raf_lite.captures.video import iter_video, read_video, write_video
 
 if TYPE_CHECKING:
     from raf_lite.captures.check import camera_problem, check_capture, common_target, contact_sheet
+    from raf_lite.captures.matting import matte_video
 
 __all__ = [
     "FORMATS",
@@ -42,6 +43,7 @@ __all__ = [
     "detect_format",
     "fit_head_poses",
     "iter_video",
+    "matte_video",
     "open_capture",
     "read_video",
     "shrink_factor",
@@ -52,7 +54,13 @@ __all__ = [
 # Asked for later: its tables need pandas.
 __getattr__, __dir__ = attach(
     __name__,
-    {"camera_problem": "check", "check_capture": "check", "common_target": "check", "contact_sheet": "check"},
+    {
+        "camera_problem": "check",
+        "check_capture": "check",
+        "common_target": "check",
+        "contact_sheet": "check",
+        "matte_video": "matting",
+    },
 )
 
 # name -> (is a folder in it, reader). The order of asking: a folder of images comes last, since most formats

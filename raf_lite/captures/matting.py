@@ -21,6 +21,7 @@ its tag `frames` lists (0-24,30,32-40), and keeps what it was made from in the w
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -210,7 +211,11 @@ def spanned_frames(words: str) -> list[int]:
 
 
 def matte_video(
-    video: Path, frames: Sequence[int] | None = None, *, matting: Matting = "selfie", progress: bool = True
+    video: str | os.PathLike,
+    frames: Sequence[int] | None = None,
+    *,
+    matting: Matting = "selfie",
+    progress: bool = True,
 ) -> Path:
     """The matte of a film: the one beside it, or made now; memory holds a few frames.
 
@@ -220,6 +225,11 @@ def matte_video(
 
     Raises FileNotFoundError, ValueError (a damaged film, or one that changed meanwhile), ImportError (no
     mediapipe), or OSError where the folder cannot be written to.
+
+    >>> matte_video("absent.mp4")
+    Traceback (most recent call last):
+    ...
+    FileNotFoundError: there is no video absent.mp4; check the folder, or download or write it again
     """
     from tqdm.auto import tqdm
 

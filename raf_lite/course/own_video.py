@@ -54,16 +54,17 @@ ABOVE, ASIDE, BELOW = 0.55, 0.4, 0.4
 @dataclass(frozen=True)
 class OwnAvatar:
     """What came of a film: the avatar and its file, errors on held-out frames (`evaluate`'s table), a film of
-    them.
+    them, and the capture of the frames that were used: its sequences `video` and `held-out`.
 
     >>> [field for field in OwnAvatar.__annotations__]
-    ['avatar', 'path', 'table', 'film']
+    ['avatar', 'path', 'table', 'film', 'capture']
     """
 
     avatar: GaussianAvatar
     path: Path
     table: pd.DataFrame
     film: Path
+    capture: Capture
 
 
 def head_box(encoding: VideoDetections) -> tuple[int, int, int, int]:
@@ -206,4 +207,4 @@ def train_video(
             progress=progress,
         )
     film = held_out_video(out / "held_out.mp4", avatar, capture, unseen)
-    return OwnAvatar(avatar, out / "avatar.safetensors", table, film)
+    return OwnAvatar(avatar, out / "avatar.safetensors", table, film, capture)

@@ -228,7 +228,7 @@ class VideoSource(Source):
         if matte is None:
             raise FileNotFoundError(
                 f"{self.path} has no masks; `raf-lite train` makes them, as does"
-                " raf_lite.captures.matting.matte_video"
+                " raf_lite.captures.matte_video"
             )
         numbers, frames = self.frames[sequence], self.video_shape(sequence, serial)[0]
         asked = np.unique(np.linspace(0, frames - 1, most).round().astype(int)).tolist()
