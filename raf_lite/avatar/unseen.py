@@ -49,8 +49,8 @@ def pixels_made(
             height,
             rasterize_mode="antialiased",
         )
-        (image[0, ..., 0] * count).sum().backward()
-        made += colors.grad[:, 0] / len(viewmats)
+        (share,) = torch.autograd.grad((image[0, ..., 0] * count).sum(), colors)
+        made += share[:, 0] / len(viewmats)
     return made
 
 
