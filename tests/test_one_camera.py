@@ -292,17 +292,19 @@ def _wall(colors, opacities, z):
     return avatar
 
 
-def test_a_gaussian_makes_as_many_pixels_as_it_covers_and_counts():
+def test_a_gaussian_makes_as_many_pixels_as_it_covers_where_it_is_seen_best():
     avatar = _wall([[0.5] * 3], [0.8], [0.0])
     view = torch.eye(4)
     view[2, 3] = 2.0
+    away = view.clone()  # sees nothing of it
+    away[0, 3] = 50.0
     K = torch.tensor([[100.0, 0, 32], [0, 100, 32], [0, 0, 1]])
     with torch.no_grad():
         avatar.means.zero_()
     half = torch.ones(64, 64)
     half[:, :32] = 0
     everywhere, counted = (
-        pixels_made(avatar, torch.zeros(2, 2), view.repeat(2, 1, 1), K.repeat(2, 1, 1), [c, c])
+        pixels_made(avatar, torch.zeros(2, 2), torch.stack([view, away]), K.repeat(2, 1, 1), [c, c])
         for c in (torch.ones(64, 64), half)
     )
     sigma = 0.04 * 100 / 2  # pixels

@@ -171,7 +171,7 @@ class GaussianAvatar(nn.Module):
             spacing = 0.6 * float(np.sqrt(4 * np.pi * 0.6**2 / gaussians))
         else:
             gaps = 2 * cKDTree(means.numpy()).query(means.numpy(), k=2)[0][:, 1].clip(max=0.5)
-            spacing = 0.65 * float(gaps.mean())
+            spacing = 0.45 * float(gaps.mean())
         return cls(
             means,
             torch.as_tensor(colours, dtype=torch.float32),
