@@ -246,7 +246,7 @@ for k, behind in zip((0, 0.5, 0.8), lags):
 # - `another's film`: the next driver's film, its own neutral out. The **negative control**: lively, but wrong.
 # - `not driven`: 001's neutral in every frame. Not moving at all has to be beaten as well.
 #
-# **Predict:** put the six in order.
+# **Predict:** put the six in order. (The next cell takes about half a minute.)
 
 # %%
 films = {"101": reference}
@@ -541,7 +541,7 @@ print("the whole face is on the matte, in every frame:", bool(least > 80))
 #
 # Next, one call: it finds the frames of use, cuts the head at the neck, lays the first Gaussians over the landmarks of the face,
 # trains, and grades on the film's last fifth, which was held out. A film of your own gets the settings of the command, and a few
-# minutes; the drawn one gets smaller ones.
+# minutes; the drawn one gets smaller ones, and about half a minute.
 
 # %%
 from raf_lite.course import train_video
@@ -676,7 +676,7 @@ show_strip(
 # The bank's 220 donors made expressions that your film lacks. Lesson 06's recipe works here too: in a fifth of the steps a
 # neighbour's descriptor, own constants taken out (`centred`), stands in for the frame's own.
 #
-# **Predict:** better, worse or the same on the held-out frames?
+# **Predict:** better, worse or the same on the held-out frames? (About half a minute.)
 
 # %%
 from raf_lite.bank import ExpressionBank
@@ -702,7 +702,7 @@ for name, one in (("alone", own), ("with retrieval", helped)):
 # A rendered person was filmed by other cameras too, so what one camera costs can be said exactly. We train person 001 on the front
 # camera alone. The start is a closed shell over the landmarks of the face; what lies behind is guessed from the outline.
 #
-# Two avatars are trained. In both, the descriptor is landmarks minus their own mean. The first has to learn from zero what each
+# Two avatars are trained, in about half a minute. In both, the descriptor is landmarks minus their own mean. The first has to learn from zero what each
 # number does. In the second, as in section 7, each Gaussian **rides on the four landmarks nearest to it**: the descriptor says
 # where those go, so the Gaussian goes along, in any expression, and only the rest is learned.
 #
