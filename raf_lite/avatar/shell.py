@@ -17,7 +17,7 @@ from scipy.spatial import cKDTree
 from raf_lite.captures import Camera
 
 # Of the width between the outermost landmarks, which is some 14 cm on a grown person. The first two are how
-# the rig's heads are built, which are rendered people; with them start and avatar fit best from aside.
+# the rig's heads are built, which are rendered people; with them avatars fit best over all views.
 BEHIND = 0.25  # how far the outline, seen from the front, lies behind the outermost landmarks
 REAR = 0.42  # how far the back of the head lies behind the outline
 NECK = 0.4  # half the width of a neck, and half its depth
