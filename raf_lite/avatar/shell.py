@@ -16,8 +16,9 @@ from scipy.spatial import cKDTree
 
 from raf_lite.captures import Camera
 
-# Of the width between the outermost landmarks, which is some 14 cm on a grown person. The first two are how
-# the rig's heads are built, which are rendered people; with them avatars fit best over all views.
+# Of the width between the outermost landmarks, which is some 14 cm on a grown person. The first is as the
+# rig's mean head has it, the second less than there (.55): of those tried on rendered subject 001, over the
+# whole picture from six cameras, these were about the best.
 BEHIND = 0.25  # how far the outline, seen from the front, lies behind the outermost landmarks
 REAR = 0.42  # how far the back of the head lies behind the outline
 NECK = 0.4  # half the width of a neck, and half its depth
