@@ -25,7 +25,7 @@ from raf_lite.avatar import (
     within_views,
 )
 from raf_lite.avatar.shell import BEHIND, REAR, shell_points
-from raf_lite.avatar.unseen import SEEN, fill_unseen, pixels_made
+from raf_lite.avatar.unseen import FLAT, SEEN, WIDE, fill_unseen, pixels_made
 from raf_lite.avatar.views import view_angles
 from raf_lite.captures import Camera, matting, read_video, write_video
 from raf_lite.captures.formats.plain import IBUG68, assumed_camera
@@ -327,6 +327,30 @@ def test_what_is_hidden_is_filled_from_beside_and_what_was_made_clear_stays_clea
     assert shown[5] == pytest.approx(0.85, abs=1e-3) and shown[9] == pytest.approx(0.1, abs=1e-3)
     rest = [i for i in range(n) if i != 5]
     assert torch.equal(after[rest], before[rest])
+
+
+def test_what_is_filled_lies_flat_in_the_surface_around_it():
+    """On a tilted plane: wide along it, thin across, and the others as they were."""
+    rng = np.random.default_rng(0)
+    turn = Rotation.from_euler("xy", [30, 50], degrees=True).as_matrix()
+    plane = np.c_[rng.uniform(-1, 1, (200, 2)), np.zeros(200)] @ turn.T
+    avatar = _wall(np.full((200, 3), 0.5), np.full(200, 0.9), np.zeros(200))
+    made = torch.full((200,), 10 * SEEN)
+    made[7] = 0.0
+    with torch.no_grad():
+        avatar.means.copy_(torch.as_tensor(plane, dtype=torch.float32))
+        avatar.log_scales[7] = torch.log(torch.tensor([0.02, 0.04, 0.08]))
+    quats, scales = avatar.quats.detach().clone(), avatar.log_scales.detach().clone()
+    fill_unseen(avatar, made)
+    axes = Rotation.from_quat(np.roll(avatar.quats[7].detach().numpy(), -1)).as_matrix()
+    extents = avatar.log_scales[7].exp().detach().numpy()
+    covariance = (axes * extents**2) @ axes.T
+    across = turn[:, 2]
+    assert np.sqrt(across @ covariance @ across) == pytest.approx(FLAT * 0.04, rel=1e-3)
+    along = np.sqrt([turn[:, i] @ covariance @ turn[:, i] for i in (0, 1)])
+    np.testing.assert_allclose(along, WIDE * 0.04, rtol=1e-3)
+    rest = [i for i in range(200) if i != 7]
+    assert torch.equal(avatar.quats[rest], quats[rest]) and torch.equal(avatar.log_scales[rest], scales[rest])
 
 
 def test_a_head_that_does_not_turn_trains_from_one_camera(film, tmp_path):

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from raf_lite.avatar.gaussian_avatar import GaussianAvatar
@@ -20,6 +21,8 @@ SEEN = 0.3  # pixels that a Gaussian has to make up in some view; less is unseen
 LEFT = 0.5  # opacity; what training has made clearer than that is not hidden but unwanted
 SOLID = 0.85  # opacity of what is filled, at least
 BESIDE = 8  # seen Gaussians whose colours it gets
+AROUND = 12  # Gaussians whose plane it lies in
+WIDE, FLAT = 1.8, 0.4  # times its extent, along that plane and across it: holes close, the outline stays
 
 
 def pixels_made(
@@ -58,7 +61,7 @@ def pixels_made(
 @torch.no_grad()
 def fill_unseen(avatar: GaussianAvatar, made: Tensor) -> None:
     """Give the Gaussians that hardly a pixel is `made` of [N] the colours of those near them that are seen,
-    and let them hide what is behind."""
+    lay them flat on the surface, and let them hide what is behind."""
     opacities = torch.sigmoid(avatar.opacity_logits)
     seen = (made > SEEN).cpu().numpy()
     hidden = ~seen & (opacities > LEFT).cpu().numpy()
@@ -75,3 +78,11 @@ def fill_unseen(avatar: GaussianAvatar, made: Tensor) -> None:
         opacities.device
     )
     avatar.opacity_logits[rows] = torch.logit(opacities[rows].clamp(min=SOLID), eps=1e-6)
+    _, around = cKDTree(means).query(means[hidden], k=min(AROUND, len(means)))
+    near = means[around] - means[around].mean(1, keepdims=True)
+    axes = np.linalg.svd(near, full_matrices=False)[2].swapaxes(1, 2)  # the last one is across the plane
+    axes[np.linalg.det(axes) < 0, :, 0] *= -1
+    quats = np.roll(Rotation.from_matrix(axes).as_quat(), 1, axis=-1)  # scipy writes xyzw
+    avatar.quats[rows] = torch.as_tensor(quats, dtype=torch.float32).to(opacities.device)
+    extents = avatar.log_scales[rows].mean(1, keepdim=True)
+    avatar.log_scales[rows] = extents + extents.new_tensor([WIDE, WIDE, FLAT]).log()
