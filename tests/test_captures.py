@@ -216,6 +216,26 @@ def test_cache_keeps_the_last_used_within_its_bound(pristine, monkeypatch):
     assert len(decoded) == 2, "a video larger than the cache is not kept"
 
 
+@pytest.mark.parametrize(
+    "indices",
+    [np.array([3, 0, 3]), slice(1, 3), np.int64(2), np.array([], int), np.arange(4) % 2 == 0, slice(None)],
+    ids=["any order", "slice", "one", "none", "chosen", "all"],
+)
+def test_some_frames_are_the_same_whether_or_not_the_video_fits_into_the_cache(pristine, indices):
+    whole = open_capture(pristine / "007")
+    for kept in (0, 4 * 48 * 64):  # nothing, masks
+        some = open_capture(pristine / "007", cache_bytes=kept)
+        for what in (Capture.over_white, Capture.images, Capture.masks):
+            shown = what(some, "FREE", SIDE, indices)
+            np.testing.assert_array_equal(shown, what(whole, "FREE", SIDE, indices))
+            assert shown.dtype == what(whole, "FREE", SIDE).dtype
+    rows = np.unique(np.arange(4)[indices]).tolist()
+    each = list(open_capture(pristine / "007", cache_bytes=0).each_over_white("FREE", SIDE, rows))
+    assert len(each) == len(rows)
+    for frame, row in zip(each, rows):
+        np.testing.assert_array_equal(frame, whole.over_white("FREE", SIDE, row))
+
+
 def test_downscale_and_crop_move_pictures_and_cameras_together(pristine):
     """The box's corner, seen in pixels and projected from the world, stays the same point."""
     full = open_capture(pristine / "007")

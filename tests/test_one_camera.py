@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import av
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.spatial import cKDTree
@@ -28,6 +29,7 @@ from raf_lite.avatar.shell import BEHIND, REAR, shell_points
 from raf_lite.avatar.unseen import FLAT, SEEN, WIDE, fill_unseen, pixels_made
 from raf_lite.avatar.views import view_angles
 from raf_lite.captures import Camera, matting, read_video, write_video
+from raf_lite.captures.formats import plain
 from raf_lite.captures.formats.plain import IBUG68, assumed_camera
 from raf_lite.captures.neck import CHIN, HIGHEST, RAMP, above_neck, neck_top
 from raf_lite.cli import main
@@ -40,6 +42,7 @@ from raf_lite.evaluation import Networks, evaluate
 from raf_lite.evaluation.lpips import LPIPS
 from raf_lite.training import PRESETS, TrainingSet, training_set
 from raf_lite.training.film_corrections import PoseCorrections
+from raf_lite.viewing import held_out_video
 
 FPS = 12.0
 TINY = PRESETS["video"].with_(steps=12, coarse_steps=6, size=64, gaussians=400, checkpoint_every=5)
@@ -547,6 +550,33 @@ def test_a_film_becomes_an_avatar_in_one_command(film, tmp_path, capsys, monkeyp
     assert main(["drive", str(own.path), str(path), "--out", str(tmp_path / "d.mp4"), "--size", "64"]) == 0
     with av.open(str(tmp_path / "d.mp4")) as container:
         assert "synthetic" in container.metadata["comment"]
+
+
+def test_of_a_film_no_more_is_read_than_is_graded(film, data_dir, tmp_path, monkeypatch):
+    path, _ = film
+    own = open_own(path, find_encoding(path, progress=False), 128, 0.5)
+    kept = replace(own, cache_bytes=1 << 30)
+    avatar = GaussianAvatar.load(data_dir / "checkpoints" / "001-centred.safetensors")
+    asked = dict(size=64, frame_step=2, progress=False)
+    whole = evaluate({"a": avatar}, kept, {}, **asked)
+    held_out_video(tmp_path / "kept.mp4", avatar, kept, "held-out")
+    read, video_frames = [], plain.video_frames
+
+    def told(*args, **kwargs):
+        for frame in video_frames(*args, **kwargs):
+            read.append(frame.shape)
+            yield frame
+
+    monkeypatch.setattr(plain, "video_frames", told)
+    next(own.each_over_white("video", "0", range(15)))
+    assert len(read) == 1
+    read.clear()
+    table = evaluate({"a": avatar}, own, {}, **asked)
+    pd.testing.assert_frame_equal(table, whole, check_exact=True)
+    assert len(read) == table["views"].sum() < 15
+    np.testing.assert_array_equal(own.counts("video", "0", [2, 9]), kept.counts("video", "0")[[2, 9]])
+    held_out_video(tmp_path / "own.mp4", avatar, own, "held-out")
+    assert (tmp_path / "own.mp4").read_bytes() == (tmp_path / "kept.mp4").read_bytes()
 
 
 def test_an_avatar_shakes_as_much_as_its_person_or_not_at_all(film):

@@ -239,8 +239,9 @@ def test_an_avatar_trains_from_disk_and_a_finished_one_is_read(capture, tmp_path
 class Backdrop(NersembleSource):
     """A source whose pictures have a dark backdrop behind the head, as a studio's have."""
 
-    def iter_frames(self, sequence, serial):
-        for frame, mask in zip(super().iter_frames(sequence, serial), self.iter_masks(sequence, serial)):
+    def iter_frames(self, sequence, serial, rows=None):
+        masks = self.iter_masks(sequence, serial, rows)
+        for frame, mask in zip(super().iter_frames(sequence, serial, rows), masks):
             yield np.where(mask[..., None] > 127, frame, 30).astype(np.uint8)
 
 

@@ -7,7 +7,18 @@ import av
 import numpy as np
 import pytest
 
-from raf_lite.captures.video import count_frames, probe_video, quarter_turns, read_video, write_video
+from raf_lite.captures import video as video_module
+from raf_lite.captures.video import (
+    count_frames,
+    count_keyframes,
+    frame_times,
+    probe_video,
+    quarter_turns,
+    read_video,
+    sample_video,
+    video_frames,
+    write_video,
+)
 
 
 def moving_gradient(frames: int, height: int = 64, width: int = 96) -> np.ndarray:
@@ -161,3 +172,47 @@ def test_downscale_to_nothing(tmp_path):
     write_video(tmp_path / "v.mp4", moving_gradient(2), 24)
     with pytest.raises(ValueError, match="downscale"):
         read_video(tmp_path / "v.mp4", downscale=65)
+
+
+class Tally:
+    """Something that counts how many of its kind are alive."""
+
+    alive = most = made = 0
+
+    def __init__(self) -> None:
+        Tally.made += 1
+        Tally.alive += 1
+        Tally.most = max(Tally.most, Tally.alive)
+
+    def __del__(self):
+        Tally.alive -= 1
+
+
+class Packet(Tally):
+    """What is asked of a packet."""
+
+    def __init__(self, packet: av.Packet) -> None:
+        super().__init__()
+        self.pts, self.time_base, self.is_keyframe = packet.pts, packet.time_base, packet.is_keyframe
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        count_frames,
+        count_keyframes,
+        frame_times,
+        lambda path: list(video_frames(path, [3, 9])),
+        lambda path: list(sample_video(path, 2)),
+    ],
+    ids=["count", "keyframes", "times", "frames", "sample"],
+)
+def test_a_films_packets_are_never_in_memory_together(tmp_path, monkeypatch, read):
+    """Together they are the film: gigabytes, of ten minutes in 4K."""
+    write_video(tmp_path / "v.mp4", moving_gradient(40), 24)
+    packets = video_module._packets
+    monkeypatch.setattr(video_module, "_packets", lambda *film: (Packet(p) for p in packets(*film)))
+    monkeypatch.setattr(Tally, "most", 0)
+    monkeypatch.setattr(Tally, "made", 0)
+    read(tmp_path / "v.mp4")
+    assert Tally.made >= 40 and Tally.most <= 2

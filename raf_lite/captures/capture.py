@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -87,7 +87,8 @@ def _stacked(frames: Iterator[np.ndarray]) -> np.ndarray:
 
 @dataclass(eq=False)
 class Capture:
-    """One person's recordings, read lazily; each video is decoded once and kept, up to `cache_bytes`.
+    """One person's recordings, read lazily; each video is decoded once and kept, up to `cache_bytes`. Of one
+    that would not fit, some frames are read without the others.
 
     subject: the person's id. root: the folder. fps: frames a second. cameras: by serial, at the size that
     frames have here. sequences: those to train and test on. cross_sequences: `CROSS-{driver}-{SEQ}`, this
@@ -195,29 +196,34 @@ class Capture:
         Raises FileNotFoundError (no such video) or ValueError (damaged; other size than the camera; other
         frame count than the sequence), each naming the file.
         """
-        return self._cached(
-            "frames", sequence, serial, lambda: _stacked(self.stream_frames(sequence, serial))
-        )
+        return self._cached("frames", sequence, serial)
 
-    def stream_frames(self, sequence: str, serial: str) -> Iterator[np.ndarray]:
-        """The frames of one camera, uint8 [H, W, 3], one by one; nothing is kept. Errors as `frames`."""
+    def stream_frames(
+        self, sequence: str, serial: str, rows: Sequence[int] | None = None
+    ) -> Iterator[np.ndarray]:
+        """The frames of one camera, uint8 [H, W, 3], one by one; nothing is kept. rows: the rising numbers of
+        those that are asked for (default: all). Errors as `frames`."""
         self._check_camera(sequence, serial)
         self._check_header(sequence, serial, self.source.video_shape(sequence, serial), "images")
-        return self.source.iter_frames(sequence, serial)
+        return self.source.iter_frames(sequence, serial, rows)
 
-    def stream_masks(self, sequence: str, serial: str) -> Iterator[np.ndarray]:
-        """The masks of one camera, uint8 [H, W], one by one; nothing is kept. Errors as `masks`."""
+    def stream_masks(
+        self, sequence: str, serial: str, rows: Sequence[int] | None = None
+    ) -> Iterator[np.ndarray]:
+        """The masks of one camera, uint8 [H, W], one by one, as `stream_frames`. Errors as `masks`."""
         self._check_camera(sequence, serial)
         shape = self.source.mask_shape(sequence, serial)
         if shape is not None:
             self._check_header(sequence, serial, shape, "masks")
-        return self.source.iter_masks(sequence, serial)
+        return self.source.iter_masks(sequence, serial, rows)
 
-    def stream_counts(self, sequence: str, serial: str) -> Iterator[np.ndarray] | None:
-        """How much each pixel of one camera counts, uint8 [H, W], one by one; None where all do. Errors as
-        `masks`."""
+    def stream_counts(
+        self, sequence: str, serial: str, rows: Sequence[int] | None = None
+    ) -> Iterator[np.ndarray] | None:
+        """How much each pixel of one camera counts, uint8 [H, W], one by one, as `stream_frames`; None where
+        all do. Errors as `masks`."""
         self._check_camera(sequence, serial)
-        return self.source.iter_counts(sequence, serial)
+        return self.source.iter_counts(sequence, serial, rows)
 
     def reduced(self, factor: int) -> Capture:
         """The same capture with pictures and cameras at 1/factor of their size, each pixel the mean of a
@@ -232,7 +238,7 @@ class Capture:
         """Some frames (default: all) with white where the mask is not: uint8 [..., H, W, 3]. Frames that were
         rendered or cut out over white already, each judged by itself, are returned as they are, as are those
         without masks. Errors as `frames` and `masks`."""
-        frames = self.frames(sequence, serial)[indices]
+        frames = self._some("frames", sequence, serial, indices)
         if self.source.mask_shape(sequence, serial) is None:
             return frames
         masks = self.masks(sequence, serial, indices)
@@ -242,6 +248,16 @@ class Capture:
         for row, mask in enumerate(masks):
             out[row] = over_white(frames[row], mask)
         return out
+
+    def each_over_white(self, sequence: str, serial: str, rows: Sequence[int]) -> Iterator[np.ndarray]:
+        """`over_white` of the frames of these rising numbers, uint8 [H, W, 3], one by one; of a video that
+        does not fit into the cache, one is in memory."""
+        frames = self._each("frames", sequence, serial, rows)
+        if self.source.mask_shape(sequence, serial) is None:
+            return frames
+        masks = self._each("masks", sequence, serial, rows)
+        pairs = zip(frames, masks, strict=True)
+        return (over_white(frame, mask.astype(np.float32) / np.float32(255)) for frame, mask in pairs)
 
     @property
     def first_filmed(self) -> str:
@@ -264,7 +280,7 @@ class Capture:
 
     def images(self, sequence: str, serial: str, indices: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Some frames (default: all) as float32 [..., H, W, 3] in [0, 1], sRGB. Errors as `frames`."""
-        return self.frames(sequence, serial)[indices].astype(np.float32) / np.float32(255)
+        return self._some("frames", sequence, serial, indices).astype(np.float32) / np.float32(255)
 
     def masks(self, sequence: str, serial: str, indices: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Soft masks of the head, float32 [..., H, W] in [0, 1] (default: all frames).
@@ -272,8 +288,7 @@ class Capture:
         Raises FileNotFoundError (the capture has no masks) or ValueError (size or frame count unlike the
         images').
         """
-        masks = self._cached("masks", sequence, serial, lambda: _stacked(self.stream_masks(sequence, serial)))
-        return masks[indices].astype(np.float32) / np.float32(255)
+        return self._some("masks", sequence, serial, indices).astype(np.float32) / np.float32(255)
 
     def counts(
         self, sequence: str, serial: str, indices: np.ndarray | slice = slice(None)
@@ -284,11 +299,9 @@ class Capture:
         Less than 1 is what is neither head nor background: of a film, the person below the neck, by as much
         as the mask fades there. Errors as `masks`.
         """
-        stream = self.stream_counts(sequence, serial)
-        if stream is None:
+        if self.stream_counts(sequence, serial) is None:
             return None
-        counts = self._cached("counts", sequence, serial, lambda: _stacked(stream))
-        return counts[indices].astype(np.float32) / np.float32(255)
+        return self._some("counts", sequence, serial, indices).astype(np.float32) / np.float32(255)
 
     # -- annotations
     # -------------------------------------------------------------------------------------------------
@@ -490,12 +503,46 @@ class Capture:
                 " finite; annotate this sequence again"
             )
 
-    def _cached(self, kind: str, sequence: str, serial: str, decode: Callable[[], np.ndarray]) -> np.ndarray:
+    def _streamed(
+        self, kind: str, sequence: str, serial: str, rows: Sequence[int] | None = None
+    ) -> Iterator[np.ndarray]:
+        """Frames, masks or counts one by one."""
+        streams = {"frames": self.stream_frames, "masks": self.stream_masks, "counts": self.stream_counts}
+        stream = streams[kind](sequence, serial, rows)
+        assert stream is not None  # counts are asked for where there are some
+        return stream
+
+    def _fits(self, kind: str, sequence: str, serial: str) -> bool:
+        """Whether the cache has room for the whole video."""
+        self._check_camera(sequence, serial)
+        camera = self.cameras[serial]
+        one = camera.height * camera.width * (3 if kind == "frames" else 1)
+        return self.n_frames(sequence) * one <= self.cache_bytes
+
+    def _each(self, kind: str, sequence: str, serial: str, rows: Sequence[int]) -> Iterator[np.ndarray]:
+        """Frames of these rising numbers, one by one: of the whole video, which is kept, or without the
+        others."""
+        if self._fits(kind, sequence, serial):
+            video = self._cached(kind, sequence, serial)
+            return (video[row] for row in rows)
+        return self._streamed(kind, sequence, serial, rows)
+
+    def _some(self, kind: str, sequence: str, serial: str, indices: np.ndarray | slice) -> np.ndarray:
+        """Frames of these numbers, likewise."""
+        if self._fits(kind, sequence, serial):
+            return self._cached(kind, sequence, serial)[indices]
+        asked = np.arange(self.n_frames(sequence))[indices]
+        rows, places = np.unique(asked, return_inverse=True)
+        # The shape of no frame is that of one.
+        read = _stacked(self._streamed(kind, sequence, serial, rows.tolist() or [0]))
+        return read[places.reshape(np.shape(asked))]
+
+    def _cached(self, kind: str, sequence: str, serial: str) -> np.ndarray:
         """The decoded video, from memory if it is there. The least recently used ones make room."""
         key = (kind, sequence, serial)
         if key not in self._videos:
             self._check_camera(sequence, serial)
-            video = decode()
+            video = _stacked(self._streamed(kind, sequence, serial))
             video.setflags(write=False)
             held = sum(v.nbytes for v in self._videos.values())
             while self._videos and held + video.nbytes > self.cache_bytes:

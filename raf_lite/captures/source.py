@@ -4,7 +4,7 @@ them."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -72,11 +72,16 @@ class Source(ABC):
         """The same of the masks; None where there are none."""
 
     @abstractmethod
-    def iter_frames(self, sequence: str, serial: str) -> Iterator[np.ndarray]:
-        """Decode frame by frame: uint8 [H, W, 3], cropped and downscaled like the cameras."""
+    def iter_frames(
+        self, sequence: str, serial: str, rows: Sequence[int] | None = None
+    ) -> Iterator[np.ndarray]:
+        """Decode frame by frame: uint8 [H, W, 3], cropped and downscaled like the cameras. rows: the rising
+        numbers of those that are asked for (default: all)."""
 
     @abstractmethod
-    def iter_masks(self, sequence: str, serial: str) -> Iterator[np.ndarray]:
+    def iter_masks(
+        self, sequence: str, serial: str, rows: Sequence[int] | None = None
+    ) -> Iterator[np.ndarray]:
         """The same of the masks, uint8 [H, W]; FileNotFoundError where there are none."""
 
     @abstractmethod
@@ -84,9 +89,11 @@ class Source(ABC):
         """At most `most` of these masks, spread over the frames, each with its frame's number; cheaper than
         all of them."""
 
-    def iter_counts(self, sequence: str, serial: str) -> Iterator[np.ndarray] | None:
+    def iter_counts(
+        self, sequence: str, serial: str, rows: Sequence[int] | None = None
+    ) -> Iterator[np.ndarray] | None:
         """How much each pixel counts, uint8 [H, W], frame by frame: 255 wholly, 0 where it is neither head
-        nor background. None where every pixel counts."""
+        nor background. None where every pixel counts. rows: see `iter_frames`."""
         return None
 
     def chosen(self, sequence: str) -> str:

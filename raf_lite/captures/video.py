@@ -47,6 +47,9 @@ _CONTAINERS = "mov,matroska,avi,mpegts,mpeg,asf,flv,ogg"
 # derived from primaries, ICtCp, and what came later.
 _UNKNOWN_MATRICES = {8, *range(11, 32)}
 
+# Of a decoder, at most: each thread holds frames of its own, of 12 MB in 4K, and one thread converts them.
+_THREADS = 4
+
 _MOST_FPS = 300  # above it a header tells its unit of time, mostly milliseconds, instead of a rate
 
 
@@ -228,9 +231,18 @@ def _listed_frames(container: av.container.InputContainer, stream: av.VideoStrea
 def _shown_times(container: av.container.InputContainer, stream: av.VideoStream) -> list[Fraction] | None:
     """When each picture is shown, in seconds, in order; None where a packet does not tell. What an edit list
     cuts is left out."""
-    packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
-    times = [packet.pts * packet.time_base for packet in packets if packet.pts is not None]
-    return sorted(times) if len(times) == len(packets) else None
+    times = [
+        None if packet.pts is None else packet.pts * packet.time_base
+        for packet in _packets(container, stream)
+    ]
+    known = sorted(time for time in times if time is not None)
+    return known if len(known) == len(times) else None
+
+
+def _packets(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.Packet]:
+    """The packets of what is shown, one by one. Each holds its part of the file: whoever keeps them keeps the
+    film in memory."""
+    return (packet for packet in container.demux(stream) if packet.size and not packet.is_discard)
 
 
 def frame_times(path: str | os.PathLike) -> np.ndarray:
@@ -271,7 +283,7 @@ def count_frames(path: str | os.PathLike) -> int:
     """How many frames a video shows: its packets are read, not decoded. Headers of phones and editors count,
     or leave out, more. Errors as `probe_video`."""
     with _open_video(path) as (container, stream), _damage_named(path):
-        return sum(1 for packet in container.demux(stream) if packet.size and not packet.is_discard)
+        return sum(1 for _ in _packets(container, stream))
 
 
 @contextlib.contextmanager
@@ -383,7 +395,7 @@ def iter_video(
             shown = replace(shown, turns=turns)
         stored = None
         left, top, width, height = _checked_crop(path, shown.size, crop, downscale)
-        stream.thread_type = "AUTO"
+        _use_threads(stream)
         count, damage, listed = 0, "", _listed_frames(container, stream)
         try:
             for packet in container.demux(stream):
@@ -500,7 +512,7 @@ def video_frames(
     shown = _presentation(path)
     left, top, width, height = _checked_crop(path, shown.size, crop, downscale)
     with _open_video(path) as (container, stream), _damage_named(path):
-        stream.thread_type = "AUTO"
+        _use_threads(stream)
         at, pictures = -1, container.decode(stream)
         for number in numbers:
             picture = None
@@ -523,12 +535,12 @@ def _numbered(path: Path) -> tuple[list[int], list[int]]:
     """The time stamp of each frame in the order in which they are shown, and the numbers of the keyframes;
     both empty where the packets do not tell."""
     with _open_video(path) as (container, stream), _damage_named(path):
-        packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
-    stamps = sorted(packet.pts for packet in packets if packet.pts is not None)
+        packets = [(packet.pts, packet.is_keyframe) for packet in _packets(container, stream)]
+    stamps = sorted(pts for pts, _ in packets if pts is not None)
     if len(set(stamps)) < len(packets):
         return [], []
     number_of = {pts: number for number, pts in enumerate(stamps)}
-    return stamps, sorted(number_of[p.pts] for p in packets if p.is_keyframe and p.pts is not None)
+    return stamps, sorted(number_of[pts] for pts, key in packets if key and pts is not None)
 
 
 def count_keyframes(path: str | os.PathLike) -> int:
@@ -542,7 +554,7 @@ def iter_thumbnails(path: str | os.PathLike, side: int) -> Iterator[np.ndarray]:
     turned nor of its true shape, to be compared with each other. A third of the time of `iter_video` for a
     film in 4K. Errors as `probe_video`."""
     with _open_video(path) as (container, stream), _damage_named(path):
-        stream.thread_type = "AUTO"
+        _use_threads(stream)
         for picture in container.decode(stream):
             yield picture.to_ndarray(format="rgb24", interpolation="AREA", width=side, height=side)
 
@@ -561,8 +573,8 @@ def sample_video(
     Pictures and errors as `iter_video`; a place that cannot be decoded is left out, since reading the video
     will say so."""
     with _open_video(path) as (container, stream), _damage_named(path):
-        packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
-    timed = [(packet.pts, packet.is_keyframe) for packet in packets if packet.pts is not None]
+        packets = [(packet.pts, packet.is_keyframe) for packet in _packets(container, stream)]
+    timed = [(pts, key) for pts, key in packets if pts is not None]
     if not packets or len(timed) < len(packets):
         yield from itertools.islice(enumerate(iter_video(path, crop=crop, downscale=downscale, gray=gray)), 1)
         return
@@ -579,6 +591,12 @@ def sample_video(
                     order.index(picture.pts),
                     shrink(image[top : top + height, left : left + width], downscale),
                 )
+
+
+def _use_threads(stream: av.VideoStream) -> None:
+    """Let a film be decoded by as many threads as there are cores and one more, up to _THREADS."""
+    stream.thread_type = "AUTO"
+    stream.codec_context.thread_count = min((os.cpu_count() or 1) + 1, _THREADS)
 
 
 @contextlib.contextmanager

@@ -87,14 +87,15 @@ def head_box(encoding: VideoDetections) -> tuple[int, int, int, int]:
 def open_own(
     video: Path, encoding: VideoDetections, size: int, frames: FilmFrames | float = HELD_OUT
 ) -> Capture:
-    """A film as a capture of the head alone, its pictures about `size` pixels high or wide. frames: which
-    are trained on and which held out, or the share of the film, its end, that is held out."""
+    """A film as a capture of the head alone, its pictures about `size` pixels high or wide, of which none is
+    kept in memory. frames: which are trained on and which held out, or the share of the film, its end, that
+    is held out."""
     if isinstance(frames, FilmFrames):
         crop, factor = _framing(encoding, size, frames.used)
         sequences = {SEQUENCE: frames.trained, HELD_OUT_SEQUENCE: frames.held_out}
-        return open_video(video, factor, crop, frames=sequences)
+        return open_video(video, factor, crop, cache_bytes=0, frames=sequences)
     crop, factor = _framing(encoding, size, range(len(encoding)))
-    return open_video(video, factor, crop, held_out=frames)
+    return open_video(video, factor, crop, cache_bytes=0, held_out=frames)
 
 
 def _framing(

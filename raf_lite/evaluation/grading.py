@@ -71,7 +71,10 @@ def _answer(capture: Capture, sequence: str, serial: str, frames: np.ndarray, si
     full = capture.cameras[serial]
     factor = shrink_factor(full, size)
     camera = full.scaled(1 / factor)
-    pictures = block_mean(capture.over_white(sequence, serial, frames) / np.float32(255), factor)
+    # A frame at a time: those of a film may be of 4K before they are made small.
+    rows, places = np.unique(frames, return_inverse=True)
+    seen = capture.each_over_white(sequence, serial, rows.tolist())
+    pictures = np.concatenate([block_mean(frame[None] / np.float32(255), factor) for frame in seen])[places]
     counts = capture.counts(sequence, serial, frames)
     if counts is not None:
         counts = block_mean(counts, factor) > WHOLLY

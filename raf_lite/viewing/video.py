@@ -130,9 +130,9 @@ def held_out_video(path: str | os.PathLike, avatar: Drivable, capture: Capture, 
     poses, over = within_views(avatar, camera, capture.require_head_poses(sequence))
 
     def panels() -> Iterator[np.ndarray]:
-        for t in kept:
+        truths = capture.each_over_white(sequence, capture.encoder_camera, kept.tolist())
+        for t, truth in zip(kept, truths, strict=True):
             shown = avatar.render(values[t : t + 1], poses[t : t + 1], [camera])[0, 0]
-            truth = capture.over_white(sequence, capture.encoder_camera, slice(t, t + 1))[0]
             said = "avatar: turns no farther" if over[t] else "avatar"
             sheet = caption_panels([truth / np.float32(255), shown], ["held out", said])
             yield sheet[: len(sheet) // 2 * 2, : sheet.shape[1] // 2 * 2]

@@ -137,20 +137,27 @@ class ImageSource(Source):
             image = image[top : top + height, left : left + width]
         return shrink(image, self.downscale)
 
-    def iter_frames(self, sequence: str, serial: str) -> Iterator[np.ndarray]:
-        for path in self._view(sequence, serial).images:
+    def iter_frames(
+        self, sequence: str, serial: str, rows: Sequence[int] | None = None
+    ) -> Iterator[np.ndarray]:
+        images = self._view(sequence, serial).images
+        for path in images if rows is None else [images[row] for row in rows]:
             image = read_picture(path)
             if image.shape[2] == 4:
                 image = composite_white(image[..., :3], image[..., 3] / np.float32(255))
             yield self._shrunk(image, path, serial)
 
-    def iter_masks(self, sequence: str, serial: str) -> Iterator[np.ndarray]:
+    def iter_masks(
+        self, sequence: str, serial: str, rows: Sequence[int] | None = None
+    ) -> Iterator[np.ndarray]:
         view = self._view(sequence, serial)
         if not self._has_masks(view):
             raise FileNotFoundError(
                 f"{self.describe(sequence, serial)} has no masks; matte the images, or write RGBA ones"
             )
-        return (self._mask(view, frame, serial) for frame in range(len(view.images)))
+        return (
+            self._mask(view, frame, serial) for frame in (range(len(view.images)) if rows is None else rows)
+        )
 
     def _mask(self, view: View, frame: int, serial: str) -> np.ndarray:
         path = view.images[frame] if view.masks is None else view.masks[frame]

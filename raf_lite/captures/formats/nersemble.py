@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from raf_lite.captures.cameras import Camera
 from raf_lite.captures.capture import Capture, SplitRule
 from raf_lite.captures.formats._files import numbers, read_arrays, read_json
 from raf_lite.captures.source import Source
-from raf_lite.captures.video import iter_video, probe_video, sample_video
+from raf_lite.captures.video import iter_video, probe_video, sample_video, video_frames
 
 CALIBRATION = "calibration/camera_params.json"
 NOTES = "capture.json"
@@ -217,16 +217,25 @@ class NersembleSource(Source):
         path = self.mask_path(sequence, serial)
         return _header_shape(path) if path.is_file() else None
 
-    def iter_frames(self, sequence: str, serial: str) -> Iterator[np.ndarray]:
-        return iter_video(self.video_path(sequence, serial), crop=self.crop, downscale=self.downscale)
+    def iter_frames(
+        self, sequence: str, serial: str, rows: Sequence[int] | None = None
+    ) -> Iterator[np.ndarray]:
+        path = self.video_path(sequence, serial)
+        if rows is not None:
+            return video_frames(path, rows, crop=self.crop, downscale=self.downscale)
+        return iter_video(path, crop=self.crop, downscale=self.downscale)
 
-    def iter_masks(self, sequence: str, serial: str) -> Iterator[np.ndarray]:
+    def iter_masks(
+        self, sequence: str, serial: str, rows: Sequence[int] | None = None
+    ) -> Iterator[np.ndarray]:
         path = self.mask_path(sequence, serial)
         if not path.is_file():
             raise FileNotFoundError(
                 f"there are no masks {path}; the raw NeRSemble dataset has none: take the benchmark's, or "
                 "matte the videos"
             )
+        if rows is not None:
+            return video_frames(path, rows, crop=self.crop, downscale=self.downscale, gray=True)
         return iter_video(path, crop=self.crop, downscale=self.downscale, gray=True)
 
     def sample_masks(self, sequence: str, serial: str, most: int) -> Iterator[tuple[int, np.ndarray]]:

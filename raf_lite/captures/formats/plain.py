@@ -198,41 +198,54 @@ class VideoSource(Source):
     def mask_shape(self, sequence: str, serial: str) -> tuple[int, int, int] | None:
         return None if found_matte(self.path) is None else self.video_shape(sequence, serial)
 
-    def iter_frames(self, sequence: str, serial: str) -> Iterator[np.ndarray]:
-        numbers = self.frames[sequence]
+    def iter_frames(
+        self, sequence: str, serial: str, rows: Sequence[int] | None = None
+    ) -> Iterator[np.ndarray]:
+        numbers = self.frames[sequence] if rows is None else self._numbers(sequence, rows)
         if numbers is None:
             return iter_video(self.path, crop=self.crop, downscale=self.downscale)
         return video_frames(self.path, numbers, crop=self.crop, downscale=self.downscale)
 
-    def iter_masks(self, sequence: str, serial: str) -> Iterator[np.ndarray]:
-        for _, mask in self.sample_masks(sequence, serial, self.video_shape(sequence, serial)[0]):
-            yield mask
+    def iter_masks(
+        self, sequence: str, serial: str, rows: Sequence[int] | None = None
+    ) -> Iterator[np.ndarray]:
+        for person, above in self._cut(sequence, serial, rows):
+            yield (person * above + 0.5).astype(np.uint8)
 
     def sample_masks(self, sequence: str, serial: str, most: int) -> Iterator[tuple[int, np.ndarray]]:
-        for number, person, above in self._cut(sequence, serial, most):
-            yield number, (person * above + 0.5).astype(np.uint8)
+        last = self.video_shape(sequence, serial)[0] - 1
+        asked = np.unique(np.linspace(0, last, most).round().astype(int)).tolist()
+        yield from zip(asked, self.iter_masks(sequence, serial, asked), strict=True)
 
-    def iter_counts(self, sequence: str, serial: str) -> Iterator[np.ndarray] | None:
+    def iter_counts(
+        self, sequence: str, serial: str, rows: Sequence[int] | None = None
+    ) -> Iterator[np.ndarray] | None:
         if found_matte(self.path) is None:
             return None
-        cut = self._cut(sequence, serial, self.video_shape(sequence, serial)[0])
         return (
             (255.5 - (_BODY * person.astype(np.float32)).clip(0, 255) * (1 - above)).astype(np.uint8)
-            for _, person, above in cut
+            for person, above in self._cut(sequence, serial, rows)
         )
 
-    def _cut(self, sequence: str, serial: str, most: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """Of at most `most` frames, spread over all: number, person uint8 [H, W], and how much of each pixel
-        is head if it is the person, float32 [H, W]: above the neck, or by what it shows."""
+    def _numbers(self, sequence: str, rows: Sequence[int]) -> Sequence[int]:
+        """The numbers that frames of a sequence have in the film."""
+        numbers = self.frames[sequence]
+        return rows if numbers is None else [numbers[row] for row in rows]
+
+    def _cut(
+        self, sequence: str, serial: str, rows: Sequence[int] | None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Of some frames (default: all): the person, uint8 [H, W], and how much of each pixel is head if it
+        is the person, float32 [H, W]: above the neck, or by what it shows."""
         matte = found_matte(self.path)
         if matte is None:
             raise FileNotFoundError(
                 f"{self.path} has no masks; `raf-lite train` makes them, as does"
                 " raf_lite.captures.matte_video"
             )
-        numbers, frames = self.frames[sequence], self.video_shape(sequence, serial)[0]
-        asked = np.unique(np.linspace(0, frames - 1, most).round().astype(int)).tolist()
-        filmed = asked if numbers is None else [numbers[k] for k in asked]
+        frames = self.video_shape(sequence, serial)[0]
+        asked = range(frames) if rows is None else rows
+        filmed = self._numbers(sequence, asked)
         problem = matte_problem(self.path, matte, filmed)
         if problem:
             raise ValueError(f"{problem}; matte {self.path} again")
@@ -247,11 +260,11 @@ class VideoSource(Source):
         mattes = iter_matte(matte, filmed, crop=self.crop, downscale=self.downscale)
         file = found_classes(self.path, matte)
         classes = None if file is None else iter_matte(file, filmed, crop=self.crop)
-        for number, person in zip(asked, mattes, strict=True):
-            above = above_neck(camera, poses[number], top)
+        for row, person in zip(asked, mattes, strict=True):
+            above = above_neck(camera, poses[row], top)
             if classes is not None:
                 above = head_share(next(classes), above, self.downscale)
-            yield number, person, above
+            yield person, above
 
     def _neck_top(self) -> float:
         """One height for all sequences of the film; the usual one where its encoding has no landmarks."""
