@@ -211,18 +211,19 @@ class GaussianAvatar(nn.Module):
             self.neutral_descriptor,
         ).to(self.means.device)
 
-    def lean_on(self, prior: MotionPrior, landmarks: np.ndarray) -> None:
+    def lean_on(self, prior: MotionPrior, landmarks: np.ndarray, descriptors: np.ndarray) -> None:
         """Let the Gaussians move as other people's faces do (`MotionPrior`), and the field learn the rest.
 
-        landmarks: [478, 3] or [68, 3] of the neutral face, in head space. Raises ValueError for an avatar
-        that knows no neutral descriptor, and where the prior cannot be placed on it.
+        landmarks: [478, 3] or [68, 3] of the neutral face, in head space. descriptors: [F, D] of training,
+        beyond which the field is not asked. Raises ValueError for an avatar that knows no neutral descriptor,
+        and where the prior cannot be placed on it.
         """
         if self.neutral_descriptor is None:
             raise ValueError(
                 "this avatar knows no neutral descriptor, so a motion prior has no place to start"
             )
         normal = (landmarks - self.similarity.centre) / self.similarity.radius
-        placed = PlacedPrior.attach(prior, normal, self.neutral_descriptor, len(self.means))
+        placed = PlacedPrior.attach(prior, normal, self.neutral_descriptor, descriptors, len(self.means))
         self.prior = placed.to(self.means.device)
         self.follow()
 
@@ -238,7 +239,8 @@ class GaussianAvatar(nn.Module):
         [N] and colors [B, N, 3], all in normalised head space, and the field's offsets [B, N, 13] for a
         penalty.
         """
-        asked = descriptors if self.motion is None else self.motion.within(descriptors)
+        under = self.motion if self.prior is None else self.prior
+        asked = descriptors if under is None else under.within(descriptors)
         x = (asked - self.descriptor_mean) / self.descriptor_scale
         offsets = self.field(x, self.means)
         d_means, d_quats, d_scales, d_colors = offsets.split((3, 4, 3, 3), -1)

@@ -25,6 +25,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
 from raf_lite._files import parse_json, write_tensors
+from raf_lite.avatar.reach import Reach
 from raf_lite.splatting.reference import rotation_matrices
 
 PRIOR = "prior.safetensors"  # among the shipped data
@@ -220,12 +221,12 @@ class MotionPrior(nn.Module):
         return prior.requires_grad_(False)
 
 
-class PlacedPrior(nn.Module):
+class PlacedPrior(Reach):
     """A motion prior on the N Gaussians of one avatar.
 
     rest: [D], the descriptor at which nothing moves. scale, rotation [3, 3], translation [3]: from normalised
-    head space to the prior's. components: [K, N * 10], what one unit of each coefficient adds to means (head
-    radii), quaternions and log scales; `follow` makes them.
+    head space to the prior's. axes [D, D], low [D], high [D]: of `Reach`. components: [K, N * 10], what one
+    unit of each coefficient adds to means (head radii), quaternions and log scales; `follow` makes them.
 
     >>> placed = PlacedPrior.zeros(MotionPrior(descriptor_dim=64), gaussians=100)
     >>> placed(torch.ones(2, 64)).shape
@@ -239,9 +240,18 @@ class PlacedPrior(nn.Module):
     components: Tensor
 
     def __init__(
-        self, field: MotionPrior, rest: Tensor, scale: Tensor, rotation: Tensor, translation: Tensor, n: int
+        self,
+        field: MotionPrior,
+        rest: Tensor,
+        scale: Tensor,
+        rotation: Tensor,
+        translation: Tensor,
+        axes: Tensor,
+        low: Tensor,
+        high: Tensor,
+        n: int,
     ) -> None:
-        super().__init__()
+        super().__init__(axes, low, high)
         self.field = field.requires_grad_(False)
         self.register_buffer("rest", rest.float())
         self.register_buffer("scale", scale.float())
@@ -252,16 +262,23 @@ class PlacedPrior(nn.Module):
     @classmethod
     def zeros(cls, field: MotionPrior, gaussians: int) -> PlacedPrior:
         """One of these sizes that moves nothing, for a file's numbers to go into."""
-        rest = torch.zeros(field.settings["descriptor_dim"])
-        return cls(field, rest, torch.ones(()), torch.eye(3), torch.zeros(3), gaussians)
+        dim = field.settings["descriptor_dim"]
+        none = torch.zeros(dim)
+        box = torch.zeros(dim, dim), none, none
+        return cls(field, none, torch.ones(()), torch.eye(3), torch.zeros(3), *box, gaussians)
 
     @classmethod
     def attach(
-        cls, field: MotionPrior, landmarks: np.ndarray, rest: np.ndarray, gaussians: int
+        cls,
+        field: MotionPrior,
+        landmarks: np.ndarray,
+        rest: np.ndarray,
+        descriptors: np.ndarray,
+        gaussians: int,
     ) -> PlacedPrior:
         """Bring it to the head of `landmarks` [L, 3] of the neutral face, in normalised head space, at whose
-        descriptor `rest` [D] nothing moves. Raises ValueError where it cannot be placed, and for descriptors
-        of another size."""
+        descriptor `rest` [D] nothing moves. descriptors: [F, D] of training. Raises ValueError where it
+        cannot be placed, and for descriptors of another size."""
         dim = field.settings["descriptor_dim"]
         if np.shape(rest) != (dim,):
             raise ValueError(
@@ -275,6 +292,7 @@ class PlacedPrior(nn.Module):
             torch.tensor(scale),
             torch.as_tensor(rotation),
             torch.as_tensor(translation),
+            *cls.of_training(descriptors),
             gaussians,
         )
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from raf_lite.avatar import GaussianAvatar, LearnedBasis
 from raf_lite.avatar.fields import OFFSETS
 from raf_lite.avatar.prior import MOVES
+from raf_lite.avatar.reach import Reach
 
 
 @dataclass(frozen=True)
@@ -67,23 +68,44 @@ def _sequential(layers: list[nn.Linear]) -> nn.Sequential:
     return nn.Sequential(*steps)
 
 
+def _clamped(avatar: GaussianAvatar, reach: Reach, first: nn.Linear) -> tuple[nn.Linear, nn.Linear]:
+    """Two layers for the field's first: a standardised descriptor to what is above the low end and what above
+    the high end of the box of training, and from there, by a ReLU, on."""
+    mean, scale = avatar.descriptor_mean, avatar.descriptor_scale
+    along, shift = scale * reach.axes.T, mean @ reach.axes
+    inner = first.weight @ reach.axes / scale
+    at_low = first.weight @ ((reach.axes @ reach.low - mean) / scale) + first.bias
+    return (
+        _linear(torch.cat([along, along]), torch.cat([shift - reach.low, shift - reach.high])),
+        _linear(torch.cat([inner, -inner], 1), at_low),
+    )
+
+
+def _beside(one: nn.Linear, weight: Tensor, bias: Tensor, *, shared: bool = False) -> nn.Linear:
+    """Two layers as one, each of its own input, or `shared`: both of the same."""
+    weights = torch.cat([one.weight, weight]) if shared else torch.block_diag(one.weight, weight)
+    return _linear(weights, torch.cat([one.bias, bias]))
+
+
 @torch.no_grad()
 def _with_prior(avatar: GaussianAvatar, field: LearnedBasis) -> Blend:
-    """The field's network and the prior's, both of three layers, side by side: one block each."""
-    prior = avatar.prior
+    """Four layers for three, and the prior's network beside the field's: its hidden values, none of which is
+    negative, pass the third unchanged."""
+    prior, mean = avatar.prior, avatar.descriptor_mean
     assert prior is not None
-    own, theirs = _layers(field.coefficients), _layers(prior.field.branch)
-    mean, scale = avatar.descriptor_mean, avatar.descriptor_scale
+    first, second, third = _layers(field.coefficients)
+    box, first = _clamped(avatar, prior, first)
+    one, two, three = _layers(prior.field.branch)
     # The prior is asked for the descriptor less the rest's, and says how far that is from what it says of 0.
-    weights: list[Tensor] = [layer.weight for layer in theirs]
-    biases: list[Tensor] = [layer.bias for layer in theirs]
-    biases[0] = biases[0] + weights[0] @ (mean - prior.rest) / prior.field.unit
-    weights[0] = weights[0] * scale / prior.field.unit
-    biases[-1] = biases[-1] - prior.field.branch(torch.zeros_like(mean))
-    layers = [_linear(torch.cat([own[0].weight, weights[0]]), torch.cat([own[0].bias, biases[0]]))]
-    layers += [
-        _linear(torch.block_diag(mine.weight, weight), torch.cat([mine.bias, bias]))
-        for mine, weight, bias in zip(own[1:], weights[1:], biases[1:], strict=True)
+    unit = prior.field.unit
+    at_mean = one.bias + one.weight @ (mean - prior.rest) / unit
+    of_none = prior.field.branch(torch.zeros_like(mean))
+    kept = torch.eye(len(two.weight), device=mean.device)
+    layers = [
+        _beside(box, one.weight * avatar.descriptor_scale / unit, at_mean, shared=True),
+        _beside(first, two.weight, two.bias),
+        _beside(second, kept, torch.zeros_like(two.bias)),
+        _beside(third, three.weight, three.bias - of_none),
     ]
     rows = torch.zeros(len(prior.components), len(avatar.means), OFFSETS, device=mean.device)
     rows[..., :MOVES] = prior.components.unflatten(-1, (-1, MOVES)) / field.gains[:MOVES]
@@ -92,35 +114,21 @@ def _with_prior(avatar: GaussianAvatar, field: LearnedBasis) -> Blend:
 
 @torch.no_grad()
 def _with_motion(avatar: GaussianAvatar, field: LearnedBasis) -> Blend:
-    """Four layers for three: the first clamps to the box of training, all carry the descriptor along, and the
-    last gives its components beside the field's."""
+    """Four layers for three: the first clamps to the box of training, all carry the descriptor's two signs
+    along, and the last gives its components beside the field's."""
     motion, mean, scale = avatar.motion, avatar.descriptor_mean, avatar.descriptor_scale
     assert motion is not None
     first, second, third = _layers(field.coefficients)
+    box, first = _clamped(avatar, motion, first)
     eye = torch.eye(len(mean), device=mean.device)
-    none = torch.zeros_like(mean)
-    # Hidden: what is above the low end, what is above the high end, and the descriptor's two signs.
-    along, shift = scale * motion.axes.T, mean @ motion.axes
+    signs, none = torch.cat([eye, -eye]), torch.zeros(2 * len(mean), device=mean.device)
+    kept = torch.eye(len(none), device=mean.device)
     layers = [
-        _linear(
-            torch.cat([along, along, eye, -eye]),
-            torch.cat([shift - motion.low, shift - motion.high, none, none]),
-        )
+        _beside(box, signs, none, shared=True),
+        _beside(first, kept, none),
+        _beside(second, kept, none),
+        _beside(third, scale * signs.T, mean - motion.rest),
     ]
-    inner = first.weight @ motion.axes / scale
-    at_low = first.weight @ ((motion.axes @ motion.low - mean) / scale) + first.bias
-    carry = torch.cat([eye, -eye], 1)
-
-    def beside(weight: Tensor, bias: Tensor) -> nn.Linear:
-        """A layer of the field's, and the descriptor's signs past it."""
-        signs = torch.eye(2 * len(mean), device=mean.device)
-        return _linear(torch.block_diag(weight, signs), torch.cat([bias, none, none]))
-
-    layers.append(beside(torch.cat([inner, -inner], 1), at_low))
-    layers.append(beside(second.weight, second.bias))
-    layers.append(
-        _linear(torch.block_diag(third.weight, scale * carry), torch.cat([third.bias, mean - motion.rest]))
-    )
     rows = torch.zeros(len(mean), len(avatar.means), OFFSETS, device=mean.device)
     rows[..., :3] = motion(motion.rest + eye) / field.gains[:3]
     return Blend(_sequential(layers), torch.cat([field.basis, rows.flatten(1)]), field.gains)

@@ -312,7 +312,7 @@ class Trainer:
                 landmarks=data.landmarks if len(data.cameras) == 1 else None,
             ).to(self.device)
         if prior is not None:
-            self.avatar.lean_on(prior, _prior_landmarks(data, prior))
+            self.avatar.lean_on(prior, _prior_landmarks(data, prior), data.descriptors)
         elif data.displacements is not None and data.landmarks is not None:
             self.avatar.ride(data.landmarks, data.displacements, data.descriptors)
         one, frames = len(data.cameras) == 1, len(data.names)
