@@ -263,9 +263,9 @@ class PlacedPrior(Reach):
     def zeros(cls, field: MotionPrior, gaussians: int) -> PlacedPrior:
         """One of these sizes that moves nothing, for a file's numbers to go into."""
         dim = field.settings["descriptor_dim"]
-        none = torch.zeros(dim)
-        box = torch.zeros(dim, dim), none, none
-        return cls(field, none, torch.ones(()), torch.eye(3), torch.zeros(3), *box, gaussians)
+        placed = torch.ones(()), torch.eye(3), torch.zeros(3)
+        box = torch.zeros(dim, dim), torch.zeros(dim), torch.zeros(dim)  # apart: each is filled in place
+        return cls(field, torch.zeros(dim), *placed, *box, gaussians)
 
     @classmethod
     def attach(
