@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from raf_lite import GaussianAvatar, TrainConfig, Trainer, open_capture
 from raf_lite.avatar import MotionPrior, Similarity
-from raf_lite.avatar.prior import PlacedPrior
+from raf_lite.avatar.prior import STRETCH, PlacedPrior
 from raf_lite.descriptors.forms import landmark_basis
 from raf_lite.export import pack_avatar
 from raf_lite.export.blend import need_basis
@@ -41,16 +41,19 @@ def data(capture):
 
 
 class Turned(MotionPrior):
-    """One unit of the first coefficient turns everything about z, of the second stretches it along x."""
+    """One unit of the first coefficient turns everything about z, of the second stretches it along x by a
+    tenth, of the third along y to the double."""
 
     def motions(self, positions):
         x, y, z = positions.unbind(-1)
         none = torch.zeros_like(x)
-        return torch.stack([torch.stack([-y, x, none], -1), torch.stack([x, none, none], -1)], -2)
+        return torch.stack(
+            [torch.stack(v, -1) for v in ([-y, x, none], [0.1 * x, none, none], [none, y, none])], -2
+        )
 
 
 def test_a_gaussian_turns_and_stretches_with_what_is_about_it():
-    field = Turned(descriptor_dim=4, components=2)
+    field = Turned(descriptor_dim=4, components=3)
     quarter = float(np.sqrt(0.5))
     upright = torch.tensor([quarter, 0, 0, quarter])  # a quarter turn about z: the second axis is -x
     means, quats = (
@@ -59,16 +62,19 @@ def test_a_gaussian_turns_and_stretches_with_what_is_about_it():
     )
     placed = PlacedPrior.zeros(field, 2)
     placed.follow(means, quats)
-    turn, stretch = placed.components.view(2, 2, 10)
+    turn, stretch, torn = placed.components.view(3, 2, 10)
     torch.testing.assert_close(turn[:, :3], torch.tensor([[0.0, 1, 0], [-2.0, 0, 0]]))
     # Half the angle, as quaternions have it: (0, z / 2) times 1, and times the quarter turn.
     torch.testing.assert_close(
         turn[:, 3:7], torch.tensor([[0, 0, 0, 0.5], [-quarter / 2, 0, 0, quarter / 2]]), atol=1e-6, rtol=0
     )
     assert turn[:, 7:].abs().max() < 1e-6, "what turns keeps its size"
-    torch.testing.assert_close(stretch[:, :3], torch.tensor([[1.0, 0, 0], [0.0, 0, 0]]))
+    torch.testing.assert_close(stretch[:, :3], torch.tensor([[0.1, 0, 0], [0.0, 0, 0]]))
     assert stretch[:, 3:7].abs().max() < 1e-6, "what is stretched along an axis of its own does not turn"
-    torch.testing.assert_close(stretch[:, 7:], torch.tensor([[1.0, 0, 0], [0.0, 1, 0]]), atol=1e-6, rtol=0)
+    torch.testing.assert_close(stretch[:, 7:], torch.tensor([[0.1, 0, 0], [0.0, 0.1, 0]]), atol=1e-6, rtol=0)
+    assert torn[:, 1].tolist() == [0, 2] and float(torn[:, 7:].max()) == pytest.approx(STRETCH), (
+        "it stays whole"
+    )
 
 
 def test_it_moves_a_head_alike_wherever_the_head_stands(shipped, data):

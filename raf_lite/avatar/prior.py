@@ -35,6 +35,7 @@ WHOLE, GONE = (
     1.15,
     1.5,
 )  # head radii from the middle, up to where the motion is whole and from where it is none
+STRETCH = 0.15  # of log scales, by one unit of a coefficient (of which a wide open jaw takes five)
 _MEND = "copy it again, or make it with `raf-lite data prior`"
 _JAW = 17  # the first of the 68 lie on the jaw's outline, elsewhere with each markup and view
 _FITS = 0.1  # of the landmarks' width: a face that lies this far off (rms) is none, or is mirrored
@@ -301,7 +302,8 @@ class PlacedPrior(Reach):
         """Make the components anew for Gaussians at `means` [N, 3] that are turned by `quats` [N, 4] (wxyz).
 
         A Gaussian is carried along by phi at its mean, turned by half the curl of phi, and stretched along
-        its own axes by the symmetric part of phi's Jacobian.
+        its own axes by the symmetric part of phi's Jacobian. That is the first order; where lips part it
+        would blow Gaussians up many times, so a unit of a coefficient stretches by STRETCH at most.
         """
         there = self.scale * means @ self.rotation.T + self.translation
 
@@ -328,7 +330,7 @@ class PlacedPrior(Reach):
         )
         turned = 0.25 * curl @ times.transpose(-1, -2)
         axes = rotation_matrices(quats)
-        stretched = torch.einsum("nia,nkij,nja->nka", axes, jacobian, axes)
+        stretched = torch.einsum("nia,nkij,nja->nka", axes, jacobian, axes).clamp(-STRETCH, STRETCH)
         rows = torch.cat([shift, turned, stretched], -1)  # [N, K, 10]
         self.components.copy_(rows.transpose(0, 1).flatten(1))
 
