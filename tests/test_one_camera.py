@@ -25,6 +25,7 @@ from raf_lite.avatar import (
     turned,
     within_views,
 )
+from raf_lite.avatar.prior import PlacedPrior
 from raf_lite.avatar.shell import BEHIND, REAR, shell_points
 from raf_lite.avatar.unseen import FLAT, SEEN, WIDE, fill_unseen, pixels_made
 from raf_lite.avatar.views import view_angles
@@ -372,6 +373,31 @@ def test_a_head_that_does_not_turn_trains_from_one_camera(film, tmp_path):
     )
     with pytest.raises(ValueError, match="one camera and a head that turns by"):
         Trainer(replace(data, landmarks=None), TINY, tmp_path / "none", progress=False)
+
+
+def test_a_film_trains_over_a_motion_prior_that_moves_its_landmarks_as_they_went(film, tmp_path):
+    path, _ = film
+    config = TINY.with_(prior=True, steps=3)
+    capture = open_own(path, find_encoding(path, progress=False), 64)
+    data = TrainingSet.from_capture(capture, config, progress=False)
+    assert data.landmarks.shape == (478, 3) and data.displacements is None
+    avatar = Trainer(data, config, tmp_path, progress=False, device="cpu").train()
+    assert avatar.motion is None and avatar.prior is not None
+    again = GaussianAvatar.load(tmp_path / "avatar.safetensors")
+    assert torch.equal(again.prior.components, avatar.prior.components)
+    placed = PlacedPrior.attach(
+        avatar.prior.field, data.landmarks, avatar.neutral_descriptor, data.descriptors, 478
+    )
+    placed.follow(
+        torch.as_tensor(data.landmarks, dtype=torch.float32), torch.tensor([[1.0, 0, 0, 0]]).repeat(478, 1)
+    )
+    said = placed(torch.as_tensor(data.descriptors))[..., :3].numpy()
+    seen = capture.annotations("video")["landmarks_head"][[frame for _, frame in data.names]] - data.landmarks
+    # The outer rims of the lips, above less below: where lips touch, no place is only the one's.
+    open_by = [x[:, IBUG68[51], 1] - x[:, IBUG68[57], 1] for x in (said, seen)]
+    assert np.ptp(open_by[1]) > 0.5, "the mouth opens, by half a centimetre at least"
+    assert np.corrcoef(*open_by)[0, 1] > 0.9
+    assert 0.5 < np.ptp(open_by[0]) / np.ptp(open_by[1]) < 2
 
 
 # ------------------------------------------------------------------------------------------------- poses

@@ -16,6 +16,7 @@ from raf_lite.avatar.driving import (
 from raf_lite.avatar.fields import FIELDS, FieldMLP, LearnedBasis
 from raf_lite.avatar.gaussian_avatar import GaussianAvatar
 from raf_lite.avatar.hull import Similarity, surface_points, visual_hull
+from raf_lite.avatar.prior import MotionPrior
 from raf_lite.avatar.views import ViewRange
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "FieldMLP",
     "GaussianAvatar",
     "LearnedBasis",
+    "MotionPrior",
     "Similarity",
     "ViewRange",
     "aligned_poses",

@@ -21,6 +21,7 @@ from raf_lite._files import parse_json, write_tensors
 from raf_lite.avatar.fields import FIELDS
 from raf_lite.avatar.hull import Similarity, surface_points, visual_hull
 from raf_lite.avatar.landmark_motion import LandmarkMotion
+from raf_lite.avatar.prior import MotionPrior, PlacedPrior
 from raf_lite.avatar.shell import shell_points
 from raf_lite.avatar.views import ViewRange
 from raf_lite.captures import Camera
@@ -30,6 +31,7 @@ from raf_lite.splatting.rasterize import Backend
 
 FORMAT = 1  # of the checkpoint; raised when its meaning changes
 _MEND = "save or copy the avatar again"
+_REMADE = "prior.components"  # large, and follows from the rest: no part of the file
 
 
 def _check_field(name: str, settings: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
@@ -61,7 +63,8 @@ class GaussianAvatar(nn.Module):
     standard deviation of a Gaussian, in radii. similarity: how the capture's head space was normalised.
     descriptor: name of the descriptor that drives it. descriptor_mean [D], descriptor_scale: fixed
     standardisation of the descriptor, one scale for all dimensions so that dead ones stay dead. field: a name
-    in `FIELDS`. motion: what landmarks do to the Gaussians under the field, for avatars that have it.
+    in `FIELDS`. motion: what landmarks do to the Gaussians under the field, for avatars that have it. prior:
+    what other people's faces do, under the field too.
 
     What it knows of itself, and keeps in its file: neutral_descriptor, float32 [D], that of its own neutral
     face. front: the camera that sees this face from the front, its world the normalised head space. views:
@@ -100,6 +103,7 @@ class GaussianAvatar(nn.Module):
         views: ViewRange | None = None,
         provenance: Mapping[str, Any] | None = None,
         motion: LandmarkMotion | None = None,
+        prior: PlacedPrior | None = None,
     ) -> None:
         super().__init__()
         n = len(means)
@@ -122,7 +126,7 @@ class GaussianAvatar(nn.Module):
         self.opacity_logits = nn.Parameter(torch.full((n,), 0.5))
         self.color_logits = nn.Parameter(torch.logit(colors.clamp(0.02, 0.98)))
         self.field = FIELDS[field](len(descriptor_mean), n, **(field_settings or {}))
-        self.motion = motion
+        self.motion, self.prior = motion, prior
         self.register_buffer("descriptor_mean", descriptor_mean.clone().float())
         self.register_buffer("descriptor_scale", torch.tensor(float(descriptor_scale)))
 
@@ -207,6 +211,27 @@ class GaussianAvatar(nn.Module):
             self.neutral_descriptor,
         ).to(self.means.device)
 
+    def lean_on(self, prior: MotionPrior, landmarks: np.ndarray, descriptors: np.ndarray) -> None:
+        """Let the Gaussians move as other people's faces do (`MotionPrior`), and the field learn the rest.
+
+        landmarks: [478, 3] or [68, 3] of the neutral face, in head space. descriptors: [F, D] of training,
+        beyond which the field is not asked. Raises ValueError for an avatar that knows no neutral descriptor,
+        and where the prior cannot be placed on it.
+        """
+        if self.neutral_descriptor is None:
+            raise ValueError(
+                "this avatar knows no neutral descriptor, so a motion prior has no place to start"
+            )
+        normal = (landmarks - self.similarity.centre) / self.similarity.radius
+        placed = PlacedPrior.attach(prior, normal, self.neutral_descriptor, descriptors, len(self.means))
+        self.prior = placed.to(self.means.device)
+        self.follow()
+
+    def follow(self) -> None:
+        """Ask the prior anew, where there is one: its numbers are those of where the Gaussians were."""
+        if self.prior is not None:
+            self.prior.follow(self.means.detach(), self.quats.detach())
+
     def gaussians(self, descriptors: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Deformed Gaussians for descriptors [B, D].
 
@@ -214,11 +239,15 @@ class GaussianAvatar(nn.Module):
         [N] and colors [B, N, 3], all in normalised head space, and the field's offsets [B, N, 13] for a
         penalty.
         """
-        asked = descriptors if self.motion is None else self.motion.within(descriptors)
+        under = self.motion if self.prior is None else self.prior
+        asked = descriptors if under is None else under.within(descriptors)
         x = (asked - self.descriptor_mean) / self.descriptor_scale
         offsets = self.field(x, self.means)
         d_means, d_quats, d_scales, d_colors = offsets.split((3, 4, 3, 3), -1)
         ridden = 0 if self.motion is None else self.motion(descriptors)
+        if self.prior is not None:
+            p_means, p_quats, p_scales = self.prior(descriptors).split((3, 4, 3), -1)
+            d_means, d_quats, d_scales = d_means + p_means, d_quats + p_quats, d_scales + p_scales
         return {
             "means": self.means + ridden + d_means,
             "quats": self.quats + d_quats,
@@ -351,8 +380,10 @@ class GaussianAvatar(nn.Module):
             "radius": self.similarity.radius,
             "notes": self.origin(),
         }
+        if self.prior is not None:
+            header["prior"] = self.prior.field.settings
         learned = {name for name, _ in self.named_parameters()} if half else set()
-        state = {k: v.half() if k in learned else v for k, v in self.state_dict().items()}
+        state = {k: v.half() if k in learned else v for k, v in self.state_dict().items() if k != _REMADE}
         write_tensors(path, state, {"raf_lite": json.dumps(header)})
 
     @classmethod
@@ -396,6 +427,15 @@ class GaussianAvatar(nn.Module):
                 motion = LandmarkMotion.zeros(dim, points, len(state["motion.nearest"]))
                 if not (0 <= state["motion.nearest"]).all() or (state["motion.nearest"] >= points).any():
                     raise ValueError("its Gaussians go with landmarks that it does not have")
+            prior = None
+            if "prior" in header:
+                own = {
+                    k.removeprefix("prior.field."): v
+                    for k, v in state.items()
+                    if k.startswith("prior.field.")
+                }
+                prior = PlacedPrior.zeros(MotionPrior.of(header["prior"], own), len(state["means"]))
+                state[_REMADE] = prior.components
             avatar = cls(
                 state["means"],
                 torch.sigmoid(state["color_logits"]),
@@ -411,8 +451,10 @@ class GaussianAvatar(nn.Module):
                 views=None if views is None else ViewRange.from_dict(views),
                 provenance=provenance,
                 motion=motion,
+                prior=prior,
             )
             avatar.load_state_dict(state)
+            avatar.follow()
         except (
             AttributeError,
             IndexError,

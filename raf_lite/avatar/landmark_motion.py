@@ -11,7 +11,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 from scipy.spatial import cKDTree
-from torch import Tensor, nn
+from torch import Tensor
+
+from raf_lite.avatar.reach import Reach
 
 NEIGHBOURS = 4  # landmarks that a Gaussian goes with
 # Of the width between the outermost landmarks, some 14 cm on a grown person:
@@ -20,13 +22,12 @@ SKIN = 0.03  # so far around the landmarks a Gaussian goes with them entirely
 FALL = 0.32  # beyond, it follows less, by a bell of this width
 
 
-class LandmarkMotion(nn.Module):
+class LandmarkMotion(Reach):
     """Displacements of N Gaussians by what a descriptor [D] says of L landmarks.
 
     displacements: [D, L, 3], how far one unit of each dimension moves each landmark, in head radii and the
     axes of the head. nearest: int [N, 4], the landmarks that each Gaussian goes with. weights: [N, 4], how
-    much. rest: [D], the descriptor at which nothing is displaced. axes [D, D], low [D], high [D]: principal
-    axes of the training's descriptors, and the box along them that they fill.
+    much. rest: [D], the descriptor at which nothing is displaced. axes [D, D], low [D], high [D]: of `Reach`.
 
     >>> motion = LandmarkMotion.zeros(dim=64, landmarks=478, gaussians=100)
     >>> motion(torch.ones(2, 64)).shape, motion.within(torch.ones(2, 64)).shape
@@ -37,9 +38,6 @@ class LandmarkMotion(nn.Module):
     nearest: Tensor
     weights: Tensor
     rest: Tensor
-    axes: Tensor
-    low: Tensor
-    high: Tensor
 
     def __init__(
         self,
@@ -51,12 +49,11 @@ class LandmarkMotion(nn.Module):
         low: Tensor,
         high: Tensor,
     ) -> None:
-        super().__init__()
+        super().__init__(axes, low, high)
         self.register_buffer("displacements", displacements.float())
         self.register_buffer("nearest", nearest.long())
         self.register_buffer("weights", weights.float())
-        for name, value in (("rest", rest), ("axes", axes), ("low", low), ("high", high)):
-            self.register_buffer(name, value.float())
+        self.register_buffer("rest", rest.float())
 
     @classmethod
     def zeros(cls, dim: int, landmarks: int, gaussians: int) -> LandmarkMotion:
@@ -91,24 +88,15 @@ class LandmarkMotion(nn.Module):
         beyond = np.maximum(distance[:, 0] - SKIN * width, 0)
         follows = np.exp(-((beyond / (FALL * width)) ** 2))
         weights *= (follows / weights.sum(1))[:, None]
-        values = torch.as_tensor(descriptors, dtype=torch.float32)
-        axes = torch.linalg.svd(values - values.mean(0), full_matrices=True)[2].T
-        along = values @ axes
         return cls(
             torch.as_tensor(displacements),
             torch.as_tensor(nearest),
             torch.as_tensor(weights),
             torch.as_tensor(rest),
-            axes,
-            along.min(0).values,
-            along.max(0).values,
+            *cls.of_training(descriptors),
         )
 
     def forward(self, descriptors: Tensor) -> Tensor:
         """How far each Gaussian is taken along: [B, D] -> [B, N, 3], head radii."""
         moved = torch.einsum("bd,dlc->blc", descriptors - self.rest, self.displacements)
         return (moved[:, self.nearest] * self.weights[..., None]).sum(2)
-
-    def within(self, descriptors: Tensor) -> Tensor:
-        """The nearest descriptors [B, D] in the box that training filled: its own stay what they are."""
-        return (descriptors @ self.axes).clamp(self.low, self.high) @ self.axes.T

@@ -21,6 +21,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "data rig": data.rig,
     "data metrics": data.metrics,
     "data build": data.build,
+    "data prior": data.prior,
     "data checkpoints": data.checkpoints,
     "data verify": data.verify,
     "demo": avatars.demo,

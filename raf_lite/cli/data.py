@@ -47,7 +47,21 @@ def build(*, out: Path = Path("data"), jobs: int = 2) -> int:
     from raf_lite.rig.build import build_data
 
     build_data(out, jobs=jobs)
+    prior(data=out)
     return checkpoints(out=out)
+
+
+def prior(*, data: Path = Path("data"), out: Path | None = None) -> int:
+    """Learn how other people's faces move, from the bank (three minutes on one core); needs the rig.
+
+    Args:
+        data: Folder with the bank; the prior goes there, and into its manifest.
+        out: Write it to this file instead.
+    """
+    from raf_lite.rig.prior import build_prior
+
+    print(f"the motion prior is {build_prior(data, out)}")
+    return 0
 
 
 def checkpoints(*, out: Path = Path("data")) -> int:

@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 import raf_lite
 from raf_lite._files import cache_dir, copy_flushed, read_npz, sha256_file, sync_folder, write_json
+from raf_lite.avatar.prior import PRIOR
 from raf_lite.bank import write_bank
 from raf_lite.captures.formats.nersemble import write_calibration, write_metadata
 from raf_lite.descriptors import ENCODER, LandmarkPCA, MediaPipeEncoder
@@ -270,5 +271,7 @@ def _put_in_place(work: Path, data_dir: Path) -> None:
     sync_folder(data_dir)
     for _, _, old in beside:
         shutil.rmtree(old, ignore_errors=True)
-    shutil.rmtree(data_dir / "checkpoints", ignore_errors=True)  # trained on what has just been replaced
+    # Learned from what has just been replaced.
+    shutil.rmtree(data_dir / "checkpoints", ignore_errors=True)
+    (data_dir / PRIOR).unlink(missing_ok=True)
     write_manifest(data_dir, origin=ORIGINS, licence=LICENCE, conventions=CONVENTIONS)

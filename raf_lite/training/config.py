@@ -38,6 +38,10 @@ class TrainConfig:
     """Whether Gaussians go with the landmarks near them from the start, and the field learns the rest. It
     asks for a descriptor of landmarks and a capture that knows where they are on the neutral head; others
     train without."""
+    prior: bool = False
+    """Whether Gaussians move as other people's faces do (`data/prior.safetensors`) from the start, and the
+    field learns the rest; it takes the place of landmark_motion. It asks for a descriptor of landmarks and a
+    capture that knows where landmarks are on the neutral head."""
     retrieval: str | None = None
     """A named setting of `raf_lite.retrieval` ('paper', 'paper-k16', 'centred', a control), or None for the
     baseline."""
@@ -87,6 +91,14 @@ class TrainConfig:
                 raise ValueError(
                     f"nothing can be trained with {name} = {getattr(self, name)}; give a whole number of at"
                     " least 1"
+                )
+        if self.prior:
+            from raf_lite._forms import parts
+
+            if parts(self.descriptor)[0] != "landmarks":
+                raise ValueError(
+                    f"the motion prior reads landmarks, and '{self.descriptor}' says nothing of where they"
+                    " go; give descriptor='landmarks-neutral', or prior=False"
                 )
         if not 0 <= self.lr_poses < 1:
             raise ValueError(f"poses cannot be learned at rate {self.lr_poses}; give lr_poses in [0, 1)")

@@ -24,11 +24,13 @@ import raf_lite
 from raf_lite._files import atomic_path, locked, named_in_errors
 from raf_lite._forms import parts
 from raf_lite._interrupts import held_back
-from raf_lite.avatar import GaussianAvatar, ViewRange, frontal_camera
+from raf_lite.avatar import GaussianAvatar, MotionPrior, ViewRange, frontal_camera
+from raf_lite.avatar.prior import PRIOR
 from raf_lite.avatar.unseen import fill_unseen, pixels_made
 from raf_lite.avatar.views import view_angles
 from raf_lite.bank import ExpressionBank
 from raf_lite.captures import Camera
+from raf_lite.manifest import find_data
 from raf_lite.retrieval import Augmentation, RetrievalAugmentation
 from raf_lite.retrieval.augmentation import same_people
 from raf_lite.training.checkpoint import MEND, read_checkpoint, write_checkpoint
@@ -41,6 +43,7 @@ CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"
 AVATAR = "avatar.safetensors"
 TOLD_BY = 64  # views that tell which Gaussians nobody saw, and which lie where nothing counts
+PRIOR_EVERY = 50  # steps after which the prior is asked anew, as Gaussians have moved
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what Adam keeps of each parameter
 
 
@@ -108,8 +111,11 @@ def _settings(config: TrainConfig, augmentation: Augmentation | None) -> dict:
     return settings
 
 
-def _provenance(data: TrainingSet, config: TrainConfig, augmentation: Augmentation | None) -> dict:
-    """What decides the result: settings, version, and a checksum of training frames, cameras and bank."""
+def _provenance(
+    data: TrainingSet, config: TrainConfig, augmentation: Augmentation | None, prior: MotionPrior | None
+) -> dict:
+    """What decides the result: settings, version, and a checksum of training frames, cameras, bank and
+    prior."""
     pictures = (
         [np.frombuffer(data.fingerprint.encode(), np.uint8)]
         if data.fingerprint
@@ -123,6 +129,8 @@ def _provenance(data: TrainingSet, config: TrainConfig, augmentation: Augmentati
     own_counts = None if data.fingerprint else data.counts
     parts_known = (data.seen, data.landmarks, data.displacements, own_counts)
     arrays += [part for part in parts_known if part is not None]
+    if prior is not None:
+        arrays += [tensor.numpy() for tensor in prior.state_dict().values()]
     if isinstance(augmentation, RetrievalAugmentation):
         bank = augmentation.bank
         arrays += [
@@ -148,6 +156,22 @@ def _provenance(data: TrainingSet, config: TrainConfig, augmentation: Augmentati
         "checksum": checksum,
         **({} if data.reference is None else {"reference": data.reference.tolist()}),
     }
+
+
+def _prior_landmarks(data: TrainingSet, prior: MotionPrior) -> np.ndarray:
+    """The landmarks [L, 3] that the prior is placed by. ValueError where there are none, and for descriptors
+    of another encoder than the prior's."""
+    if data.landmarks is None:
+        raise ValueError(
+            "this capture does not say where landmarks are on the neutral head, so the motion prior cannot be"
+            " placed on it; give it landmarks (`raf-lite encode`, or landmarks68), or train with prior=False"
+        )
+    if (data.encoder or "unknown") not in ("unknown", prior.encoder):
+        raise ValueError(
+            f"the capture's landmarks come from encoder '{data.encoder}', and the motion prior reads those of"
+            f" '{prior.encoder}'; encode the capture again, or train with prior=False"
+        )
+    return data.landmarks
 
 
 def _check_encoder(bank: ExpressionBank, data: TrainingSet, descriptor: str) -> None:
@@ -266,6 +290,7 @@ class Trainer:
         elif isinstance(augmentation, RetrievalAugmentation):
             _check_encoder(augmentation.bank, data, config.descriptor)
             _check_excluded(augmentation, data)
+        prior = MotionPrior.load(find_data() / PRIOR) if config.prior else None
         # Two streams, so that the baseline and RAF draw the same frames and cameras.
         self.generator = torch.Generator().manual_seed(config.seed)
         self.augmentation_generator = torch.Generator().manual_seed(config.seed + 1)
@@ -282,11 +307,13 @@ class Trainer:
                 descriptor_scale=2.5 * max(float(deviation), 1e-6),
                 neutral_descriptor=data.descriptors[data.neutral],
                 front=data.front,
-                provenance=_provenance(data, config, self.augmentation),
+                provenance=_provenance(data, config, self.augmentation, prior),
                 field=config.field,
                 landmarks=data.landmarks if len(data.cameras) == 1 else None,
             ).to(self.device)
-        if data.displacements is not None and data.landmarks is not None:
+        if prior is not None:
+            self.avatar.lean_on(prior, _prior_landmarks(data, prior), data.descriptors)
+        elif data.displacements is not None and data.landmarks is not None:
             self.avatar.ride(data.landmarks, data.displacements, data.descriptors)
         one, frames = len(data.cameras) == 1, len(data.names)
         self.poses = self.exposure = self.focal = None
@@ -357,6 +384,7 @@ class Trainer:
         with locked(self.folder, 0), held_back() as stopped:
             self._run(watch, stopped)
             if self.step == self.config.steps:
+                self.avatar.follow()
                 self._fill_unseen()
                 self._fade_uncounted()
                 if self.focal is not None and self._given_front is not None:
@@ -472,6 +500,8 @@ class Trainer:
         # Two draws a step before anything else happens, so the order of frames is independent of what
         # training does.
         row = int(torch.randint(len(self.descriptors), (1,), generator=self.generator))
+        if self.step % PRIOR_EVERY == 0:
+            self.avatar.follow()
         cameras = torch.randperm(len(self.data.cameras), generator=self.generator)
         if self.data.seen is not None:
             cameras = cameras[torch.from_numpy(self.data.seen[row])[cameras]]

@@ -47,7 +47,8 @@ class TrainingSet:
     which frame (None: each did); what was not filmed is black and outside the mask. held_out: float32 [M, D],
     descriptors of the person's other sequences, of which nothing is learned: a bank that holds them holds the
     person. landmarks: float64 [L, 3] of the face in head space at the neutral frame, where they are known and
-    one camera films (the Gaussians then start over them) or displacements are there. displacements: float64
+    one camera films (the Gaussians then start over them), displacements are there or a motion prior is placed
+    on them. displacements: float64
     [D, L, 3], how far one unit of each dimension moves them (None: asked for by nobody, or not known).
     reference: float32 [D], what was taken out of all
     descriptors, where their form is relative: the mean of the training frames, or the neutral frame's (None:
@@ -138,7 +139,7 @@ class TrainingSet:
             descriptors = relative_to(descriptors, reference)
             held_out = None if held_out is None else relative_to(held_out, reference)
         landmarks, displacements = _landmarks(capture, *names[neutral]), None
-        if config.landmark_motion and landmarks is not None:
+        if config.landmark_motion and not config.prior and landmarks is not None:
             displacements = landmark_displacements(landmarks, config.descriptor)
         return cls(
             images,
@@ -154,7 +155,7 @@ class TrainingSet:
             encoder,
             None if seen.all() else seen,
             held_out,
-            landmarks if len(serials) == 1 or displacements is not None else None,
+            landmarks if len(serials) == 1 or displacements is not None or config.prior else None,
             reference,
             displacements,
             counts,

@@ -1,0 +1,377 @@
+"""The motion prior: where it is placed, what it does to Gaussians, training over it, files and export."""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from scipy.spatial.transform import Rotation
+
+from raf_lite import GaussianAvatar, TrainConfig, Trainer, open_capture
+from raf_lite.avatar import MotionPrior, Similarity
+from raf_lite.avatar.prior import STRETCH, PlacedPrior
+from raf_lite.descriptors.forms import landmark_basis
+from raf_lite.export import pack_avatar
+from raf_lite.export.blend import need_basis
+from raf_lite.manifest import find_data, verify_manifest, write_manifest
+from raf_lite.rig.prior import PriorSettings, build_prior, principal_motions
+from raf_lite.splatting.reference import rotation_matrices
+from raf_lite.training import TrainingSet
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return MotionPrior.load(find_data() / "prior.safetensors")
+
+
+@pytest.fixture(scope="module")
+def capture(data_dir):
+    return replace(open_capture(data_dir / "mini_nersemble" / "001"), sequences=("EXP-1-head",))
+
+
+@pytest.fixture(scope="module")
+def data(capture):
+    config = TrainConfig(size=32, descriptor="landmarks-neutral", prior=True)
+    return TrainingSet.from_capture(capture, config, progress=False)
+
+
+class Turned(MotionPrior):
+    """One unit of the first coefficient turns everything about z, of the second stretches it along x by a
+    tenth, of the third along y to the double."""
+
+    def motions(self, positions):
+        x, y, z = positions.unbind(-1)
+        none = torch.zeros_like(x)
+        return torch.stack(
+            [torch.stack(v, -1) for v in ([-y, x, none], [0.1 * x, none, none], [none, y, none])], -2
+        )
+
+
+def test_a_gaussian_turns_and_stretches_with_what_is_about_it():
+    field = Turned(descriptor_dim=4, components=3)
+    quarter = float(np.sqrt(0.5))
+    upright = torch.tensor([quarter, 0, 0, quarter])  # a quarter turn about z: the second axis is -x
+    means, quats = (
+        torch.tensor([[1.0, 0, 0], [0.0, 2, 0]]),
+        torch.stack([torch.tensor([1.0, 0, 0, 0]), upright]),
+    )
+    placed = PlacedPrior.zeros(field, 2)
+    placed.follow(means, quats)
+    turn, stretch, torn = placed.components.view(3, 2, 10)
+    torch.testing.assert_close(turn[:, :3], torch.tensor([[0.0, 1, 0], [-2.0, 0, 0]]))
+    # Half the angle, as quaternions have it: (0, z / 2) times 1, and times the quarter turn.
+    torch.testing.assert_close(
+        turn[:, 3:7], torch.tensor([[0, 0, 0, 0.5], [-quarter / 2, 0, 0, quarter / 2]]), atol=1e-6, rtol=0
+    )
+    assert turn[:, 7:].abs().max() < 1e-6, "what turns keeps its size"
+    torch.testing.assert_close(stretch[:, :3], torch.tensor([[0.1, 0, 0], [0.0, 0, 0]]))
+    assert stretch[:, 3:7].abs().max() < 1e-6, "what is stretched along an axis of its own does not turn"
+    torch.testing.assert_close(stretch[:, 7:], torch.tensor([[0.1, 0, 0], [0.0, 0.1, 0]]), atol=1e-6, rtol=0)
+    assert torn[:, 1].tolist() == [0, 2] and float(torn[:, 7:].max()) == pytest.approx(STRETCH), (
+        "it stays whole"
+    )
+
+
+def test_it_moves_a_head_alike_wherever_the_head_stands(shipped, data):
+    """The landmarks and Gaussians of a rendered person, moved, turned and scaled: so is what they do."""
+    rng = np.random.default_rng(0)
+    at = np.concatenate([data.landmarks, data.landmarks + rng.normal(size=data.landmarks.shape)])
+    turns = Rotation.random(len(at), random_state=1)
+    asked = torch.as_tensor(data.descriptors[::6])
+
+    def rows(points, landmarks, orientations):
+        placed = PlacedPrior.attach(
+            shipped, landmarks, data.descriptors[data.neutral], data.descriptors, len(points)
+        )
+        quats = torch.tensor(orientations.as_quat()[:, [3, 0, 1, 2]], dtype=torch.float32)
+        placed.follow(torch.as_tensor(points, dtype=torch.float32), quats)
+        shift, turned, stretched = placed(asked).split((3, 4, 3), -1)
+        return shift, rotation_matrices(quats + turned), stretched
+
+    shift, turned, stretched = rows(at, data.landmarks, turns)
+    assert shift.norm(dim=-1).max() > 0.3, "the film has a face that moves"
+    for seed in range(3):
+        move, scale = Rotation.random(random_state=seed), float(np.exp(rng.normal()))
+        there = lambda x, move=move, scale=scale: scale * move.apply(x) + [3, -8, 20]  # noqa: E731
+        R = torch.as_tensor(move.as_matrix(), dtype=torch.float32)
+        moved = rows(there(at), there(data.landmarks), move * turns)
+        torch.testing.assert_close(moved[0], scale * shift @ R.T, atol=3e-3 * scale, rtol=0)
+        torch.testing.assert_close(moved[1], R @ turned, atol=3e-3, rtol=0)
+        torch.testing.assert_close(moved[2], stretched, atol=3e-3, rtol=0)
+
+
+def test_it_takes_a_face_it_never_saw_where_that_face_went(shipped, data, capture):
+    """The 68 points that the renderer wrote, against those that the prior says of the film's descriptors."""
+    pose = capture.require_head_poses("EXP-1-head")
+    world = capture.landmarks68("EXP-1-head")
+    truth = np.einsum("tlc,tcd->tld", world - pose[:, None, :3, 3], pose[:, :3, :3])
+    truth = truth[[frame for _, frame in data.names]] - data.landmarks
+    placed = PlacedPrior.attach(shipped, data.landmarks, data.descriptors[data.neutral], data.descriptors, 68)
+    placed.follow(
+        torch.as_tensor(data.landmarks, dtype=torch.float32), torch.tensor([1.0, 0, 0, 0]).repeat(68, 1)
+    )
+    said = placed(torch.as_tensor(data.descriptors))[..., :3].numpy()
+    assert ((said - truth) ** 2).sum() < 0.25 * (truth**2).sum()
+    assert np.corrcoef(said[:, 48:, 1].ravel(), truth[:, 48:, 1].ravel())[0, 1] > 0.9
+    assert np.abs(said[data.neutral]).max() < 1e-6
+
+
+def test_nothing_moves_far_from_the_head(shipped):
+    codes = 100 * torch.randn(4, 64, generator=torch.Generator().manual_seed(0))
+    directions = torch.nn.functional.normalize(
+        torch.randn(200, 3, generator=torch.Generator().manual_seed(1)), dim=1
+    )
+    for distance in (1.51, 5, 1e6):
+        assert not shipped(shipped.centre + distance * shipped.radius * directions, codes).any()
+    assert torch.isfinite(shipped(shipped.centre + shipped.radius * directions, codes)).all()
+
+
+def test_a_face_it_cannot_be_placed_on_is_refused(shipped, data):
+    mirrored = data.landmarks * [-1, 1, 1]
+    shuffled = np.random.default_rng(0).permutation(data.landmarks)
+    nan = np.where(np.arange(68)[:, None] == 3, np.nan, data.landmarks)
+    for landmarks, why in (
+        (mirrored, "not mirrored"),
+        (shuffled, "markup's order"),
+        (np.ones((68, 3)), "markup's order"),
+        (data.landmarks[:51], r"\[51, 3\].*\[478, 3\].*\[68, 3\]"),
+        (nan, "not finite"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            shipped.similarity_from(landmarks)
+    with pytest.raises(ValueError, match=r"\[52\].*reads \[64\]"):
+        PlacedPrior.attach(shipped, data.landmarks, np.zeros(52), np.zeros((2, 52)), 1)
+
+
+def test_both_markups_place_it_on_the_same_head(shipped):
+    """MediaPipe's mean face, all of it and as the 68 points of it that iBUG marks."""
+    from raf_lite.captures.formats.plain import IBUG68
+
+    mean = landmark_basis().mean * [1, -1, -1]  # its y goes down the face, its z away from the camera
+    (s, R, t), (s68, R68, t68) = (shipped.similarity_from(mean[p]) for p in (np.arange(478), IBUG68))
+    assert abs(s68 / s - 1) < 0.05 and Rotation.from_matrix(R @ R68.T).magnitude() < np.deg2rad(5)
+    there = s * mean @ R.T + t
+    assert np.linalg.norm(there - (s68 * mean @ R68.T + t68), axis=1).max() < 1.0  # cm
+
+
+def over(data, shipped, field="basis"):
+    g = torch.Generator().manual_seed(0)
+    similarity = Similarity(np.array([0.5, 1.0, -2.0]), 14.0)
+    near = (
+        data.landmarks[torch.randint(68, (60,), generator=g).numpy()] - similarity.centre
+    ) / similarity.radius
+    avatar = GaussianAvatar(
+        torch.as_tensor(near, dtype=torch.float32) + 0.05 * torch.randn(60, 3, generator=g),
+        torch.rand(60, 3, generator=g),
+        0.1,
+        similarity,
+        descriptor="landmarks-neutral",
+        descriptor_mean=torch.as_tensor(data.descriptors.mean(0)),
+        descriptor_scale=0.5,
+        neutral_descriptor=data.descriptors[data.neutral] + np.float32(0.01),
+        field=field,
+    )
+    with torch.no_grad():
+        avatar.quats.add_(0.3 * torch.randn(60, 4, generator=g))
+        for p in avatar.field.parameters():
+            p.add_(0.1 * torch.randn(p.shape, generator=g))
+    avatar.lean_on(shipped, data.landmarks, data.descriptors)
+    return avatar
+
+
+def test_the_blend_that_is_exported_is_the_avatar(data, shipped):
+    avatar = over(data, shipped)
+    asked = torch.as_tensor(data.descriptors[::5])
+    asked = torch.cat([asked, 3 * asked])  # within what training had, and beyond
+    blend = need_basis(avatar, "a test")
+    x = (asked - avatar.descriptor_mean) / avatar.descriptor_scale
+    offsets = (blend.coefficients(x) @ blend.basis).view(len(asked), -1, 13) * blend.gains
+    g, _ = avatar.gaussians(asked)
+    for name, wanted in (
+        ("means", avatar.means + offsets[..., :3]),
+        ("quats", avatar.quats + offsets[..., 3:7]),
+        ("scales", torch.exp(avatar.log_scales + offsets[..., 7:10])),
+        ("colors", torch.sigmoid(avatar.color_logits + offsets[..., 10:])),
+    ):
+        torch.testing.assert_close(g[name], wanted, atol=2e-5, rtol=1e-4)
+    within = (avatar.prior.within(asked) - avatar.descriptor_mean) / avatar.descriptor_scale
+    own = avatar.field(within, avatar.means)[..., :10]
+    assert (offsets[..., :10] - own).abs().max() > 0.02, "the prior moves something"
+    assert pack_avatar(avatar).header["layers"] == 4
+
+
+@pytest.mark.parametrize("field", ["basis", "mlp"])
+def test_beyond_training_the_field_answers_as_at_its_edge_and_the_prior_goes_on(data, shipped, field):
+    avatar = over(data, shipped, field)
+    trained = torch.as_tensor(data.descriptors)
+    inside, far = trained[::5], trained.mean(0) + 5 * (trained[::5] - trained.mean(0))
+    edge = avatar.prior.within(far)
+    torch.testing.assert_close(avatar.gaussians(far)[1], avatar.gaussians(edge)[1], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(avatar.prior.within(inside), inside, atol=1e-5, rtol=1e-5)
+    gone = (avatar.gaussians(far)[0]["means"] - avatar.gaussians(edge)[0]["means"]).norm(dim=-1)
+    assert gone.max() > 0.02
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_an_avatar_over_a_prior_comes_back_from_its_file(tmp_path, data, shipped, half):
+    avatar, asked = over(data, shipped), torch.as_tensor(data.descriptors[::5])
+    avatar.save(tmp_path / "a.safetensors", half=half)
+    assert "prior.components" not in load_file(tmp_path / "a.safetensors")
+    GaussianAvatar.load(tmp_path / "a.safetensors").save(tmp_path / "b.safetensors")
+    again = GaussianAvatar.load(tmp_path / "b.safetensors")
+    for name, value in avatar.gaussians(asked)[0].items():
+        torch.testing.assert_close(
+            again.gaussians(asked)[0][name], value, atol=2e-3 if half else 0, rtol=5e-3 if half else 0
+        )
+
+
+def test_a_damaged_prior_in_an_avatar_is_refused(tmp_path, data, shipped):
+    over(data, shipped).save(tmp_path / "a.safetensors")
+    tensors = load_file(tmp_path / "a.safetensors")
+    with open(tmp_path / "a.safetensors", "rb") as f:
+        header = json.loads(f.read(struct.unpack("<Q", f.read(8))[0]))["__metadata__"]
+    for name, value in (
+        ("prior.scale", torch.tensor(torch.nan)),
+        ("prior.rest", torch.zeros(())),
+        ("prior.field.trunk.0.weight", torch.zeros(3, 3)),
+        ("prior.field.unit", torch.tensor(0.0)),
+    ):
+        save_file(tensors | {name: value}, tmp_path / "b.safetensors", header)
+        with pytest.raises(ValueError, match=r"b\.safetensors.*save or copy"):
+            GaussianAvatar.load(tmp_path / "b.safetensors")
+    for settings in ({"descriptor_dim": 10**15}, {"hidden": "much"}, [], 3):
+        text = json.dumps(json.loads(header["raf_lite"]) | {"prior": settings})
+        save_file(tensors, tmp_path / "b.safetensors", {"raf_lite": text})
+        with pytest.raises(ValueError, match=r"b\.safetensors.*save or copy"):
+            GaussianAvatar.load(tmp_path / "b.safetensors")
+
+
+def test_the_priors_own_file_comes_back_and_damage_is_named(tmp_path, shipped):
+    path = tmp_path / "p.safetensors"
+    shipped.save(path)
+    again = MotionPrior.load(path)
+    assert (again.settings, again.encoder, again.notes) == (shipped.settings, shipped.encoder, shipped.notes)
+    assert all(torch.equal(v, again.state_dict()[k]) for k, v in shipped.state_dict().items())
+    with pytest.raises(FileNotFoundError, match="raf-lite data prior"):
+        MotionPrior.load(tmp_path / "none.safetensors")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"damaged.*raf-lite data prior"):
+        MotionPrior.load(path)
+    tensors = {k: v.clone() for k, v in shipped.state_dict().items()}
+    good = {
+        "format": 1,
+        "kind": "raf_lite.MotionPrior",
+        "settings": shipped.settings,
+        "encoder": "e",
+        "notes": {},
+    }
+    for change, damage, why in (
+        ({"format": 2}, {}, "format 1"),
+        ({"kind": "raf_lite.GaussianAvatar"}, {}, "no motion prior"),
+        ({"settings": {"hidden": 2}}, {}, "no whole"),
+        ({"notes": 3}, {}, "no whole"),
+        ({"settings": shipped.settings | {"components": 10**15}}, {}, "no whole"),
+        ({}, {"radius": torch.tensor(torch.inf)}, "not finite"),
+        ({}, {"unit": torch.tensor(0.0)}, "no whole"),
+    ):
+        save_file(tensors | damage, path, {"raf_lite": json.dumps(good | change)})
+        with pytest.raises(ValueError, match=why):
+            MotionPrior.load(path)
+
+
+def test_the_shipped_prior_reads_the_shipped_basis_and_is_small(shipped):
+    from raf_lite._files import sha256_file
+
+    assert shipped.encoder == landmark_basis().encoder
+    assert shipped.notes["landmark_basis"] == sha256_file(find_data() / "bank" / "landmark_pca.npz")
+    assert (find_data() / "prior.safetensors").stat().st_size < 1_000_000
+
+
+SMALL = TrainConfig(steps=8, size=32, coarse_steps=0, gaussians=300, checkpoint_every=4)
+
+
+@pytest.mark.parametrize("field", ["basis", "mlp"])
+def test_it_trains_and_goes_on_after_a_stop(data, tmp_path, field, monkeypatch):
+    monkeypatch.setattr("raf_lite.training.trainer.PRIOR_EVERY", 3)
+    config = SMALL.with_(field=field, descriptor="landmarks-neutral", prior=True, landmark_motion=True)
+    first = Trainer(data, config, tmp_path / "whole", progress=False)
+    assert first.avatar.prior is not None and first.avatar.motion is None, "it takes the ride's place"
+    learned = {k: v.clone() for k, v in first.avatar.prior.field.state_dict().items()}
+    whole = first.train()
+    assert all(torch.equal(v, whole.prior.field.state_dict()[k]) for k, v in learned.items()), (
+        "it stays itself"
+    )
+    part = Trainer(data, config, tmp_path / "part", progress=False)
+    take = part._take_step
+
+    def fifth():
+        if part.step == 5:
+            raise KeyboardInterrupt
+        return take()
+
+    part._take_step = fifth
+    with pytest.raises(KeyboardInterrupt):
+        part.train()
+    again = Trainer(data, config, tmp_path / "part", progress=False).train(resume=True)
+    read = GaussianAvatar.load(tmp_path / "whole" / "avatar.safetensors")
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], value, atol=0, rtol=0)
+        torch.testing.assert_close(read.state_dict()[name], value, atol=0, rtol=0)
+
+
+def test_what_it_cannot_be_trained_with_is_said(data, tmp_path):
+    with pytest.raises(ValueError, match=r"'blendshapes'.*landmarks-neutral"):
+        TrainConfig(prior=True)
+    config = SMALL.with_(descriptor="landmarks-neutral", prior=True)
+    for changes, why in (
+        ({"landmarks": None}, "does not say where landmarks are.*prior=False"),
+        ({"encoder": "another"}, "'another'.*encode the capture again"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            Trainer(replace(data, **changes), config, tmp_path, progress=False)
+
+
+def test_principal_motions_tell_the_faces_best():
+    rng = np.random.default_rng(0)
+    expression = rng.normal(size=(6, 30, 3))
+    weights = rng.normal(size=(500, 6)) * [3, 2, 1, 0.5, 0.3, 0.1] + 0.2
+    share = rng.uniform(size=30)
+    share /= share.sum()
+    truth = np.einsum("ru,uvc->rvc", weights, expression)
+
+    def off(motions):
+        said = np.einsum("rk,kvc->rvc", weights @ motions.of_weights, motions.basis)
+        return float((share[:, None] * (said - truth) ** 2).sum((1, 2)).mean())
+
+    whole, three = (principal_motions(expression, share, weights, k) for k in (6, 3))
+    total = float((share[:, None] * truth**2).sum((1, 2)).mean())
+    assert off(whole) < 1e-8 * total
+    assert off(three) == pytest.approx(whole.energy[3:].sum(), rel=1e-2), "an error costs its motion's energy"
+    coefficients = weights @ whole.of_weights
+    np.testing.assert_allclose(coefficients.T @ coefficients / 500, np.eye(6), atol=1e-3)
+
+
+def test_it_is_learned_into_the_manifest_and_the_same_each_time(ict_pack, data_dir, tmp_path, data):
+    """The command's own path, with seconds of learning: the jaw of a face it never saw goes up and down."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "bank").symlink_to(data_dir / "bank")
+    write_manifest(tmp_path / "data", origin={"bank": "here"}, licence="l", conventions={})
+    short = PriorSettings(
+        components=6, hidden=32, identities=2, trunk_steps=60, branch_steps=60, positions=300
+    )
+    path = build_prior(tmp_path / "data", settings=short, progress=False)
+    assert verify_manifest(tmp_path / "data") == [] and path.name == "prior.safetensors"
+    again = build_prior(tmp_path / "data", tmp_path / "again.safetensors", short, progress=False)
+    assert again.read_bytes() == path.read_bytes()
+    prior = MotionPrior.load(path)
+    assert prior.notes["donors"] == 220 and prior.notes["settings"]["trunk_steps"] == 60
+    placed = PlacedPrior.attach(prior, data.landmarks, data.descriptors[data.neutral], data.descriptors, 68)
+    placed.follow(torch.as_tensor(data.landmarks, dtype=torch.float32), torch.tensor([[1.0, 0, 0, 0]] * 68))
+    chin = placed(torch.as_tensor(data.descriptors))[:, 8, 1]
+    assert chin.max() - chin.min() > 0.2  # cm
