@@ -307,13 +307,13 @@ class PlacedPrior(Reach):
         """
         there = self.scale * means @ self.rotation.T + self.translation
 
-        def along(step: Tensor) -> tuple[Tensor, Tensor]:
-            return torch.func.jvp(self.field.motions, (there,), (step.expand_as(there),))
+        def slope(along: Tensor) -> Tensor:
+            return torch.func.jvp(self.field.motions, (there,), (along.expand_as(there),))[1]
 
         axes = torch.eye(3, device=means.device)  # of the prior's space
-        moved, slopes = torch.func.vmap(along, out_dims=(None, -1))(axes)
+        slopes = torch.func.vmap(slope, out_dims=-1)(axes)
         jacobian = self.rotation.T @ slopes @ self.rotation  # [N, K, 3, 3]
-        shift = moved @ self.rotation / self.scale
+        shift = self.field.motions(there) @ self.rotation / self.scale
         w, x, y, z = quats.unbind(-1)
         # The quaternion product (0, turn) * q, which is linear in turn.
         times = torch.stack(
