@@ -290,10 +290,12 @@ class PlacedPrior(nn.Module):
         there = self.scale * means @ self.rotation.T + self.translation
 
         def along(step: Tensor) -> tuple[Tensor, Tensor]:
-            return torch.func.jvp(self.field.motions, (there,), (step.expand_as(there),))
+            pushed = torch.func.jvp(self.field.motions, (there,), (step.expand_as(there),))
+            return pushed[0], pushed[1]
 
         axes = torch.eye(3, device=means.device)  # of the prior's space
-        moved, slopes = torch.func.vmap(along, out_dims=(None, -1))(axes)
+        moved, slopes = torch.func.vmap(along)(axes)  # [3, N, K, 3], the first three times the same
+        moved, slopes = moved[0], slopes.movedim(0, -1)
         jacobian = self.rotation.T @ slopes @ self.rotation  # [N, K, 3, 3]
         shift = moved @ self.rotation / self.scale
         w, x, y, z = quats.unbind(-1)
