@@ -285,6 +285,24 @@ def test_bad_runs_are_refused():
             RunSpec(*fields)
     with pytest.raises(ValueError, match="unknown bank 'large'"):
         RunSpec(6001, "landmarks", "paper", bank="large")
+    with pytest.raises(ValueError, match="'wheels' moves no Gaussians; choose one of nothing, ride, prior"):
+        RunSpec(6001, "landmarks", "none", under="wheels")
+
+
+def test_runs_over_a_prior_are_compared_with_their_like():
+    """A run that something else moves is told from the plain one, and no comparison mixes the two; lines that
+    say nothing of it are plain."""
+    lines = [line(s, "none", 10.0 * s) for s in (6001, 6002)]
+    del lines[0]["spec"]["under"]
+    lines += [line(s, "none", 8.0 * s, under="prior") for s in (6001, 6002)]
+    table = tables.long_table(lines)
+    asked = {"group": "cross", "measure": "mae", "region": "face"}
+    plain = tables.values_of(table, "blendshapes", tables.BASELINE, **asked)
+    assert plain.to_dict() == {6001: 60010.0, 6002: 60020.0}
+    effect = tables.effects(
+        table, "blendshapes", tables.BASELINE, under="prior", against_conditions={"under": "nothing"}, **asked
+    )
+    assert effect.mean == pytest.approx(-20.0)
 
 
 # -------------------------------------------------------------------------------------------------- on disk
@@ -601,6 +619,7 @@ def test_a_run_from_rendering_to_its_line(small_people):
     with MediaPipeEncoder() as encoder:
         done = runs.run(spec, encoder)
         base = runs.run(RunSpec(5001, "blendshapes", "none", tolerance=True), encoder)
+        over = runs.run(RunSpec(5001, "landmarks-neutral", "none", under="prior"), encoder)
     assert done["key"] == spec.key and done["training_frames"] == len(video) > 40
     assert json.loads(json.dumps(done)) == done
     errors = done["outcomes"]["direct"]["cross"]
@@ -624,6 +643,8 @@ def test_a_run_from_rendering_to_its_line(small_people):
     }
     same, changed = base["outcomes"]["direct"], base["outcomes"]["neutral-relative"]
     assert same["self"]["mae"] == changed["self"]["mae"] and same["cross"]["mae"] != changed["cross"]["mae"]
+    assert over["key"].endswith(" prior") and over["preset"]["prior"] and not done["preset"]["prior"]
+    assert over["outcomes"]["direct"]["cross"]["landmarks"]["face"] < errors["landmarks"]["face"]
     floor = runs.noise_floor(5001)["outcomes"]["self"]["landmarks"]["face"]
     assert 0 < floor < errors["landmarks"]["face"]
 

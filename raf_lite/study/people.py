@@ -104,6 +104,11 @@ def _baked(seed: int) -> BakedHead:
     return _model().bake(person.shape, person.look)
 
 
+def neutral_landmarks(seed: int, weights: np.ndarray) -> np.ndarray:
+    """Where the 68 landmarks of a person's head are at the neutral frame's weights, [68, 3] in head space."""
+    return _baked(seed).landmarks68(weights).astype(np.float64)
+
+
 def acted(seed: int, sequence: str) -> Performance:
     """How a person acts a sequence; a turned one is the same performance with the head turned further."""
     performance = Person.from_seed(seed).perform(sequence.removesuffix("-turned"), SETTINGS.frames)

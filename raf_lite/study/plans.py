@@ -9,7 +9,7 @@ from typing import Any
 
 from raf_lite._files import read_json
 from raf_lite.study.people import SUBJECTS
-from raf_lite.study.runs import RunSpec
+from raf_lite.study.runs import UNDER, RunSpec
 from raf_lite.study.variants import matched_noise
 
 SELECTION_FILE = "selection.json"
@@ -224,6 +224,24 @@ def label_free(choice: dict) -> list[RunSpec]:
     ]
 
 
+def motion(choice: dict) -> list[RunSpec]:
+    """What moves the Gaussians under the field, on the selection subjects."""
+    return [RunSpec(s, RELATIVE, "none", under=under) for s in SELECT for under in UNDER]
+
+
+def motion_confirmed(choice: dict) -> list[RunSpec]:
+    """The same on the confirmation subjects, and over the prior RAF's retrieval and its matched noise."""
+    variants = [("centred", choice["p"]), ("centred-gaussian", choice["p"])]
+    return [
+        run
+        for s in CONFIRM
+        for run in (
+            *(RunSpec(s, RELATIVE, "none", under=under) for under in UNDER),
+            *(RunSpec(s, RELATIVE, v, p, under="prior") for v, p in variants),
+        )
+    ]
+
+
 PLANS: dict[str, Callable[..., list[RunSpec]]] = {
     "selection": selection,
     "confirmation": confirmation,
@@ -236,6 +254,8 @@ PLANS: dict[str, Callable[..., list[RunSpec]]] = {
     "tolerance": tolerance,
     "relative": relative,
     "label_free": label_free,
+    "motion": motion,
+    "motion_confirmed": motion_confirmed,
 }
 
 

@@ -17,6 +17,7 @@ from scipy.spatial.transform import Rotation
 import raf_lite
 from raf_lite.captures import Camera
 from raf_lite.descriptors import Detections
+from raf_lite.descriptors.forms import landmark_displacements
 from raf_lite.evaluation.metrics import Errors, encoder_errors, picture_errors
 from raf_lite.retrieval import Augmentation, RetrievalAugmentation
 from raf_lite.rig.studio import CAMERA_ANGLES, camera
@@ -31,6 +32,7 @@ from raf_lite.study.people import (
     TRAIN_SIZE,
     Training,
     load_person,
+    neutral_landmarks,
     role_of,
 )
 from raf_lite.study.variants import POSE_VARIANTS, setting_of
@@ -54,15 +56,18 @@ PRESET = TrainConfig(
 step. One camera buys twice the steps in the same time, and it is expressions, not views, that the study asks
 about."""
 
+UNDER = ("nothing", "ride", "prior")
+
 
 @dataclass(frozen=True)
 class RunSpec:
     """What one run is. Two runs that differ in `variant`, `p` and bank alone see the same frames and cameras
     in the same order.
 
-    variant: the name of a setting, or one of STUDY_VARIANTS (`raf_lite.study.variants`). tolerance: also
-    grade with coarse and noisy driving descriptors, and (as the baseline always is) driven relative to the
-    neutral.
+    variant: the name of a setting, or one of STUDY_VARIANTS (`raf_lite.study.variants`). under: what moves
+    the Gaussians under the field: nothing, the landmarks near them (ride), or what other people's faces do
+    (prior); the last two are placed by the neutral head's exact 68 landmarks. tolerance: also grade with
+    coarse and noisy driving descriptors, and (as the baseline always is) driven relative to the neutral.
     """
 
     subject: int
@@ -75,6 +80,7 @@ class RunSpec:
     bank: str = "shipped"
     bank_rows: int | None = None
     tolerance: bool = False
+    under: str = "nothing"
 
     def __post_init__(self) -> None:
         role_of(self.subject)
@@ -82,6 +88,8 @@ class RunSpec:
         setting_of(self.variant)  # or says that there is none of that name
         if self.bank not in BANKS:
             raise ValueError(f"unknown bank '{self.bank}'; choose one of {', '.join(BANKS)}")
+        if self.under not in UNDER:
+            raise ValueError(f"'{self.under}' moves no Gaussians; choose one of {', '.join(UNDER)}")
 
     @property
     def key(self) -> str:
@@ -94,6 +102,7 @@ class RunSpec:
         return (
             f"{self.subject} {self.descriptor} {self.variant}{bank} seed{self.seed} scripts{self.scripts:g} "
             f"frames{self.frames:g}{' tolerance' if self.tolerance else ''}"
+            f"{'' if self.under == 'nothing' else f' {self.under}'}"
         )
 
     def needs(self) -> list[tuple[str, int]]:
@@ -127,6 +136,11 @@ def training_set(spec: RunSpec) -> tuple[TrainingSet, np.ndarray, np.ndarray]:
     descriptors = in_form(video, form, neutral, video).astype(np.float32)
     cameras = [camera(*CAMERA_ANGLES[serial], TRAIN_SIZE, serial) for serial in TRAIN_CAMERAS]
     names = [(str(recording["sequence"][r]), int(recording["frame"][r])) for r in rows]
+    landmarks = displacements = None
+    if spec.under != "nothing":
+        landmarks = neutral_landmarks(spec.subject, recording["weights"][0])
+    if spec.under == "ride" and landmarks is not None:
+        displacements = landmark_displacements(landmarks, spec.descriptor)
     data = TrainingSet(
         recording["images"][rows],
         recording["masks"][rows],
@@ -135,6 +149,8 @@ def training_set(spec: RunSpec) -> tuple[TrainingSet, np.ndarray, np.ndarray]:
         cameras,
         names,
         0,
+        landmarks=landmarks,
+        displacements=displacements,
     )
     return data, neutral, video
 
@@ -290,7 +306,12 @@ def run(spec: RunSpec, encoder: MediaPipeEncoder) -> dict:
     data, *own = training_set(spec)
     answers, recording = _recording("answers", spec.subject), _recording("training", spec.subject)
     augmentation = make_augmentation(spec, data.descriptors)
-    config = PRESET.with_(seed=spec.seed, descriptor=spec.descriptor)
+    config = PRESET.with_(
+        seed=spec.seed,
+        descriptor=spec.descriptor,
+        landmark_motion=spec.under == "ride",
+        prior=spec.under == "prior",
+    )
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(data, config, Path(folder), augmentation=augmentation, device="cpu", progress=False)
         started = time.perf_counter()

@@ -21,6 +21,7 @@ COLUMNS = [
     "bank",
     "bank_rows",
     "tolerance",
+    "under",
     "drive",
     "group",
     "measure",
@@ -35,6 +36,7 @@ CONDITIONS: dict[str, Condition] = {
     "frames": 1.0,
     "bank": "shipped",
     "bank_rows": 0,
+    "under": "nothing",
 }
 """What a comparison holds fixed unless told otherwise. bank_rows 0: all of the bank."""
 
@@ -49,7 +51,7 @@ def long_table(lines: Iterable[dict]) -> pd.DataFrame:
     for line in lines:
         if "spec" not in line:
             continue
-        spec = dict(line["spec"])
+        spec = {"under": "nothing"} | line["spec"]
         if spec["variant"] == "none":
             spec |= {"p": 0.0, "bank": "shipped", "bank_rows": 0}
         spec["bank_rows"] = spec["bank_rows"] or 0
