@@ -331,9 +331,7 @@ def test_memory_and_a_containers_share_of_it(tmp_path, monkeypatch):
 
 
 def test_data_that_are_not_whole(data_dir, tmp_path, monkeypatch):
-    shutil.copy(data_dir / "MANIFEST.json", tmp_path)
-    for part in ("mini_nersemble", "checkpoints", "bank"):
-        shutil.copytree(data_dir / part, tmp_path / part)
+    shutil.copytree(data_dir, tmp_path, dirs_exist_ok=True)
     monkeypatch.setenv("RAF_LITE_DATA", str(tmp_path))
     assert diagnose("data") == ("OK", f"{tmp_path}: whole, as built")
     (tmp_path / "bank" / "notes.txt").write_text("mine")
