@@ -386,6 +386,7 @@ class Trainer:
             if self.step == self.config.steps:
                 self.avatar.follow()
                 self._fill_unseen()
+                self.avatar.follow()  # what was filled is turned now
                 self._fade_uncounted()
                 if self.focal is not None and self._given_front is not None:
                     self.avatar.front = self.focal.camera(self._given_front)
