@@ -301,6 +301,21 @@ def write_tensors(
             ) from error
 
 
+def read_tensors(path: Path, mend: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """What `write_tensors` wrote: the JSON in the header's "raf_lite" (empty where there is none), and the
+    tensors, in float32. ValueError that ends in `mend` for a damaged file and for another kind of file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as f:
+            header = parse_json(
+                (f.metadata() or {}).get("raf_lite", "{}"), dict, f"the header of {path}", mend
+            )
+            return header, {name: f.get_tensor(name).float() for name in f.keys()}
+    except (SafetensorError, OSError, ValueError, TypeError, RuntimeError, MemoryError) as error:
+        raise ValueError(f"{path} is damaged or no safetensors file ({error}); {mend}") from error
+
+
 def read_npz(
     path: str | os.PathLike,
     fields: Sequence[str] | None = None,

@@ -287,20 +287,22 @@ def test_bad_runs_are_refused():
         RunSpec(6001, "landmarks", "paper", bank="large")
     with pytest.raises(ValueError, match="'wheels' moves no Gaussians; choose one of nothing, ride, prior"):
         RunSpec(6001, "landmarks", "none", under="wheels")
+    with pytest.raises(ValueError, match="'blendshapes' says nothing .*'ride' moves nothing; name a form of"):
+        RunSpec(6001, "blendshapes", "none", under="ride")
 
 
 def test_runs_over_a_prior_are_compared_with_their_like():
     """A run that something else moves is told from the plain one, and no comparison mixes the two; lines that
     say nothing of it are plain."""
-    lines = [line(s, "none", 10.0 * s) for s in (6001, 6002)]
+    lines = [line(s, "none", 10.0 * s, descriptor="landmarks") for s in (6001, 6002)]
     del lines[0]["spec"]["under"]
-    lines += [line(s, "none", 8.0 * s, under="prior") for s in (6001, 6002)]
+    lines += [line(s, "none", 8.0 * s, descriptor="landmarks", under="prior") for s in (6001, 6002)]
     table = tables.long_table(lines)
     asked = {"group": "cross", "measure": "mae", "region": "face"}
-    plain = tables.values_of(table, "blendshapes", tables.BASELINE, **asked)
+    plain = tables.values_of(table, "landmarks", tables.BASELINE, **asked)
     assert plain.to_dict() == {6001: 60010.0, 6002: 60020.0}
     effect = tables.effects(
-        table, "blendshapes", tables.BASELINE, under="prior", against_conditions={"under": "nothing"}, **asked
+        table, "landmarks", tables.BASELINE, under="prior", against_conditions={"under": "nothing"}, **asked
     )
     assert effect.mean == pytest.approx(-20.0)
 

@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
 from raf_lite._arrays import descriptor_array
-from raf_lite._files import parse_json, write_tensors
+from raf_lite._files import read_tensors, write_tensors
 from raf_lite.avatar.fields import FIELDS
 from raf_lite.avatar.hull import Similarity, surface_points, visual_hull
 from raf_lite.avatar.landmark_motion import LandmarkMotion
@@ -395,14 +394,7 @@ class GaussianAvatar(nn.Module):
             raise FileNotFoundError(
                 f"there is no avatar at {path}; train one with `raf-lite train` or correct the path"
             )
-        try:
-            with safe_open(path, "pt") as f:
-                header = parse_json(
-                    (f.metadata() or {}).get("raf_lite", "{}"), dict, f"the header of {path}", _MEND
-                )
-                state = {name: f.get_tensor(name).float() for name in f.keys()}
-        except (SafetensorError, OSError, ValueError, TypeError, RuntimeError, MemoryError) as error:
-            raise ValueError(f"{path} is damaged or no safetensors file ({error}); {_MEND}") from error
+        header, state = read_tensors(path, _MEND)
         if header.get("kind") != "raf_lite.GaussianAvatar":
             raise ValueError(
                 f"{path} is a safetensors file, but no raf_lite avatar; name one that GaussianAvatar.save"

@@ -20,11 +20,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
-from raf_lite._files import parse_json, write_tensors
+from raf_lite._files import read_tensors, write_tensors
 from raf_lite.avatar.reach import Reach
 from raf_lite.splatting.reference import rotation_matrices
 
@@ -178,14 +177,7 @@ class MotionPrior(nn.Module):
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"there is no motion prior at {path}; {_MEND}")
-        try:
-            with safe_open(path, "pt") as f:
-                header = parse_json(
-                    (f.metadata() or {}).get("raf_lite", "{}"), dict, f"the header of {path}", _MEND
-                )
-                state = {name: f.get_tensor(name).float() for name in f.keys()}
-        except (SafetensorError, OSError, ValueError, TypeError, RuntimeError, MemoryError) as error:
-            raise ValueError(f"{path} is damaged or no safetensors file ({error}); {_MEND}") from error
+        header, state = read_tensors(path, _MEND)
         if header.get("kind") != "raf_lite.MotionPrior" or header.get("format") != FORMAT:
             raise ValueError(
                 f"{path} is no motion prior of format {FORMAT}, which this raf_lite reads; {_MEND}"

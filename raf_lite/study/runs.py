@@ -90,6 +90,11 @@ class RunSpec:
             raise ValueError(f"unknown bank '{self.bank}'; choose one of {', '.join(BANKS)}")
         if self.under not in UNDER:
             raise ValueError(f"'{self.under}' moves no Gaussians; choose one of {', '.join(UNDER)}")
+        if self.under != "nothing" and parts(self.descriptor)[0] != "landmarks":
+            raise ValueError(
+                f"'{self.descriptor}' says nothing of where landmarks go, so '{self.under}' moves nothing;"
+                " name a form of landmarks"
+            )
 
     @property
     def key(self) -> str:
@@ -139,8 +144,8 @@ def training_set(spec: RunSpec) -> tuple[TrainingSet, np.ndarray, np.ndarray]:
     landmarks = displacements = None
     if spec.under != "nothing":
         landmarks = neutral_landmarks(spec.subject, recording["weights"][0])
-    if spec.under == "ride" and landmarks is not None:
-        displacements = landmark_displacements(landmarks, spec.descriptor)
+        if spec.under == "ride":
+            displacements = landmark_displacements(landmarks, spec.descriptor)
     data = TrainingSet(
         recording["images"][rows],
         recording["masks"][rows],

@@ -93,7 +93,7 @@ class TrainConfig:
                     " least 1"
                 )
         if self.prior:
-            from raf_lite._forms import parts
+            from raf_lite._forms import parts  # here: it loads numpy, for which no help text should wait
 
             if parts(self.descriptor)[0] != "landmarks":
                 raise ValueError(
