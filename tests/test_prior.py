@@ -14,8 +14,9 @@ from scipy.spatial.transform import Rotation
 
 from raf_lite import GaussianAvatar, TrainConfig, Trainer, open_capture
 from raf_lite.avatar import MotionPrior, Similarity
+from raf_lite.avatar.landmark_motion import LandmarkMotion
 from raf_lite.avatar.prior import STRETCH, PlacedPrior
-from raf_lite.descriptors.forms import landmark_basis
+from raf_lite.descriptors.forms import landmark_basis, landmark_displacements
 from raf_lite.export import pack_avatar
 from raf_lite.export.blend import need_basis
 from raf_lite.manifest import find_data, verify_manifest, write_manifest
@@ -159,7 +160,7 @@ def test_both_markups_place_it_on_the_same_head(shipped):
     assert np.linalg.norm(there - (s68 * mean @ R68.T + t68), axis=1).max() < 1.0  # cm
 
 
-def over(data, shipped, field="basis"):
+def over(data, shipped, field="basis", rides=False):
     g = torch.Generator().manual_seed(0)
     similarity = Similarity(np.array([0.5, 1.0, -2.0]), 14.0)
     near = (
@@ -180,12 +181,50 @@ def over(data, shipped, field="basis"):
         avatar.quats.add_(0.3 * torch.randn(60, 4, generator=g))
         for p in avatar.field.parameters():
             p.add_(0.1 * torch.randn(p.shape, generator=g))
+    if rides:
+        avatar.ride(
+            data.landmarks, landmark_displacements(data.landmarks, "landmarks-neutral"), data.descriptors
+        )
     avatar.lean_on(shipped, data.landmarks, data.descriptors)
     return avatar
 
 
-def test_the_blend_that_is_exported_is_the_avatar(data, shipped):
-    avatar = over(data, shipped)
+class Shift(MotionPrior):
+    """One unit of its one coefficient takes everything along x by 2 cm, and what lies right of the middle by
+    3 more."""
+
+    def motions(self, positions):
+        x, none = positions[..., 0], 0 * positions[..., 0]
+        return torch.stack([2 + 3 * (x > 0) + none, none, none], -1)[..., None, :]
+
+
+def test_over_landmarks_the_prior_says_only_what_they_do_not():
+    """Six landmarks and Gaussians: where landmarks go along, the prior's word on them is taken out."""
+    field = Shift(descriptor_dim=2, components=1)
+    landmarks = torch.tensor([[-11.0, 0, 0], [-1, 0, 0], [-1, 1, 0], [-11, 1, 0], [-6, 2, 0], [-6, -1, 0]])
+    means = torch.tensor([[-6.0, 2, 0], [0.5, 0.5, 0], [-6, 0.5, 400]])
+    displacements = np.zeros((2, 6, 3))
+    displacements[1, :, 1] = 7
+    motion = LandmarkMotion.attach(
+        means.numpy(), landmarks.numpy(), displacements, np.zeros((2, 2)), np.zeros(2)
+    )
+    placed = PlacedPrior.zeros(field, 3, 6)
+    placed.landmarks.copy_(landmarks)
+    placed.follow(means, torch.tensor([1.0, 0, 0, 0]).repeat(3, 1), motion)
+    shift = placed.components.view(1, 3, 10)[0, :, :3]
+    follows = motion.weights.sum(1)
+    assert follows[0] == pytest.approx(1) and 0.5 < follows[1] < 0.95 and follows[2] < 1e-6
+    # All landmarks lie left of the middle: the prior takes them along by 2.
+    wanted = torch.tensor([2.0, 5, 2]) - 2 * follows
+    torch.testing.assert_close(shift[:, 0], wanted)
+    assert not shift[:, 1:].any()
+    torch.testing.assert_close(motion(torch.tensor([[0.0, 1]]))[0, :, 1], 7 * follows)
+
+
+@pytest.mark.parametrize("rides", [False, True])
+def test_the_blend_that_is_exported_is_the_avatar(data, shipped, rides):
+    avatar = over(data, shipped, rides=rides)
+    assert (avatar.motion is not None) is rides
     asked = torch.as_tensor(data.descriptors[::5])
     asked = torch.cat([asked, 3 * asked])  # within what training had, and beyond
     blend = need_basis(avatar, "a test")
@@ -217,9 +256,9 @@ def test_beyond_training_the_field_answers_as_at_its_edge_and_the_prior_goes_on(
     assert gone.max() > 0.02
 
 
-@pytest.mark.parametrize("half", [False, True])
-def test_an_avatar_over_a_prior_comes_back_from_its_file(tmp_path, data, shipped, half):
-    avatar, asked = over(data, shipped), torch.as_tensor(data.descriptors[::5])
+@pytest.mark.parametrize(("half", "rides"), [(False, False), (True, False), (False, True)])
+def test_an_avatar_over_a_prior_comes_back_from_its_file(tmp_path, data, shipped, half, rides):
+    avatar, asked = over(data, shipped, rides=rides), torch.as_tensor(data.descriptors[::5])
     avatar.save(tmp_path / "a.safetensors", half=half)
     assert "prior.components" not in load_file(tmp_path / "a.safetensors")
     GaussianAvatar.load(tmp_path / "a.safetensors").save(tmp_path / "b.safetensors")
@@ -296,12 +335,13 @@ def test_the_shipped_prior_reads_the_shipped_basis_and_is_small(shipped):
 SMALL = TrainConfig(steps=8, size=32, coarse_steps=0, gaussians=300, checkpoint_every=4)
 
 
-@pytest.mark.parametrize("field", ["basis", "mlp"])
-def test_it_trains_and_goes_on_after_a_stop(data, tmp_path, field, monkeypatch):
+@pytest.mark.parametrize(("field", "rides"), [("basis", False), ("mlp", True)])
+def test_it_trains_and_goes_on_after_a_stop(capture, tmp_path, field, rides, monkeypatch):
     monkeypatch.setattr("raf_lite.training.trainer.PRIOR_EVERY", 3)
-    config = SMALL.with_(field=field, descriptor="landmarks-neutral", prior=True, landmark_motion=True)
+    config = SMALL.with_(field=field, descriptor="landmarks-neutral", prior=True, landmark_motion=rides)
+    data = TrainingSet.from_capture(capture, config, progress=False)
     first = Trainer(data, config, tmp_path / "whole", progress=False)
-    assert first.avatar.prior is not None and first.avatar.motion is None, "it takes the ride's place"
+    assert first.avatar.prior is not None and (first.avatar.motion is not None) is rides
     learned = {k: v.clone() for k, v in first.avatar.prior.field.state_dict().items()}
     whole = first.train()
     assert all(torch.equal(v, whole.prior.field.state_dict()[k]) for k, v in learned.items()), (

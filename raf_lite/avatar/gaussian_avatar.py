@@ -21,6 +21,7 @@ from raf_lite.avatar.fields import FIELDS
 from raf_lite.avatar.hull import Similarity, surface_points, visual_hull
 from raf_lite.avatar.landmark_motion import LandmarkMotion
 from raf_lite.avatar.prior import MotionPrior, PlacedPrior
+from raf_lite.avatar.reach import Reach
 from raf_lite.avatar.shell import shell_points
 from raf_lite.avatar.views import ViewRange
 from raf_lite.captures import Camera
@@ -212,6 +213,8 @@ class GaussianAvatar(nn.Module):
 
     def lean_on(self, prior: MotionPrior, landmarks: np.ndarray, descriptors: np.ndarray) -> None:
         """Let the Gaussians move as other people's faces do (`MotionPrior`), and the field learn the rest.
+        Where they ride on landmarks, these go where the descriptor says, and the prior says what lies
+        between them; so `ride` comes first.
 
         landmarks: [478, 3] or [68, 3] of the neutral face, in head space. descriptors: [F, D] of training,
         beyond which the field is not asked. Raises ValueError for an avatar that knows no neutral descriptor,
@@ -229,7 +232,13 @@ class GaussianAvatar(nn.Module):
     def follow(self) -> None:
         """Ask the prior anew, where there is one: its numbers are those of where the Gaussians were."""
         if self.prior is not None:
-            self.prior.follow(self.means.detach(), self.quats.detach())
+            self.prior.follow(self.means.detach(), self.quats.detach(), self.motion)
+
+    @property
+    def under(self) -> Reach | None:
+        """What moves the Gaussians under the field, and with it how far the field is asked; None where the
+        field alone moves them."""
+        return self.prior if self.prior is not None else self.motion
 
     def gaussians(self, descriptors: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Deformed Gaussians for descriptors [B, D].
@@ -238,8 +247,7 @@ class GaussianAvatar(nn.Module):
         [N] and colors [B, N, 3], all in normalised head space, and the field's offsets [B, N, 13] for a
         penalty.
         """
-        under = self.motion if self.prior is None else self.prior
-        asked = descriptors if under is None else under.within(descriptors)
+        asked = descriptors if self.under is None else self.under.within(descriptors)
         x = (asked - self.descriptor_mean) / self.descriptor_scale
         offsets = self.field(x, self.means)
         d_means, d_quats, d_scales, d_colors = offsets.split((3, 4, 3, 3), -1)
@@ -426,7 +434,10 @@ class GaussianAvatar(nn.Module):
                     for k, v in state.items()
                     if k.startswith("prior.field.")
                 }
-                prior = PlacedPrior.zeros(MotionPrior.of(header["prior"], own), len(state["means"]))
+                placed_by = len(state["prior.landmarks"])
+                prior = PlacedPrior.zeros(
+                    MotionPrior.of(header["prior"], own), len(state["means"]), placed_by
+                )
                 state[_REMADE] = prior.components
             avatar = cls(
                 state["means"],

@@ -98,5 +98,8 @@ class LandmarkMotion(Reach):
 
     def forward(self, descriptors: Tensor) -> Tensor:
         """How far each Gaussian is taken along: [B, D] -> [B, N, 3], head radii."""
-        moved = torch.einsum("bd,dlc->blc", descriptors - self.rest, self.displacements)
+        return self.carried(torch.einsum("bd,dlc->blc", descriptors - self.rest, self.displacements))
+
+    def carried(self, moved: Tensor) -> Tensor:
+        """What the Gaussians make of `moved` [B, L, 3], by which the landmarks move: [B, N, 3]."""
         return (moved[:, self.nearest] * self.weights[..., None]).sum(2)

@@ -24,6 +24,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
 from raf_lite._files import read_tensors, write_tensors
+from raf_lite.avatar.landmark_motion import LandmarkMotion
 from raf_lite.avatar.reach import Reach
 from raf_lite.splatting.reference import rotation_matrices
 
@@ -218,8 +219,9 @@ class PlacedPrior(Reach):
     """A motion prior on the N Gaussians of one avatar.
 
     rest: [D], the descriptor at which nothing moves. scale, rotation [3, 3], translation [3]: from normalised
-    head space to the prior's. axes [D, D], low [D], high [D]: of `Reach`. components: [K, N * 10], what one
-    unit of each coefficient adds to means (head radii), quaternions and log scales; `follow` makes them.
+    head space to the prior's. landmarks: [L, 3] of the neutral face, in normalised head space. axes [D, D],
+    low [D], high [D]: of `Reach`. components: [K, N * 10], what one unit of each coefficient adds to means
+    (head radii), quaternions and log scales; `follow` makes them.
 
     >>> placed = PlacedPrior.zeros(MotionPrior(descriptor_dim=64), gaussians=100)
     >>> placed(torch.ones(2, 64)).shape
@@ -230,6 +232,7 @@ class PlacedPrior(Reach):
     scale: Tensor
     rotation: Tensor
     translation: Tensor
+    landmarks: Tensor
     components: Tensor
 
     def __init__(
@@ -239,6 +242,7 @@ class PlacedPrior(Reach):
         scale: Tensor,
         rotation: Tensor,
         translation: Tensor,
+        landmarks: Tensor,
         axes: Tensor,
         low: Tensor,
         high: Tensor,
@@ -250,13 +254,14 @@ class PlacedPrior(Reach):
         self.register_buffer("scale", scale.float())
         self.register_buffer("rotation", rotation.float())
         self.register_buffer("translation", translation.float())
+        self.register_buffer("landmarks", landmarks.float())
         self.register_buffer("components", torch.zeros(field.settings["components"], n * MOVES))
 
     @classmethod
-    def zeros(cls, field: MotionPrior, gaussians: int) -> PlacedPrior:
+    def zeros(cls, field: MotionPrior, gaussians: int, landmarks: int = 478) -> PlacedPrior:
         """One of these sizes that moves nothing, for a file's numbers to go into."""
         dim = field.settings["descriptor_dim"]
-        placed = torch.ones(()), torch.eye(3), torch.zeros(3)
+        placed = torch.ones(()), torch.eye(3), torch.zeros(3), torch.zeros(landmarks, 3)
         box = torch.zeros(dim, dim), torch.zeros(dim), torch.zeros(dim)  # apart: each is filled in place
         return cls(field, torch.zeros(dim), *placed, *box, gaussians)
 
@@ -281,23 +286,34 @@ class PlacedPrior(Reach):
         scale, rotation, translation = field.similarity_from(landmarks)
         return cls(
             copy.deepcopy(field),
-            torch.as_tensor(rest),
+            torch.tensor(rest),  # apart from others of it, as files want tensors
             torch.tensor(scale),
             torch.as_tensor(rotation),
             torch.as_tensor(translation),
+            torch.as_tensor(landmarks),
             *cls.of_training(descriptors),
             gaussians,
         )
 
+    def _there(self, points: Tensor) -> Tensor:
+        return self.scale * points @ self.rotation.T + self.translation
+
+    def _moved(self, points: Tensor) -> Tensor:
+        """phi at points [P, 3] of the normalised head space, there: [P, K, 3]."""
+        return self.field.motions(self._there(points)) @ self.rotation / self.scale
+
     @torch.no_grad()
-    def follow(self, means: Tensor, quats: Tensor) -> None:
+    def follow(self, means: Tensor, quats: Tensor, motion: LandmarkMotion | None = None) -> None:
         """Make the components anew for Gaussians at `means` [N, 3] that are turned by `quats` [N, 4] (wxyz).
+
+        motion: what takes the Gaussians along with these landmarks as well; the prior then moves a Gaussian
+        only by what it says beyond the landmarks around it, which go where the descriptor says.
 
         A Gaussian is carried along by phi at its mean, turned by half the curl of phi, and stretched along
         its own axes by the symmetric part of phi's Jacobian. That is the first order; where lips part it
         would blow Gaussians up many times, so a unit of a coefficient stretches by STRETCH at most.
         """
-        there = self.scale * means @ self.rotation.T + self.translation
+        there = self._there(means)
 
         def slope(along: Tensor) -> Tensor:
             return torch.func.jvp(self.field.motions, (there,), (along.expand_as(there),))[1]
@@ -305,7 +321,10 @@ class PlacedPrior(Reach):
         axes = torch.eye(3, device=means.device)  # of the prior's space
         slopes = torch.func.vmap(slope, out_dims=-1)(axes)
         jacobian = self.rotation.T @ slopes @ self.rotation  # [N, K, 3, 3]
-        shift = self.field.motions(there) @ self.rotation / self.scale
+        shift = self._moved(means)
+        if motion is not None:
+            known = self._moved(self.landmarks).transpose(0, 1)
+            shift = shift - motion.carried(known).transpose(0, 1)
         w, x, y, z = quats.unbind(-1)
         # The quaternion product (0, turn) * q, which is linear in turn.
         times = torch.stack(

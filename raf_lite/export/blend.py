@@ -1,9 +1,10 @@
 """An avatar's expressions as what programs elsewhere compute: linear layers with ReLUs between them, and a
 linear blend of offsets.
 
-A learned basis is that already. One over a motion prior is two of them side by side. One whose Gaussians ride
-on landmarks becomes it: a ReLU can clamp, and a number that passes as its positive and its negative part
-passes unchanged.
+A learned basis is that already. What moves the Gaussians under it becomes networks beside the field's: a
+motion prior is one, and landmarks that Gaussians ride on become one, since a number that passes as its
+positive and its negative part passes a ReLU unchanged. The field is then not asked beyond its training: a
+ReLU can clamp, too.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 
 from raf_lite.avatar import GaussianAvatar, LearnedBasis
 from raf_lite.avatar.fields import OFFSETS
-from raf_lite.avatar.prior import MOVES
+from raf_lite.avatar.landmark_motion import LandmarkMotion
+from raf_lite.avatar.prior import MOVES, PlacedPrior
 from raf_lite.avatar.reach import Reach
 
 
@@ -43,11 +45,23 @@ def need_basis(avatar: GaussianAvatar, what: str) -> Blend:
             f"{what} needs a learned basis, and this avatar's field is '{avatar.field_name}'; train it with "
             "field='basis', or write a PLY sequence"
         )
+    sides = []
+    if avatar.motion is not None:
+        sides.append(_ridden(avatar, avatar.motion))
     if avatar.prior is not None:
-        return _with_prior(avatar, field)
-    if avatar.motion is None:
+        sides.append(_foreseen(avatar, avatar.prior))
+    if not sides:
         return Blend(field.coefficients, field.basis, field.gains)
-    return _with_motion(avatar, field)
+    return _beside(avatar, field, sides)
+
+
+@dataclass(frozen=True)
+class _Side:
+    """What stands beside the field: four linear layers with ReLUs between, from standardised descriptors to K
+    coefficients. rows: [K, N, at most 13], what a unit of each adds."""
+
+    layers: list[nn.Linear]
+    rows: Tensor
 
 
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
@@ -81,54 +95,57 @@ def _clamped(avatar: GaussianAvatar, reach: Reach, first: nn.Linear) -> tuple[nn
     )
 
 
-def _beside(one: nn.Linear, weight: Tensor, bias: Tensor, *, shared: bool = False) -> nn.Linear:
-    """Two layers as one, each of its own input, or `shared`: both of the same."""
-    weights = torch.cat([one.weight, weight]) if shared else torch.block_diag(one.weight, weight)
-    return _linear(weights, torch.cat([one.bias, bias]))
+@torch.no_grad()
+def _beside(avatar: GaussianAvatar, field: LearnedBasis, sides: list[_Side]) -> Blend:
+    """The field's three layers as four, since it is asked within its training alone, and the sides' beside
+    them."""
+    reach = avatar.under
+    assert reach is not None
+    first, second, third = _layers(field.coefficients)
+    box, first = _clamped(avatar, reach, first)
+    ranks = zip([box, first, second, third], *(side.layers for side in sides), strict=True)
+    layers = []
+    for number, rank in enumerate(ranks):
+        weights = [layer.weight for layer in rank]
+        # The first layers read the same descriptor, the others what those before them gave.
+        weight = torch.cat(weights) if number == 0 else torch.block_diag(*weights)
+        layers.append(_linear(weight, torch.cat([layer.bias for layer in rank])))
+    rows = []
+    for side in sides:
+        row = torch.zeros(*side.rows.shape[:2], OFFSETS, device=side.rows.device)
+        row[..., : side.rows.shape[2]] = side.rows / field.gains[: side.rows.shape[2]]
+        rows.append(row.flatten(1))
+    return Blend(_sequential(layers), torch.cat([field.basis, *rows]), field.gains)
 
 
 @torch.no_grad()
-def _with_prior(avatar: GaussianAvatar, field: LearnedBasis) -> Blend:
-    """Four layers for three, and the prior's network beside the field's: its hidden values, none of which is
-    negative, pass the third unchanged."""
-    prior, mean = avatar.prior, avatar.descriptor_mean
-    assert prior is not None
-    first, second, third = _layers(field.coefficients)
-    box, first = _clamped(avatar, prior, first)
+def _foreseen(avatar: GaussianAvatar, prior: PlacedPrior) -> _Side:
+    """The prior's network: its hidden values, none of which is negative, pass the third layer unchanged."""
     one, two, three = _layers(prior.field.branch)
-    # The prior is asked for the descriptor less the rest's, and says how far that is from what it says of 0.
-    unit = prior.field.unit
+    # It is asked for the descriptor less the rest's, and says how far that is from what it says of 0.
+    unit, mean = prior.field.unit, avatar.descriptor_mean
     at_mean = one.bias + one.weight @ (mean - prior.rest) / unit
     of_none = prior.field.branch(torch.zeros_like(mean))
     kept = torch.eye(len(two.weight), device=mean.device)
-    layers = [
-        _beside(box, one.weight * avatar.descriptor_scale / unit, at_mean, shared=True),
-        _beside(first, two.weight, two.bias),
-        _beside(second, kept, torch.zeros_like(two.bias)),
-        _beside(third, three.weight, three.bias - of_none),
-    ]
-    rows = torch.zeros(len(prior.components), len(avatar.means), OFFSETS, device=mean.device)
-    rows[..., :MOVES] = prior.components.unflatten(-1, (-1, MOVES)) / field.gains[:MOVES]
-    return Blend(_sequential(layers), torch.cat([field.basis, rows.flatten(1)]), field.gains)
+    return _Side(
+        [
+            _linear(one.weight * avatar.descriptor_scale / unit, at_mean),
+            two,
+            _linear(kept, torch.zeros_like(two.bias)),
+            _linear(three.weight, three.bias - of_none),
+        ],
+        prior.components.unflatten(-1, (-1, MOVES)),
+    )
 
 
 @torch.no_grad()
-def _with_motion(avatar: GaussianAvatar, field: LearnedBasis) -> Blend:
-    """Four layers for three: the first clamps to the box of training, all carry the descriptor's two signs
-    along, and the last gives its components beside the field's."""
-    motion, mean, scale = avatar.motion, avatar.descriptor_mean, avatar.descriptor_scale
-    assert motion is not None
-    first, second, third = _layers(field.coefficients)
-    box, first = _clamped(avatar, motion, first)
+def _ridden(avatar: GaussianAvatar, motion: LandmarkMotion) -> _Side:
+    """The landmarks' motion: the descriptor's two signs are carried along, and give it again at the end."""
+    mean, scale = avatar.descriptor_mean, avatar.descriptor_scale
     eye = torch.eye(len(mean), device=mean.device)
     signs, none = torch.cat([eye, -eye]), torch.zeros(2 * len(mean), device=mean.device)
-    kept = torch.eye(len(none), device=mean.device)
-    layers = [
-        _beside(box, signs, none, shared=True),
-        _beside(first, kept, none),
-        _beside(second, kept, none),
-        _beside(third, scale * signs.T, mean - motion.rest),
-    ]
-    rows = torch.zeros(len(mean), len(avatar.means), OFFSETS, device=mean.device)
-    rows[..., :3] = motion(motion.rest + eye) / field.gains[:3]
-    return Blend(_sequential(layers), torch.cat([field.basis, rows.flatten(1)]), field.gains)
+    kept = _linear(torch.eye(len(none), device=mean.device), none)
+    return _Side(
+        [_linear(signs, none), kept, kept, _linear(scale * signs.T, mean - motion.rest)],
+        motion(motion.rest + eye),
+    )

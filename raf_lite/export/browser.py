@@ -156,7 +156,7 @@ def pack_avatar(
     canonical_low = canonical.min(0)
     canonical_step = np.maximum(canonical.max(0) - canonical_low, 1e-6) / 65535
     # One step for all, which gzip likes; but landmarks and a motion prior move farther than what is learned.
-    step, moved = np.empty(OFFSETS), avatar.motion is not None or avatar.prior is not None
+    step, moved = np.empty(OFFSETS), avatar.under is not None
     for group in (slice(0, 3), slice(3, OFFSETS)) if moved else (slice(0, OFFSETS),):
         step[group] = max(float(np.abs(components[..., group]).max()), 1e-6) / 127
     # What rounds to nothing is not sent.

@@ -56,7 +56,7 @@ PRESET = TrainConfig(
 step. One camera buys twice the steps in the same time, and it is expressions, not views, that the study asks
 about."""
 
-UNDER = ("nothing", "ride", "prior")
+UNDER = ("nothing", "ride", "prior", "both")
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def training_set(spec: RunSpec) -> tuple[TrainingSet, np.ndarray, np.ndarray]:
     landmarks = displacements = None
     if spec.under != "nothing":
         landmarks = neutral_landmarks(spec.subject, recording["weights"][0])
-        if spec.under == "ride":
+        if spec.under in ("ride", "both"):
             displacements = landmark_displacements(landmarks, spec.descriptor)
     data = TrainingSet(
         recording["images"][rows],
@@ -314,8 +314,8 @@ def run(spec: RunSpec, encoder: MediaPipeEncoder) -> dict:
     config = PRESET.with_(
         seed=spec.seed,
         descriptor=spec.descriptor,
-        landmark_motion=spec.under == "ride",
-        prior=spec.under == "prior",
+        landmark_motion=spec.under in ("ride", "both"),
+        prior=spec.under in ("prior", "both"),
     )
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(data, config, Path(folder), augmentation=augmentation, device="cpu", progress=False)

@@ -40,8 +40,9 @@ class TrainConfig:
     train without."""
     prior: bool = False
     """Whether Gaussians move as other people's faces do (`data/prior.safetensors`) from the start, and the
-    field learns the rest; it takes the place of landmark_motion. It asks for a descriptor of landmarks and a
-    capture that knows where landmarks are on the neutral head."""
+    field learns the rest; with landmark_motion, landmarks go where the descriptor says, and other people
+    say what lies between them. It asks for a descriptor of landmarks and a capture that knows where landmarks
+    are on the neutral head."""
     retrieval: str | None = None
     """A named setting of `raf_lite.retrieval` ('paper', 'paper-k16', 'centred', a control), or None for the
     baseline."""

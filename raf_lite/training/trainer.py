@@ -311,10 +311,10 @@ class Trainer:
                 field=config.field,
                 landmarks=data.landmarks if len(data.cameras) == 1 else None,
             ).to(self.device)
+        if config.landmark_motion and data.displacements is not None and data.landmarks is not None:
+            self.avatar.ride(data.landmarks, data.displacements, data.descriptors)
         if prior is not None:
             self.avatar.lean_on(prior, _prior_landmarks(data, prior), data.descriptors)
-        elif data.displacements is not None and data.landmarks is not None:
-            self.avatar.ride(data.landmarks, data.displacements, data.descriptors)
         one, frames = len(data.cameras) == 1, len(data.names)
         self.poses = self.exposure = self.focal = None
         if one and config.lr_poses > 0:

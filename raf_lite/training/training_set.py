@@ -139,7 +139,7 @@ class TrainingSet:
             descriptors = relative_to(descriptors, reference)
             held_out = None if held_out is None else relative_to(held_out, reference)
         landmarks, displacements = _landmarks(capture, *names[neutral]), None
-        if config.landmark_motion and not config.prior and landmarks is not None:
+        if config.landmark_motion and landmarks is not None:
             displacements = landmark_displacements(landmarks, config.descriptor)
         return cls(
             images,
