@@ -17,6 +17,9 @@ face, a matte that misses it) are in no figure. Columns of each film:
 - side_found: in how many of the views from 30 degrees left and right MediaPipe finds a face;
 - side_landmarks: there, the distance to the landmarks of the front view turned by 30 degrees, in percent of
   the distance of the outer eye corners (median);
+- lips: correlation of the inner lips' distance (over that of the outer eye corners), of the avatar from the
+  front, driven by its held-out frames, and in these; lips_open: the widest tenth of the first over the widest
+  tenth of the second;
 - jitter: driven by the next film's person, the mean second difference of the landmarks over the driver's own;
 - identity_own, identity_driven: the cosine of the mean face recognition descriptor of the avatar from the
   front, driven by its own held-out frames and by that person, and of those held-out frames; identity_kept:
@@ -25,8 +28,9 @@ face, a matte that misses it) are in no figure. Columns of each film:
 And, of several films with that network, how it tells their people apart: cosines of all pairs of SOME frames
 of each, of one film and of two (`identity`: the least, 5th percentile, median, 95th and largest).
 
---no-landmark-motion and --retrieval NAME (with --bank) train in another way; the rows of that are kept beside
-the others, under `variants` by its name ("without riding", "centred", ...), with their own summary.
+--no-landmark-motion, --prior and --retrieval NAME (with --bank) train in another way; the rows of that are
+kept beside the others, under `variants` by its name ("without riding", "over the prior", "centred", ...), with
+their own summary.
 """
 
 from __future__ import annotations
@@ -51,6 +55,7 @@ from raf_lite.bank import ExpressionBank
 from raf_lite.captures import Capture, iter_video
 from raf_lite.captures.formats.encoding import VIDEOS
 from raf_lite.course import train_video
+from raf_lite.course.own_video import used_frames
 from raf_lite.descriptors import MediaPipeEncoder
 from raf_lite.descriptors.encode_video import VideoDetections, find_encoding
 from raf_lite.descriptors.forms import capture_descriptors
@@ -67,6 +72,7 @@ HELD_OUT, ANGLE, SIDE_SIZE, DRIVEN, SOME = 0.3, 30.0, 384, 90, 16
 COLUMNS = ("psnr", "psnr_face", "mae_face", "mae_mouth", "mae_eyes", "landmarks", "landmarks_mouth")
 COLUMNS += ("landmarks_eyes", "aed", "aed_mouth", "aed_eyes", *MEASURED)
 EYES = (33, 263)  # outer corners
+INNER_LIPS = ((82, 87), (13, 14), (312, 317))  # upper and lower, as MediaPipe numbers them
 
 
 def box_psnr(avatar: GaussianAvatar, capture: Capture, most: int = 30) -> tuple[dict, np.ndarray]:
@@ -135,6 +141,26 @@ def from_the_front(avatar: GaussianAvatar, values: np.ndarray) -> np.ndarray:
     camera = frontal_camera(avatar, SIDE_SIZE)
     poses = turned(avatar, camera, np.tile(np.eye(3), (len(values), 1, 1)))
     return (avatar.render(values, poses, [camera])[:, 0] * 255 + 0.5).astype(np.uint8)
+
+
+def lip_distance(landmarks: np.ndarray) -> np.ndarray:
+    """Of landmarks [T, 478, 3], over the distance of the outer eye corners: [T]."""
+    upper, lower = np.array(INNER_LIPS).T
+    apart = np.linalg.norm(landmarks[:, upper] - landmarks[:, lower], axis=-1).mean(1)
+    return apart / np.linalg.norm(landmarks[:, EYES[0]] - landmarks[:, EYES[1]], axis=-1)
+
+
+def lips(shown: np.ndarray, filmed: np.ndarray, encoder: MediaPipeEncoder) -> dict:
+    """Columns lips and lips_open of pictures of an avatar and of the landmarks [T, 478, 3] that drove it."""
+    ours, theirs = lip_distance(encoder.detect(shown).landmarks), lip_distance(filmed)
+    seen = np.isfinite(ours)
+    if seen.sum() < 3:
+        return {"lips": None, "lips_open": None}
+    ours, theirs = ours[seen], theirs[seen]
+    return {
+        "lips": round(float(np.corrcoef(ours, theirs)[0, 1]), 3),
+        "lips_open": round(float(np.quantile(ours, 0.9) / np.quantile(theirs, 0.9)), 3),
+    }
 
 
 def jitter(
@@ -210,6 +236,12 @@ def measure(
         aside, strip = from_the_side(own.avatar, values[:: max(1, len(values) // 20)], encoder)
         row |= aside
         save_strip(strip, out / f"{film.stem}-side.png")
+        rows = slice(None, None, max(1, len(found) // 60))
+        frames = used_frames(
+            film, encoding, out / film.stem, settings.size, held_out=HELD_OUT, progress=False
+        )
+        filmed = encoding.landmarks[np.asarray(frames.held_out)[found[rows]]]
+        row |= lips(from_the_front(own.avatar, values[rows]), filmed, encoder)
         if driver is not None:
             row["driver"] = driver.stem
             acting = find_encoding(driver, progress=False)
@@ -245,6 +277,8 @@ def summary(rows: dict[str, dict]) -> dict:
         "box_psnr_aligned": middle(row["box_psnr"]["aligned"] for row in good),
         "psnr_face_tracked": middle(row["tracked"]["psnr_face"] for row in good),
         "psnr_face_aligned": middle(row["aligned"]["psnr_face"] for row in good),
+        "lips": where_measured(lambda row: row.get("lips")),
+        "lips_open": where_measured(lambda row: row.get("lips_open")),
         "side_found": middle(row["side_found"] for row in good),
         "side_landmarks": middle(row["side_landmarks"] for row in good if row["side_landmarks"] is not None),
         "jitter": where_measured(lambda row: row.get("jitter")),
@@ -268,6 +302,7 @@ def main() -> None:
     parser.add_argument(
         "--no-landmark-motion", action="store_true", help="Gaussians do not ride on landmarks"
     )
+    parser.add_argument("--prior", action="store_true", help="they move as other people's faces do, too")
     parser.add_argument("--retrieval", choices=SETTINGS, metavar="NAME", help="a setting, such as centred")
     parser.add_argument("--bank", type=Path, help="of the retrieval (default: the shipped one)")
     args = parser.parse_intermixed_args()
@@ -276,11 +311,14 @@ def main() -> None:
     chosen = [f for f in films if not args.clips or f.stem in args.clips]
     if not chosen:
         raise SystemExit(f"{args.folder} has no such film; name a folder of films ({', '.join(VIDEOS)})")
-    settings = PRESETS["video"].with_(retrieval=args.retrieval, landmark_motion=not args.no_landmark_motion)
+    settings = PRESETS["video"].with_(
+        retrieval=args.retrieval, landmark_motion=not args.no_landmark_motion, prior=args.prior
+    )
     bank = None
     if args.retrieval:
         bank = ExpressionBank.load(args.bank or find_data() / "bank", descriptor=settings.descriptor)
-    ways = ["without riding"] * args.no_landmark_motion + [args.retrieval] * bool(args.retrieval)
+    ways = ["without riding"] * args.no_landmark_motion + ["over the prior"] * args.prior
+    ways += [args.retrieval] * bool(args.retrieval)
     variant = ", ".join(ways)
     out = args.out / variant
     out.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from raf_lite import GaussianAvatar, TrainConfig, Trainer, open_capture
 from raf_lite.avatar import Similarity
-from raf_lite.avatar.landmark_motion import LandmarkMotion
+from raf_lite.avatar.landmark_motion import LIPS, LandmarkMotion
+from raf_lite.captures.formats.plain import IBUG68
 from raf_lite.descriptors.forms import landmark_basis, landmark_displacements
 from raf_lite.training import TrainingSet
 
@@ -36,6 +37,26 @@ def test_a_gaussian_goes_with_the_landmark_it_lies_on_and_a_far_one_stays():
     assert moved[0, 1] == pytest.approx(-2, abs=0.1) and moved[0, [0, 2]].abs().max() == 0
     assert abs(moved[1, 1]) < 0.1, "the upper lip stays where it is"
     assert moved[2].abs().max() < 1e-3 and moved[3].abs().max() < 0.05
+
+
+@pytest.mark.parametrize("count", [478, 68])
+def test_lips_that_touch_part(count):
+    """A shut mouth, Gaussians on both lips and between them: each goes with one lip alone."""
+    upper, lower = LIPS[count]
+    assert not set(upper) & set(lower)
+    face = landmark_basis().mean if count == 478 else landmark_basis().mean[IBUG68]
+    assert face[upper, 1].max() < face[lower, 1].min() + 0.02, "y goes down the face"
+    shut = face * [1, -1, -1]
+    down = np.zeros((1, count, 3))
+    down[0, lower, 1] = -1
+    line = shut[upper, 1].min()
+    shut[upper, 1], shut[lower, 1] = line + 0.001, line  # two lips, each one line
+    on = np.concatenate([shut[upper], shut[lower]])
+    motion = LandmarkMotion.attach(on, shut, down, np.zeros((2, 1)), np.zeros(1))
+    moved = motion(torch.ones(1, 1))[0, :, 1]
+    assert moved[: len(upper)].abs().max() == 0
+    middle = [i for i, p in enumerate(on) if i >= len(upper) and abs(p[0]) < 0.1]
+    assert len(middle) >= 3 and moved[middle].max() < -0.9
 
 
 def test_descriptors_of_training_stay_and_others_come_to_the_edge_of_what_it_had():

@@ -20,6 +20,17 @@ NEIGHBOURS = 4  # landmarks that a Gaussian goes with
 CORE = 0.013  # nearer to a landmark than this, all are as near
 SKIN = 0.03  # so far around the landmarks a Gaussian goes with them entirely
 FALL = 0.32  # beyond, it follows less, by a bell of this width
+# Lips that touch are one place and yet part: what lies on one does not go with the other. Both without their
+# corners, by the number of landmarks.
+LIPS = {
+    478: (
+        [0, 11, 12, 13, 37, 38, 39, 40, 41, 42, 72, 73, 74, 80, 81, 82, 183, 184, 185, 191]
+        + [267, 268, 269, 270, 271, 272, 302, 303, 304, 310, 311, 312, 407, 408, 409, 415],
+        [14, 15, 16, 17, 77, 84, 85, 86, 87, 88, 89, 90, 91, 95, 96, 146, 178, 179, 180, 181]
+        + [307, 314, 315, 316, 317, 318, 319, 320, 321, 324, 325, 375, 402, 403, 404, 405],
+    ),
+    68: ([49, 50, 51, 52, 53, 61, 62, 63], [55, 56, 57, 58, 59, 65, 66, 67]),
+}
 
 
 class LandmarkMotion(Reach):
@@ -84,6 +95,12 @@ class LandmarkMotion(Reach):
         """
         width = np.ptp(landmarks[:, 0])
         distance, nearest = cKDTree(landmarks).query(means, k=NEIGHBOURS)
+        lips = LIPS.get(len(landmarks), ())
+        for lip, other in zip(lips, reversed(lips), strict=True):
+            on = np.isin(nearest[:, 0], lip)
+            others = np.delete(np.arange(len(landmarks)), other)
+            distance[on], among = cKDTree(landmarks[others]).query(means[on], k=NEIGHBOURS)
+            nearest[on] = others[among]
         weights = 1 / (distance + CORE * width) ** 2
         beyond = np.maximum(distance[:, 0] - SKIN * width, 0)
         follows = np.exp(-((beyond / (FALL * width)) ** 2))
