@@ -29,8 +29,8 @@ And, of several films with that network, how it tells their people apart: cosine
 of each, of one film and of two (`identity`: the least, 5th percentile, median, 95th and largest).
 
 --no-landmark-motion, --prior and --retrieval NAME (with --bank) train in another way; the rows of that are
-kept beside the others, under `variants` by its name ("without riding", "over the prior", "centred", ...), with
-their own summary.
+kept beside the others, under `variants` by its name ("without riding", "over the prior", "centred", ...),
+with their own summary.
 """
 
 from __future__ import annotations
