@@ -63,10 +63,13 @@ def shell_points(
         return (rays * depth[:, None] - origin) @ rotation
 
     across = met(np.stack([columns, rows], 1) + 0.5, 0.0)[:, :2]
+    # Near cameras see what is high before the plane farther out in it: landmarks lie where rays meet them.
+    seen = landmarks @ rotation.T + origin
+    flat = met((seen @ camera.K.T)[:, :2] / seen[:, 2:], 0.0)[:, :2]
     # A mask that leaves the picture below has no outline there: the head goes on.
     padded = np.pad(np.pad(inside, ((1, 0), (1, 1))), ((0, 1), (0, 0)), mode="edge")
     within = distance_transform_edt(padded)[1:-1, 1:-1] * pixel
-    near, far = _shell(landmarks, across, within[inside])
+    near, far = _shell(landmarks, flat, across, within[inside])
     outline = _outline(landmarks)
     maps = np.full((2, *inside.shape), outline)
     maps[:, inside] = near, far
@@ -83,8 +86,7 @@ def shell_points(
         drawn.append(picked)
 
     # A mask thinner than CLEAN everywhere has its own colours, and so has a rim that is not there.
-    width, high = np.ptp(landmarks[:, 0]), landmarks[:, 1].max()
-    chin = landmarks[:, 1].min()
+    width, high, chin = np.ptp(landmarks[:, 0]), flat[:, 1].max(), flat[:, 1].min()
     clean = inside & (within > CLEAN * width)
     clean = clean if clean.any() else inside
     heights = np.full(inside.shape, np.nan)
@@ -106,13 +108,16 @@ def _outline(landmarks: np.ndarray) -> float:
     return float(sides[:, 2].mean() - BEHIND * np.ptp(landmarks[:, 0]))
 
 
-def _shell(landmarks: np.ndarray, across: np.ndarray, within: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _shell(
+    landmarks: np.ndarray, flat: np.ndarray, across: np.ndarray, within: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """How high before the head's origin the near and the far side are, [N] each.
 
-    across: [N, 2], where in the plane of the face. within: [N], how far within the outline."""
-    width, outline, chin = np.ptp(landmarks[:, 0]), _outline(landmarks), landmarks[:, 1].min()
-    face = LinearNDInterpolator(landmarks[:, :2], landmarks[:, 2])(across)
-    aside, nearest = cKDTree(landmarks[:, :2]).query(across, k=min(4, len(landmarks)))
+    flat: [L, 2], where in the plane of the face the camera sees the landmarks. across: [N, 2], where there.
+    within: [N], how far within the outline."""
+    width, outline, chin = np.ptp(landmarks[:, 0]), _outline(landmarks), flat[:, 1].min()
+    face = LinearNDInterpolator(flat, landmarks[:, 2])(across)
+    aside, nearest = cKDTree(flat).query(across, k=min(4, len(landmarks)))
     weights = 1 / (aside + 0.01 * width) ** 2
     edge = (landmarks[nearest, 2] * weights).sum(1) / weights.sum(1)
     aside = aside[:, 0]
