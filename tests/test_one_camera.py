@@ -278,6 +278,23 @@ def test_the_shell_is_closed_around_the_landmarks_and_evenly_covered():
         shell_points(ball, image, 0 * mask, camera, pose, 10, np.random.default_rng(0))
 
 
+def test_the_shell_goes_through_the_landmarks_however_near_the_camera_is():
+    """A ball of 7 cm seen from 25 cm, as a phone at arm's length sees a face twice as large."""
+    angles = np.stack(np.meshgrid(np.linspace(-1, 1, 31), np.linspace(-1, 1, 31)), -1).reshape(-1, 2)
+    angles = angles[np.hypot(*angles.T) < 0.9]
+    ball = np.concatenate([7 * angles, 7 * np.sqrt(1 - (angles**2).sum(1, keepdims=True))], 1)
+    camera = Camera("0", np.eye(4), np.array([[150.0, 0, 100], [0, 150, 100], [0, 0, 1]]), 200, 200)
+    pose = np.diag([1.0, -1.0, -1.0, 1.0])
+    pose[2, 3] = 25.0
+    mask = (np.hypot(*(np.mgrid[:200, :200] - 99.5)) < 70).astype(np.float32)
+    points, _ = shell_points(
+        ball, np.zeros((200, 200, 3), np.float32), mask, camera, pose, 6000, np.random.default_rng(0)
+    )
+    middle = (points[:, 2] > 0) & (np.hypot(*points[:, :2].T) < 4)
+    assert middle.sum() > 300
+    np.testing.assert_allclose(np.linalg.norm(points[middle], axis=1), 7, atol=0.1)
+
+
 def _wall(colors, opacities, z):
     """Round Gaussians in a row along x, at depths z, as an avatar."""
     n = len(z)
