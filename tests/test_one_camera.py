@@ -31,7 +31,7 @@ from raf_lite.avatar.unseen import FLAT, SEEN, WIDE, fill_unseen, pixels_made
 from raf_lite.avatar.views import view_angles
 from raf_lite.captures import Camera, matting, read_video, write_video
 from raf_lite.captures.formats import plain
-from raf_lite.captures.formats.plain import IBUG68, assumed_camera
+from raf_lite.captures.formats.plain import FACE_DEPTH, IBUG68, assumed_camera
 from raf_lite.captures.neck import CHIN, HIGHEST, RAMP, above_neck, neck_top
 from raf_lite.cli import main
 from raf_lite.cli.commands import parse
@@ -203,7 +203,11 @@ def test_landmarks_lie_on_the_rays_of_their_pixels_and_at_ibugs_places(film):
     for t in (0, 20):
         pixels = camera.project(capture.landmarks68("video")[t])[0]
         np.testing.assert_allclose(pixels, encoding.landmarks[t, IBUG68, :2], atol=0.02)
-    head = capture.annotations("video")["landmarks_head"]
+    head, poses = capture.annotations("video")["landmarks_head"], capture.head_poses("video")
+    for t in (0, 20):
+        pixels = camera.project(head[t] @ poses[t, :3, :3].T + poses[t, :3, 3])[0]
+        np.testing.assert_allclose(pixels, encoding.landmarks[t, :, :2], atol=0.05)
+    assert (np.abs(np.median(head[..., 2], axis=1) - FACE_DEPTH) < 1).all()
     front, ears = head[:, 4, 2], head[:, [127, 356], 2].mean(1)
     assert ((front - ears > 5) & (front - ears < 14)).all()  # cm, the tip of the nose before the temples
     # The rig knows where iBUG's landmarks are.

@@ -131,8 +131,9 @@ def _in_space(
     """The encoder's landmarks [T, 478, 3] as `landmarks_head` and `landmarks68`; a frame without a face has
     those of the one before.
 
-    MediaPipe gives x, y and a depth in pixels about the middle of the head, for a camera far away; a face's
-    own depth before the head's origin it does not tell."""
+    MediaPipe gives x, y and a depth in pixels about the middle of the face, for a camera far away; how far
+    before the head's origin a face is it does not tell. So the face is put FACE_DEPTH before it, and each
+    landmark onto the ray of its pixel there."""
     frames = len(found)
     if landmarks.shape != (frames, 478, 3) or head_pose.shape != (frames, 4, 4) or size.shape != (2,):
         raise ValueError(f"{file} has landmarks or poses of another shape than frames; encode it again")
@@ -144,10 +145,16 @@ def _in_space(
     landmarks, poses = landmarks[held].astype(np.float32), head_pose[held].astype(np.float32)
     K = assumed_camera(int(size[0]), int(size[1])).K.astype(np.float32)
     focal, middle, away = K[0, 0], K[:2, 2], poses[:, 2, 3, None]
-    depth = away + (landmarks[..., 2] - landmarks[..., 2].mean(1, keepdims=True)) * away / focal
-    world = np.concatenate([(landmarks[..., :2] - middle) / focal * depth[..., None], depth[..., None]], -1)
-    head = (world - poses[:, None, :3, 3]) @ poses[:, :3, :3]
-    head[..., 2] += FACE_DEPTH - np.median(head[..., 2], axis=1)[:, None]
+    rays = np.concatenate([(landmarks[..., :2] - middle) / focal, np.ones_like(landmarks[..., :1])], -1)
+    relief = (landmarks[..., 2] - landmarks[..., 2].mean(1, keepdims=True)) / focal
+
+    def at(middle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """World and head space of landmarks whose middle is so deep, [T, 1]."""
+        world = rays * ((1 + relief) * middle)[..., None]
+        return world, (world - poses[:, None, :3, 3]) @ poses[:, :3, :3]
+
+    nearer = FACE_DEPTH - np.median(at(away)[1][..., 2], axis=1)[:, None]
+    world, head = at(np.maximum(away + nearer * poses[:, 2, 2, None], 0.1 * away))
     return {"landmarks_head": head, "landmarks68": world[:, IBUG68]}
 
 
