@@ -401,9 +401,9 @@ def test_a_film_trains_over_a_motion_prior_that_moves_its_landmarks_as_they_went
     config = TINY.with_(prior=True, steps=3)
     capture = open_own(path, find_encoding(path, progress=False), 64)
     data = TrainingSet.from_capture(capture, config, progress=False)
-    assert data.landmarks.shape == (478, 3) and data.displacements is None
+    assert data.landmarks.shape == (478, 3) and data.displacements.shape == (64, 478, 3)
     avatar = Trainer(data, config, tmp_path, progress=False, device="cpu").train()
-    assert avatar.motion is None and avatar.prior is not None
+    assert avatar.motion is not None and avatar.prior is not None, "landmarks and what lies between"
     again = GaussianAvatar.load(tmp_path / "avatar.safetensors")
     assert torch.equal(again.prior.components, avatar.prior.components)
     placed = PlacedPrior.attach(
