@@ -23,7 +23,18 @@ from raf_lite.retrieval import SETTINGS, Setting
 from raf_lite.rig.build import SETTINGS as BUILD
 from raf_lite.rig.expressions import archetype_weights
 from raf_lite.rig.prior import PriorSettings
-from raf_lite.study import descriptors, execute, grading, people, plans, priors, runs, selecting, tables
+from raf_lite.study import (
+    descriptors,
+    execute,
+    grading,
+    people,
+    plans,
+    priors,
+    report,
+    runs,
+    selecting,
+    tables,
+)
 from raf_lite.study.augmentations import PairAugmentation, PoseAugmentation
 from raf_lite.study.drawing import curves, forest, shown
 from raf_lite.study.people import Training
@@ -749,6 +760,42 @@ def test_the_report_says_what_the_lines_say(tmp_path):
     assert "-5.0 %" in row and row.rstrip("| ").endswith("no")  # asked for -8
     assert "10/10" in text and 'role="img" aria-label="blendshapes: cross, landmarks: ' in page
     assert "<script" not in page and "http" not in page
+
+
+def test_the_report_says_what_moves_under_the_field(tmp_path):
+    relative = partial(line, descriptor="landmarks-neutral")
+    everyone = [*people.SUBJECTS["selection"], *people.SUBJECTS["confirmation"]]
+    lines = [relative(s, "none", 100.0) for s in everyone]
+    lines += [relative(s, "none", 85.0 + s % 2, under="prior") for s in everyone]
+    lines += [relative(s, "centred", 90.0 + s % 2, under="prior") for s in people.SUBJECTS["confirmation"]]
+    for s in people.SUBJECTS["selection"]:
+        lines.append(relative(s, "none", 104.0 - 8 * (s % 2), under="shuffled"))
+        lines.append(relative(s, "none", 80.0 + 25 * (s == 5001), under="lacking"))
+    for made in lines:
+        execute.append_line(tmp_path / "motion.jsonl", made)
+    text = write_study_report(tmp_path)[1].read_text()
+
+    def cells(name, after="Selection subjects:"):
+        rows = text.split(after, 1)[1].splitlines()
+        return next(r for r in rows if r.startswith(f"| {name} |")).strip("| ").split(" | ")[1:]
+
+    said = "-14.5 % [-15.4, -13.6], 4/4; bootstrap [-15.0, -14."
+    assert all(cell.startswith(said) for cell in cells("motion prior"))
+    assert cells("motion prior", "Confirmation subjects:")[0].startswith("-14.5 % [-14.9, -14.1], 10/10")
+    shuffled = cells("prior of shuffled descriptors")[0]
+    assert shuffled.startswith("+0.0 % [") and "2/4; bootstrap [-4.0, +4.0]" in shuffled
+    over = cells("centred, p = 0.2, against no retrieval", "Confirmation subjects:")[0]
+    assert over.startswith("+5.8 %") and ", 0/10;" in over
+    for name, target, met in (
+        ("motion prior, selection subjects: cross, landmarks", "-12 %, interval below zero", "yes"),
+        ("motion prior, confirmation subjects: self-unseen, landmarks", "-20 %, interval below zero", "no"),
+        ("motion prior, confirmation subjects: self-seen, face", "not worse", "yes"),
+        # -13.8 % would do, were one subject not far off.
+        (f"{report.UNDER_NAMES['lacking']}, selection subjects: self-unseen, landmarks", "-10 %", "no"),
+    ):
+        asked, reached, answer = cells(name, "Targets, set")
+        assert asked.startswith(target) and answer == met and "/" in reached
+    assert "lacking, confirmation" not in text and "with no hidden layer" in text
 
 
 def test_a_figure_says_its_numbers():
