@@ -1,9 +1,10 @@
-"""Where a training step spends its time: python benchmarks/training_step.py (about two minutes; leave the
+"""Where a training step spends its time: python benchmarks/training_step.py (about three minutes; leave the
 machine to it).
 
 Trains the whole `cpu` preset on the shipped capture with the package's own loop, a stopwatch at the seams of
 its parts, and prints milliseconds and share of each part, for the coarse steps (half the size) and the fine
-ones that follow. Writes benchmarks/results/training_step.json with machine and versions. Quote shares;
+ones that follow. Then what a step over the motion prior costs, against one without, in turns, with the
+study's settings. Writes benchmarks/results/training_step.json with machine and versions. Quote shares;
 milliseconds are noisy.
 """
 
@@ -14,13 +15,14 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from unittest import mock
 
 from machine import RESULTS, describe_machine
 
 from raf_lite._files import write_json
 from raf_lite.avatar import gaussian_avatar
-from raf_lite.captures import open_capture
+from raf_lite.captures import Capture, open_capture
 from raf_lite.manifest import find_data
 from raf_lite.training import PRESETS, TrainConfig, Trainer, TrainingSet, trainer
 
@@ -37,6 +39,7 @@ PARTS = (
 )
 RASTERISATION = ("rasterise forward", "rasterise backward")
 TARGET_SHARE = 0.6  # of the step, at most, that rasterisation takes
+PRIOR_PIXELS = (64, 128)  # of the study's coarse and fine steps
 WARM_UP = 20  # steps at the start of each phase that are left out
 
 
@@ -141,6 +144,42 @@ def profile(data: TrainingSet, config: TrainConfig, folder) -> list[dict[str, fl
     return watch.milliseconds()
 
 
+def prior_cost(capture: Capture, pixels: int, folder: Path, blocks: int = 12) -> dict[str, float]:
+    """Processor time of steps over the motion prior and of those without, taken in turns, so that whatever
+    else runs here slows both.
+
+    ratio: with over without. asked_anew: what of the latter is spent on the prior's numbers anew, every
+    PRIOR_EVERY steps. ms are of processor time a step.
+    """
+    config = TrainConfig(
+        size=pixels, coarse_steps=0, views=1, gaussians=4000, descriptor="landmarks-neutral", prior=True
+    )
+    data = TrainingSet.from_capture(capture, config, progress=False)
+    runs = {
+        prior: Trainer(data, config.with_(prior=prior), folder, device="cpu", progress=False)
+        for prior in (False, True)
+    }
+    used, every = {False: 0.0, True: 0.0}, trainer.PRIOR_EVERY
+    for block in range(blocks + 1):
+        for prior, run in runs.items():
+            started = time.process_time()
+            for _ in range(every):
+                run._take_step()
+            used[prior] += (time.process_time() - started) * (block > 0)  # the first warms up
+    started = time.process_time()
+    for _ in range(blocks):
+        runs[True].avatar.follow()
+    asked = (time.process_time() - started) / blocks / every
+    without, over = (used[prior] / blocks / every for prior in (False, True))
+    return {
+        "without_ms": round(without * 1e3, 3),
+        "with_ms": round(over * 1e3, 3),
+        "ratio": round(over / without, 3),
+        "asked_anew": round(asked / without, 3),
+        "steps": blocks * every,
+    }
+
+
 def summarise(steps: list[dict[str, float]], coarse_steps: int) -> dict[str, dict]:
     """For "coarse" and "fine" steps and for "all": medians in ms ("all": means over the run), and shares of a
     step."""
@@ -165,15 +204,17 @@ def main() -> None:
     argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()
-    config = PRESETS["cpu"]
-    data = TrainingSet.from_capture(open_capture(find_data() / "mini_nersemble" / "001"), config)
+    config, capture = PRESETS["cpu"], open_capture(find_data() / "mini_nersemble" / "001")
+    data = TrainingSet.from_capture(capture, config)
     result = {"machine": describe_machine(), "config": config.as_dict()}
     with tempfile.TemporaryDirectory() as folder:
         phases = summarise(profile(data, config, folder), config.coarse_steps)
+        prior = {f"{pixels} px": prior_cost(capture, pixels, Path(folder)) for pixels in PRIOR_PIXELS}
     result |= {
         "phases": phases,
         "target_share": TARGET_SHARE,
         "met": phases["all"]["rasterisation_share"] <= TARGET_SHARE,
+        "prior": prior,
     }
     print(f"{'':<22}" + "".join(f"{phase:>18}" for phase in phases))
     for part in (*PARTS, "step"):
@@ -183,6 +224,11 @@ def main() -> None:
         f"rasterisation: {phases['all']['rasterisation_share']:.0%} of the run's steps, target <="
         f" {TARGET_SHARE:.0%}: " + ("met" if result["met"] else "NOT met")
     )
+    for pixels, cost in prior.items():
+        print(
+            f"a step over the motion prior, {pixels}: {cost['ratio'] - 1:+.0%} processor time, of which"
+            f" {cost['asked_anew']:.0%} for asking it anew every {trainer.PRIOR_EVERY} steps"
+        )
     write_json(RESULTS / "training_step.json", result)
 
 

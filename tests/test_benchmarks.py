@@ -13,6 +13,7 @@ import sys
 import time
 import tomllib
 import zipfile
+from dataclasses import replace
 
 import nbformat
 import numpy as np
@@ -282,6 +283,23 @@ def test_the_parts_of_a_step_add_up(tmp_path):
     )
     assert summary["fine"]["ms"]["rasterise backward"] == 4
     assert summary["all"]["rasterisation_share"] == pytest.approx(5 / 12, abs=1e-3)
+
+
+def test_the_priors_cost_is_that_of_its_steps(tmp_path, monkeypatch, data_dir):
+    """A prior that takes half a second to ask, every 50 steps, costs 10 ms a step more."""
+    from raf_lite.avatar.prior import PlacedPrior
+
+    def slow(self, means, quats):
+        until = time.process_time() + 0.5
+        while time.process_time() < until:
+            pass
+
+    monkeypatch.setattr(PlacedPrior, "follow", slow)
+    capture = replace(open_capture(data_dir / "mini_nersemble" / "001"), sequences=("EXP-1-head",))
+    cost = training_step.prior_cost(capture, 32, tmp_path, blocks=1)
+    assert cost["steps"] == 50 and cost["with_ms"] - cost["without_ms"] > 5
+    assert cost["asked_anew"] * cost["without_ms"] == pytest.approx(10, rel=0.1)
+    assert cost["ratio"] == pytest.approx(cost["with_ms"] / cost["without_ms"], rel=0.01)
 
 
 def test_the_stopwatch_does_not_change_training(tmp_path):

@@ -20,7 +20,8 @@ from raf_lite.descriptors.forms import landmark_basis, landmark_displacements
 from raf_lite.export import pack_avatar
 from raf_lite.export.blend import need_basis
 from raf_lite.manifest import find_data, verify_manifest, write_manifest
-from raf_lite.rig.prior import PriorSettings, build_prior, principal_motions
+from raf_lite.rig.expressions import EXPRESSION_UNITS
+from raf_lite.rig.prior import PriorSettings, bank_motions, build_prior, learn_prior, principal_motions
 from raf_lite.splatting.reference import rotation_matrices
 from raf_lite.training import TrainingSet
 
@@ -365,6 +366,40 @@ def test_it_trains_and_goes_on_after_a_stop(capture, tmp_path, field, rides, mon
         torch.testing.assert_close(read.state_dict()[name], value, atol=0, rtol=0)
 
 
+def test_a_prior_of_your_own_stands_in_its_place(data, tmp_path, shipped):
+    config = SMALL.with_(descriptor="landmarks-neutral", prior=True)
+    own = MotionPrior(descriptor_dim=64, components=5, hidden=16)  # of no known encoder
+    own.load_state_dict({k: v for k, v in shipped.state_dict().items() if "landmarks" in k}, strict=False)
+    own.save(tmp_path / "own.safetensors")
+    given, read, usual = (
+        Trainer(data, config, tmp_path / "out", prior=p, progress=False).avatar
+        for p in (own, tmp_path / "own.safetensors", None)
+    )
+    assert given.prior.components.shape[0] == 5 and torch.equal(given.prior.components, read.prior.components)
+    assert torch.equal(given.prior.field.branch[0].weight, own.branch[0].weight)
+    assert given.provenance["checksum"] == read.provenance["checksum"] != usual.provenance["checksum"]
+    for changes, prior, kind, why in (
+        ({"prior": False}, own, ValueError, "prior is False; set prior=True"),
+        ({}, tmp_path / "none.safetensors", FileNotFoundError, "no motion prior at .*none.safetensors"),
+    ):
+        with pytest.raises(kind, match=why):
+            Trainer(data, config.with_(**changes), tmp_path / "out", prior=prior, progress=False)
+
+
+def test_a_field_of_other_sizes_is_trained_saved_and_told_from_the_usual(data, tmp_path):
+    config = SMALL.with_(descriptor="landmarks-neutral")
+    wide = Trainer(data, config, tmp_path, field_settings={"bases": 7}, progress=False)
+    avatar = wide.train()
+    assert avatar.field.basis.shape[0] == 7 and avatar.field.basis.abs().sum(1).min() > 0, "all are learned"
+    read = GaussianAvatar.load(tmp_path / "avatar.safetensors")
+    assert torch.equal(read.field.basis, avatar.field.basis)
+    wide._save_checkpoint()
+    with pytest.raises(ValueError, match="other settings of the field; use them, another folder"):
+        Trainer(data, config, tmp_path, progress=False).train(resume=True)
+    with pytest.raises(ValueError, match="'basis' has no setting 'base'; give bases or hidden"):
+        Trainer(data, config, tmp_path, field_settings={"base": 7}, progress=False)
+
+
 def test_what_it_cannot_be_trained_with_is_said(data, tmp_path):
     with pytest.raises(ValueError, match=r"'blendshapes'.*landmarks-neutral"):
         TrainConfig(prior=True)
@@ -415,3 +450,37 @@ def test_it_is_learned_into_the_manifest_and_the_same_each_time(ict_pack, data_d
     placed.follow(torch.as_tensor(data.landmarks, dtype=torch.float32), torch.tensor([[1.0, 0, 0, 0]] * 68))
     chin = placed(torch.as_tensor(data.descriptors))[:, 8, 1]
     assert chin.max() - chin.min() > 0.2  # cm
+
+
+def test_controls_are_learned_from_parts_of_the_bank_or_nonsense(ict_pack, data_dir):
+    short = PriorSettings(
+        components=6, hidden=128, identities=2, trunk_steps=5, branch_steps=150, positions=100
+    )
+    bank = data_dir / "bank"
+    codes, weights, _, loaded = bank_motions(bank)
+    donors = np.unique(loaded.donors)
+    rows = np.isin(loaded.donors, donors[:30])
+    learn = lambda **options: learn_prior(bank, short, progress=False, **options)  # noqa: E731
+    taught, shuffled, linear = learn(rows=rows), learn(rows=rows, shuffle=True), learn(rows=rows, linear=True)
+    assert taught.notes["rows"] == rows.sum() and taught.notes["donors"] == 30
+    for (name, a), b in zip(taught.trunk.state_dict().items(), shuffled.trunk.state_dict().values()):
+        assert torch.equal(a, b), f"the motions are the same ({name})"
+    others = torch.as_tensor(codes[~rows][::7])
+    jaw = weights[~rows][::7, EXPRESSION_UNITS.index("jawOpen")]
+
+    def told(prior):
+        """How well an open jaw can be told from the coefficients: R squared."""
+        c = prior.coefficients(others).numpy()
+        design = np.column_stack([c, np.ones(len(c))])
+        return 1 - ((design @ np.linalg.lstsq(design, jaw)[0] - jaw) ** 2).mean() / jaw.var()
+
+    assert min(told(taught), told(linear)) > 0.7
+    # Nothing can be learned from strangers' motions: coefficients stay near those of nobody's.
+    assert shuffled.coefficients(others).std(0).norm() < 0.3 * taught.coefficients(others).std(0).norm()
+    a, b = others[:50], others[50:100]
+    both = linear.coefficients(2 * a - 3 * b)
+    torch.testing.assert_close(
+        both, 2 * linear.coefficients(a) - 3 * linear.coefficients(b), atol=1e-3, rtol=1e-3
+    )
+    with pytest.raises(ValueError, match="needs 128 hidden units"):
+        learn_prior(bank, replace(short, hidden=64), rows=rows, linear=True, progress=False)

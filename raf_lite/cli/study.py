@@ -14,7 +14,7 @@ def run(plan: Positional[str], *, most: int | None = None, jobs: int = 2, folder
 
     Args:
         plan: One of selection, confirmation, seeds, rates, bounds, bank, coverage, descriptors, tolerance,
-            relative, label_free, motion, motion_confirmed.
+            relative, label_free, motion, motion_controls, motion_confirmed.
         most: Stop after so many runs; without it do all.
         jobs: Processes, one core each.
         folder: Folder of the lines.
@@ -62,7 +62,7 @@ def status(*, folder: Path = FOLDER) -> int:
     from raf_lite.study import execute
 
     for name, (done, total) in execute.status(folder).items():
-        print(f"{name:<13} {done:>4} of {total} runs")
+        print(f"{name:<16} {done:>4} of {total} runs")
     return 0
 
 

@@ -154,14 +154,30 @@ def _optimiser(network: torch.nn.Module, rate: float, decay: float, steps: int) 
 
 
 def learn_prior(
-    folder: Path, settings: PriorSettings = PriorSettings(), *, progress: bool = True
+    folder: Path,
+    settings: PriorSettings = PriorSettings(),
+    *,
+    rows: np.ndarray | None = None,
+    shuffle: bool = False,
+    linear: bool = False,
+    progress: bool = True,
 ) -> MotionPrior:
     """Learn a prior from the bank in `folder`. The same settings, bank and machine give the same numbers.
 
-    Raises FileNotFoundError where the rig is missing, ValueError for a bank without truth.
+    rows: bool [R], those of the bank that it learns from, each less its donor's neutral all the same; None:
+    all. shuffle: pair descriptors with what other rows did. linear: no hidden layer between descriptors and
+    coefficients.
+
+    Raises FileNotFoundError where the rig is missing, ValueError for a bank without truth, and for too few
+    hidden units to write a linear map into.
     """
     s = settings
     codes, weights, resting, bank = bank_motions(folder)
+    if rows is not None:
+        resting = resting[np.isin(np.unique(bank.donors), bank.donors[rows])]
+        codes, weights = codes[rows], weights[rows]
+    if shuffle:
+        codes = np.random.default_rng([s.seed, 1]).permutation(codes)
     model = HeadModel(load_pack())
     rng = np.random.default_rng(s.seed)
     with torch.random.fork_rng(devices=[]):
@@ -190,7 +206,10 @@ def learn_prior(
     heads = Heads(model, prior, resting, rng, s.identities)
     motions = principal_motions(heads.expression, heads.share, weights, s.components)
     _teach_trunk(prior, motions, heads, s, progress)
-    _teach_branch(prior, motions, codes, weights, s, progress)
+    if linear:
+        _write_linear(prior, motions, codes, weights, s)
+    else:
+        _teach_branch(prior, motions, codes, weights, s, progress)
     return prior.eval().requires_grad_(False)
 
 
@@ -227,6 +246,29 @@ def _teach_branch(
         seen = given[rows] + spread * torch.randn(s.rows, given.shape[1], generator=generator)
         off = (prior.coefficients(seen) - wanted[rows]).square() * share
         _descend(off.sum(1).mean(), optimizer, schedule)
+
+
+@torch.no_grad()
+def _write_linear(
+    prior: MotionPrior, motions: Motions, codes: np.ndarray, weights: np.ndarray, s: PriorSettings
+) -> None:
+    """Make the branch the linear map that its own loss is least for, in the mean over the noise: a ridge."""
+    dim = codes.shape[1]
+    if s.hidden < 2 * dim:
+        raise ValueError(
+            f"a linear map of {dim} numbers needs {2 * dim} hidden units; set PriorSettings.hidden to that"
+        )
+    x = codes.astype(np.float64)
+    square = x.T @ x / len(x) + np.diag((s.noise * x.std(0)) ** 2)
+    of_codes = np.linalg.solve(square, x.T @ (weights @ motions.of_weights) / len(x))
+    for parameter in prior.branch.parameters():
+        parameter.zero_()
+    first, second, last = (layer.weight for layer in prior.branch if isinstance(layer, torch.nn.Linear))
+    # x = relu(x) - relu(-x), and what is positive passes the second ReLU as it is.
+    first[:dim], first[dim : 2 * dim] = torch.eye(dim), -torch.eye(dim)
+    second[: 2 * dim, : 2 * dim] = torch.eye(2 * dim)
+    told = torch.as_tensor(of_codes.T, dtype=torch.float32) * prior.unit
+    last[:, :dim], last[:, dim : 2 * dim] = told, -told
 
 
 def _descend(

@@ -9,7 +9,7 @@ from typing import Any
 
 from raf_lite._files import read_json
 from raf_lite.study.people import SUBJECTS
-from raf_lite.study.runs import UNDER, RunSpec
+from raf_lite.study.runs import CONTROLS, UNDER, RunSpec
 from raf_lite.study.variants import matched_noise
 
 SELECTION_FILE = "selection.json"
@@ -229,6 +229,12 @@ def motion(choice: dict) -> list[RunSpec]:
     return [RunSpec(s, RELATIVE, "none", under=under) for s in SELECT for under in UNDER]
 
 
+def motion_controls(choice: dict) -> list[RunSpec]:
+    """What the prior's gain comes from, on the selection subjects: priors that lack something, as many more
+    motions that nobody taught, and the true motion. Written down before any run of it."""
+    return [RunSpec(s, RELATIVE, "none", under=under) for s in SELECT for under in CONTROLS]
+
+
 def motion_confirmed(choice: dict) -> list[RunSpec]:
     """The same on the confirmation subjects, and over the prior RAF's retrieval and its matched noise."""
     variants = [("centred", choice["p"]), ("centred-gaussian", choice["p"])]
@@ -255,6 +261,7 @@ PLANS: dict[str, Callable[..., list[RunSpec]]] = {
     "relative": relative,
     "label_free": label_free,
     "motion": motion,
+    "motion_controls": motion_controls,
     "motion_confirmed": motion_confirmed,
 }
 

@@ -16,8 +16,9 @@ from raf_lite._files import atomic_path
 from raf_lite.study.drawing import Figure, curves, forest, shown
 from raf_lite.study.execute import read_lines
 from raf_lite.study.plans import CONFIRM, LABEL_FREE, RAW, RELATIVE, SELECT, SELECTION_FILE, read_selection
+from raf_lite.study.runs import CONTROLS
 from raf_lite.study.statistics import Effect, holm
-from raf_lite.study.tables import BASELINE, effects, long_table, values_of
+from raf_lite.study.tables import BASELINE, Condition, effects, long_table, values_of
 from raf_lite.study.variants import matched_noise, strategy_of
 from raf_lite.viewing.report import STYLE
 
@@ -35,6 +36,36 @@ OUTCOMES = [
 ]
 MAIN = OUTCOMES[:2]
 MAIN_CROSS = OUTCOMES[1]
+# The same of what moves under the field, which may move what training lacks.
+MOTION = [
+    *OUTCOMES[:3],
+    ("self-seen, landmarks", "self-seen", "landmarks", "face"),
+    ("self-seen, face", "self-seen", "mae", "face"),
+    ("self-unseen, landmarks", "self-unseen", "landmarks", "face"),
+    ("self-unseen, face", "self-unseen", "mae", "face"),
+    ("self-strong, landmarks", "self-strong", "landmarks", "face"),
+]
+UNDER_NAMES = {
+    "ride": "riding on landmarks",
+    "prior": "motion prior",
+    "both": "riding, and the prior between",
+    "lacking": "prior without what training lacks",
+    "linear": "prior, linear in the descriptor",
+    "single": "prior of one donor",
+    "shuffled": "prior of shuffled descriptors",
+    "untaught": "as many more motions, untaught",
+    "truth": "prior by the true expression",
+}
+# (under, outcome, at most, whether the interval must lie below zero)
+MOTION_TARGETS = [
+    ("prior", "cross, landmarks", -12, True),
+    ("prior", "cross, mouth + eyes", -4, True),
+    ("prior", "self-unseen, landmarks", -20, True),
+    ("prior", "self-unseen, face", -5, True),
+    ("prior", "self-seen, landmarks", 0, False),
+    ("prior", "self-seen, face", 0, False),
+    ("lacking", "self-unseen, landmarks", -10, True),
+]
 AFTERWARDS = {LABEL_FREE: " Asked after the other confirmation runs had been seen."}
 
 
@@ -68,6 +99,32 @@ def _matched(run: tuple[str, float]) -> tuple[str, float] | None:
     """The noise control of a retrieval setting: same key, k, p and covariance; None where there is none."""
     noise = matched_noise(run[0])
     return None if noise is None else (noise, run[1])
+
+
+def _against_target(effect: Effect, bar: float, below_zero: bool) -> dict[str, str]:
+    """A row of a table of targets: what was asked for, what came out, and whether that is enough."""
+    met = effect.mean <= bar and (not below_zero or effect.high < 0)
+    asked = f"{bar:+g} %{', interval below zero' if below_zero else ''}"
+    return {
+        "target": asked if bar or below_zero else "not worse",
+        "reached": shown(effect),
+        "met": "yes" if met else "no",
+    }
+
+
+def _texts(effects_of: dict[str, Effect | None]) -> dict[str, str]:
+    """Effects as text, each with its bootstrap interval where there is one."""
+    out = {}
+    for heading, e in effects_of.items():
+        out[heading] = shown(e)
+        if e is not None and e.subjects > 1:
+            out[heading] += f"; bootstrap [{e.boot_low:+.1f}, {e.boot_high:+.1f}]"
+    return out
+
+
+def _frame(rows: dict[str, dict[str, str]]) -> pd.DataFrame:
+    """A table of text from its rows by name."""
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 class Study:
@@ -106,7 +163,7 @@ class Study:
             }
             if any(cell != "–" for cell in cells.values()):
                 rows[name_of(run)] = cells
-        return pd.DataFrame.from_dict(rows, orient="index")
+        return _frame(rows)
 
     def levels(self, table: pd.DataFrame, descriptor: str) -> pd.DataFrame:
         """What the baseline's errors are, in their own units."""
@@ -222,7 +279,7 @@ class Study:
                 if any(c != "–" for c in cells.values()):
                     rows[f"{descriptor}: {name_of(run)}"] = cells
         if rows:
-            section.blocks.append(pd.DataFrame.from_dict(rows, orient="index"))
+            section.blocks.append(_frame(rows))
         return section
 
     def targets(self) -> Section:
@@ -241,12 +298,7 @@ class Study:
 
         def row(name: str, effect: Effect | None, bar: float, below_zero: bool) -> None:
             if effect is not None:
-                met = effect.mean <= bar and (not below_zero or effect.high < 0)
-                rows[name] = {
-                    "target": f"{bar:+g} %{', interval below zero' if below_zero else ''}",
-                    "reached": shown(effect),
-                    "met": "yes" if met else "no",
-                }
+                rows[name] = _against_target(effect, bar, below_zero)
 
         for heading, g, m, r in MAIN:
             change = partial(effects, self.confirmed, group=g, measure=m, region=r)
@@ -268,7 +320,73 @@ class Study:
             False,
         )
         if rows:
-            section.blocks.append(pd.DataFrame.from_dict(rows, orient="index"))
+            section.blocks.append(_frame(rows))
+        return section
+
+    def motion(self) -> Section:
+        """What moves the Gaussians under the field: landmarks, the prior, and the prior's controls."""
+        section = Section(
+            "What moves under the field: the motion prior",
+            [
+                f"Descriptor: {RELATIVE}. Percent change against the same subject's avatar with nothing under"
+                " the field and no retrieval: mean over subjects [95 % t-interval], in how many subjects it"
+                " got better, and the 95 % interval of a bootstrap over subjects."
+            ],
+        )
+        if self.table["under"].isin(CONTROLS).any():
+            section.text.append(
+                "The prior's controls, on the selection subjects: learned without the expressions that the"
+                " subject's training lacks; with no hidden layer between descriptors and coefficients; from"
+                " one donor on one head; from descriptors paired with what other frames did; no prior, but a"
+                " field with as many more motions to learn (48, not 24); and, an upper reference, the"
+                " prior's motions by the rig's true weights, of the answers too."
+            )
+
+        def row(
+            table: pd.DataFrame, run: tuple[str, float], under: str, other: tuple[str, float], than: str
+        ) -> dict[str, Effect | None]:
+            """A run against another, by outcome, and what moves under either."""
+            changed: dict[str, Condition] = {"under": than}
+            pair = partial(effects, table, RELATIVE, run, other, under=under, against_conditions=changed)
+            return {heading: pair(group=g, measure=m, region=r) for heading, g, m, r in MOTION}
+
+        people = {"selection": self.selected, "confirmation": self.confirmed}
+        targets = {}
+        for role, table in people.items():
+            changes = {
+                label: row(table, BASELINE, under, BASELINE, "nothing")
+                for under, label in UNDER_NAMES.items()
+            }
+            changes = {label: cells for label, cells in changes.items() if any(cells.values())}
+            if not changes:
+                continue
+            section.blocks += [
+                f"{role.capitalize()} subjects:",
+                _frame({label: _texts(cells) for label, cells in changes.items()}),
+                *(
+                    forest([(label, cells[h]) for label, cells in changes.items()], f"{role} subjects: {h}")
+                    for h in ("cross, landmarks", "self-unseen, landmarks")
+                ),
+            ]
+            over = runs_in(table[table["under"] == "prior"], RELATIVE)
+            pairs = [(run, BASELINE) for run in over]
+            pairs += [(run, noise) for run in over if (noise := _matched(run)) in over]
+            rows = {
+                f"{name_of(run)}, against {name_of(other)}": _texts(row(table, run, "prior", other, "prior"))
+                for run, other in pairs
+            }
+            if rows:
+                section.blocks += ["Retrieval on top of the prior, both with the prior:", _frame(rows)]
+            for under, heading, bar, below_zero in MOTION_TARGETS:
+                effect = changes.get(UNDER_NAMES[under], {}).get(heading)
+                if effect is not None:
+                    name = f"{UNDER_NAMES[under]}, {role} subjects: {heading}"
+                    targets[name] = _against_target(effect, bar, below_zero)
+        if targets:
+            section.blocks += [
+                "Targets, set before these runs (two of the selection subjects chose the prior's sizes):",
+                _frame(targets),
+            ]
         return section
 
     def selection(self) -> Section:
@@ -330,7 +448,7 @@ class Study:
                     if any(c != "–" for c in cells.values()):
                         rows[f"{descriptor}: {name_of(run)}, subject {subject}"] = cells
         if rows:
-            section.blocks.append(pd.DataFrame.from_dict(rows, orient="index"))
+            section.blocks.append(_frame(rows))
         return section
 
     def drives(self) -> Section:
@@ -366,7 +484,7 @@ class Study:
                 if any(c != "–" for c in cells.values()):
                     rows[f"{descriptor}: {drive}"] = cells
         if rows:
-            section.blocks.append(pd.DataFrame.from_dict(rows, orient="index"))
+            section.blocks.append(_frame(rows))
         relative = self.confirmed[self.confirmed["drive"] == "neutral-relative"]
         asked = (
             (
@@ -407,7 +525,7 @@ class Study:
                 if run != BASELINE or against == "direct"
             }
             if len(rows) > (against == "direct"):
-                section.blocks += [text, pd.DataFrame.from_dict(rows, orient="index")]
+                section.blocks += [text, _frame(rows)]
         return section
 
     def identity(self) -> Section:
@@ -439,7 +557,7 @@ class Study:
                 for run in runs_in(table, descriptor)
             }
             if rows:
-                section.blocks += [f"Descriptor: {descriptor}.", pd.DataFrame.from_dict(rows, orient="index")]
+                section.blocks += [f"Descriptor: {descriptor}.", _frame(rows)]
         return section
 
     def sweeps(self) -> Section:
@@ -471,9 +589,7 @@ class Study:
                 }
                 if any(x != "–" for x in cells.values()):
                     rows[f"{v}, {label}"] = cells
-        section.blocks += (
-            ["Has the bank seen the exam?", pd.DataFrame.from_dict(rows, orient="index")] if rows else []
-        )
+        section.blocks += ["Has the bank seen the exam?", _frame(rows)] if rows else []
         rows = {}
         for scripts, frames, label in (
             (1, 1, "all scripts"),
@@ -493,10 +609,7 @@ class Study:
                 if any(x != "–" for x in cells.values()):
                     rows[f"{label}: {v}"] = cells
         if rows:
-            section.blocks += [
-                "How much the person's own recording covers:",
-                pd.DataFrame.from_dict(rows, orient="index"),
-            ]
+            section.blocks += ["How much the person's own recording covers:", _frame(rows)]
         overview = self.overview(
             table, RAW, [run for run in runs_in(table, RAW) if strategy_of(run[0]) != "gaussian"]
         )
@@ -521,7 +634,7 @@ class Study:
         }
         section.blocks += [
             "Drivers with the head turned up to 21, 35 and 17 degrees (the limit that the paper states):",
-            pd.DataFrame.from_dict(turned, orient="index"),
+            _frame(turned),
         ]
         return section
 
@@ -558,7 +671,7 @@ class Study:
                 "Leakage is measured on the shipped bank; gains are the change of cross-driving landmark"
                 " error on the selection subjects."
             )
-            section.blocks.append(pd.DataFrame.from_dict(rows, orient="index"))
+            section.blocks.append(_frame(rows))
         series = {
             v: [(f"{d} ({x:.2f})", y) for x, d, y in sorted(p)] for v, p in points.items() if len(p) > 1
         }
@@ -653,7 +766,7 @@ class Study:
             if "machine" in line
         }
         section.text += [f"Machine: {m}" for m in sorted(machines)]
-        varied = ("seed", "descriptor", "retrieval", "retrieval_p")
+        varied = ("seed", "descriptor", "retrieval", "retrieval_p", "landmark_motion", "prior")
         presets = {
             json.dumps({k: v for k, v in line["preset"].items() if k not in varied})
             for line in self.lines
@@ -669,6 +782,7 @@ class Study:
             self.main(),
             self.against_noise(),
             self.across_descriptors(),
+            self.motion(),
             self.selection(),
             self.seeds(),
             self.drives(),

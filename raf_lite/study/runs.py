@@ -31,15 +31,18 @@ from raf_lite.study.people import (
     TRAIN_CAMERAS,
     TRAIN_SIZE,
     Training,
+    acted,
     load_person,
     neutral_landmarks,
+    panel_weights,
     role_of,
 )
+from raf_lite.study.priors import LEARNED, TrueMotion, control_prior
 from raf_lite.study.variants import POSE_VARIANTS, setting_of
 from raf_lite.training import TrainConfig, Trainer, TrainingSet
 
 if TYPE_CHECKING:
-    from raf_lite.avatar import GaussianAvatar
+    from raf_lite.avatar import GaussianAvatar, MotionPrior
     from raf_lite.descriptors import MediaPipeEncoder
 
 PRESET = TrainConfig(
@@ -57,6 +60,11 @@ step. One camera buys twice the steps in the same time, and it is expressions, n
 about."""
 
 UNDER = ("nothing", "ride", "prior", "both")
+CONTROLS = (*LEARNED, "untaught", "truth")
+"""Of the prior. untaught: nothing under the field, which has as many more motions of its own to learn as a
+prior has."""
+UNTAUGHT = {"bases": 48}  # 24 as ever, and the prior's 24
+PRIORS = ("prior", "both", *LEARNED, "truth")
 
 
 @dataclass(frozen=True)
@@ -65,9 +73,10 @@ class RunSpec:
     in the same order.
 
     variant: the name of a setting, or one of STUDY_VARIANTS (`raf_lite.study.variants`). under: what moves
-    the Gaussians under the field: nothing, the landmarks near them (ride), or what other people's faces do
-    (prior); the last two are placed by the neutral head's exact 68 landmarks. tolerance: also grade with
-    coarse and noisy driving descriptors, and (as the baseline always is) driven relative to the neutral.
+    the Gaussians under the field: nothing, the landmarks near them (ride), what other people's faces do
+    (prior), the two at once (both), or one of CONTROLS; landmarks and priors are placed by the neutral head's exact 68 landmarks.
+    tolerance: also grade with coarse and noisy driving descriptors, and (as the baseline always is) driven
+    relative to the neutral.
     """
 
     subject: int
@@ -88,9 +97,11 @@ class RunSpec:
         setting_of(self.variant)  # or says that there is none of that name
         if self.bank not in BANKS:
             raise ValueError(f"unknown bank '{self.bank}'; choose one of {', '.join(BANKS)}")
-        if self.under not in UNDER:
-            raise ValueError(f"'{self.under}' moves no Gaussians; choose one of {', '.join(UNDER)}")
-        if self.under != "nothing" and parts(self.descriptor)[0] != "landmarks":
+        if self.under not in UNDER + CONTROLS:
+            raise ValueError(
+                f"'{self.under}' moves no Gaussians; choose one of {', '.join(UNDER + CONTROLS)}"
+            )
+        if self.under in ("ride", *PRIORS) and parts(self.descriptor)[0] != "landmarks":
             raise ValueError(
                 f"'{self.descriptor}' says nothing of where landmarks go, so '{self.under}' moves nothing;"
                 " name a form of landmarks"
@@ -142,7 +153,7 @@ def training_set(spec: RunSpec) -> tuple[TrainingSet, np.ndarray, np.ndarray]:
     cameras = [camera(*CAMERA_ANGLES[serial], TRAIN_SIZE, serial) for serial in TRAIN_CAMERAS]
     names = [(str(recording["sequence"][r]), int(recording["frame"][r])) for r in rows]
     landmarks = displacements = None
-    if spec.under != "nothing":
+    if spec.under in ("ride", *PRIORS):
         landmarks = neutral_landmarks(spec.subject, recording["weights"][0])
         if spec.under in ("ride", "both"):
             displacements = landmark_displacements(landmarks, spec.descriptor)
@@ -301,6 +312,31 @@ def decoupling(
     }
 
 
+def _true_motion(spec: RunSpec, data: TrainingSet, own: Sequence[np.ndarray]) -> TrueMotion:
+    """What every descriptor that this run trains on or is driven by stands for."""
+    recording, answers = _recording("training", spec.subject), _recording("answers", spec.subject)
+    rows = Training(spec.scripts, spec.frames).rows(recording)
+    panel = _panel(spec, own)
+    play = cache(lambda who, sequence: acted(spec.subject if who < 0 else who, sequence).weights)
+    moments = zip(*(answers[name].tolist() for name in ("driver", "sequence", "frame")), strict=True)
+    graded = np.stack([play(who, sequence)[frame] for who, sequence, frame in moments])
+    descriptors = [data.descriptors, graded_descriptors(answers, spec.descriptor, *own), *panel]
+    weights = [recording["weights"][rows], graded, *[panel_weights()] * len(panel)]
+    return TrueMotion(
+        np.concatenate(descriptors) - data.descriptors[data.neutral],
+        np.concatenate(weights) - recording["weights"][0],
+    )
+
+
+def _prior(spec: RunSpec, data: TrainingSet, own: Sequence[np.ndarray]) -> MotionPrior | None:
+    """What stands in the shipped prior's place."""
+    if spec.under == "truth":
+        return _true_motion(spec, data, own)
+    if spec.under in LEARNED:
+        return control_prior(spec.under, Training(spec.scripts, spec.frames))
+    return None
+
+
 def _seen_errors(seen: Detections, answers: dict) -> Errors:
     return encoder_errors(seen.landmarks, seen.blendshapes, answers["points"], answers["scores"])
 
@@ -315,10 +351,20 @@ def run(spec: RunSpec, encoder: MediaPipeEncoder) -> dict:
         seed=spec.seed,
         descriptor=spec.descriptor,
         landmark_motion=spec.under in ("ride", "both"),
-        prior=spec.under in ("prior", "both"),
+        prior=spec.under in PRIORS,
     )
+    prior = _prior(spec, data, own)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(data, config, Path(folder), augmentation=augmentation, device="cpu", progress=False)
+        trainer = Trainer(
+            data,
+            config,
+            Path(folder),
+            augmentation=augmentation,
+            prior=prior,
+            field_settings=UNTAUGHT if spec.under == "untaught" else None,
+            device="cpu",
+            progress=False,
+        )
         started = time.perf_counter()
         avatar = trainer.train()
         trained = time.perf_counter() - started
@@ -377,4 +423,14 @@ def noise_floor(subject: int) -> dict:
     }
 
 
-__all__ = ["PRESET", "RunSpec", "coarser", "make_augmentation", "noise_floor", "run", "training_set"]
+__all__ = [
+    "CONTROLS",
+    "PRESET",
+    "UNDER",
+    "RunSpec",
+    "coarser",
+    "make_augmentation",
+    "noise_floor",
+    "run",
+    "training_set",
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import json
 import math
 import time
@@ -24,7 +25,7 @@ import raf_lite
 from raf_lite._files import atomic_path, locked, named_in_errors
 from raf_lite._forms import parts
 from raf_lite._interrupts import held_back
-from raf_lite.avatar import GaussianAvatar, MotionPrior, ViewRange, frontal_camera
+from raf_lite.avatar import FIELDS, GaussianAvatar, MotionPrior, ViewRange, frontal_camera
 from raf_lite.avatar.prior import PRIOR
 from raf_lite.avatar.unseen import fill_unseen, pixels_made
 from raf_lite.avatar.views import view_angles
@@ -100,10 +101,14 @@ def _first_views(data: TrainingSet) -> tuple[np.ndarray, np.ndarray, list[Camera
     return data.images[rows, 0] / np.float32(255), data.masks[rows, 0] / np.float32(255), cameras, np.eye(4)
 
 
-def _settings(config: TrainConfig, augmentation: Augmentation | None) -> dict:
-    """What runs on the same data differ in: `config`, and `augmentation` where it is not the config that
-    names it."""
+def _settings(
+    config: TrainConfig, augmentation: Augmentation | None, field_settings: Mapping[str, int]
+) -> dict:
+    """What runs on the same data differ in: `config`, `field_settings` where there are any, and
+    `augmentation` where it is not the config that names it."""
     settings: dict = {"config": config.as_dict()}
+    if field_settings:
+        settings["field_settings"] = dict(field_settings)
     if augmentation is not None and config.retrieval is None:
         kind = type(augmentation)
         plain = kind.__repr__ is object.__repr__  # it says an address, which is another each time
@@ -112,7 +117,11 @@ def _settings(config: TrainConfig, augmentation: Augmentation | None) -> dict:
 
 
 def _provenance(
-    data: TrainingSet, config: TrainConfig, augmentation: Augmentation | None, prior: MotionPrior | None
+    data: TrainingSet,
+    config: TrainConfig,
+    augmentation: Augmentation | None,
+    prior: MotionPrior | None,
+    field_settings: Mapping[str, int],
 ) -> dict:
     """What decides the result: settings, version, and a checksum of training frames, cameras, bank and
     prior."""
@@ -130,7 +139,7 @@ def _provenance(
     parts_known = (data.seen, data.landmarks, data.displacements, own_counts)
     arrays += [part for part in parts_known if part is not None]
     if prior is not None:
-        arrays += [tensor.numpy() for tensor in prior.state_dict().values()]
+        arrays += [tensor.cpu().numpy() for tensor in prior.state_dict().values()]
     if isinstance(augmentation, RetrievalAugmentation):
         bank = augmentation.bank
         arrays += [
@@ -150,12 +159,24 @@ def _provenance(
         lambda crc, array: zlib.crc32(np.ascontiguousarray(array).data, crc), arrays, 0
     )
     return {
-        **_settings(config, augmentation),
+        **_settings(config, augmentation, field_settings),
         "raf_lite": raf_lite.__version__,
         "training_frames": len(data.names),
         "checksum": checksum,
         **({} if data.reference is None else {"reference": data.reference.tolist()}),
     }
+
+
+def _asked_prior(config: TrainConfig, own: MotionPrior | str | Path | None) -> MotionPrior | None:
+    """The prior that a run stands on: `own`, or the shipped one. ValueError where the config asks for none
+    and one is given."""
+    if not config.prior:
+        if own is not None:
+            raise ValueError(
+                "a motion prior was given, and TrainConfig.prior is False; set prior=True, or give none"
+            )
+        return None
+    return own if isinstance(own, MotionPrior) else MotionPrior.load(own or find_data() / PRIOR)
 
 
 def _prior_landmarks(data: TrainingSet, prior: MotionPrior) -> np.ndarray:
@@ -166,7 +187,7 @@ def _prior_landmarks(data: TrainingSet, prior: MotionPrior) -> np.ndarray:
             "this capture does not say where landmarks are on the neutral head, so the motion prior cannot be"
             " placed on it; give it landmarks (`raf-lite encode`, or landmarks68), or train with prior=False"
         )
-    if (data.encoder or "unknown") not in ("unknown", prior.encoder):
+    if "unknown" not in (data.encoder or "unknown", prior.encoder) and data.encoder != prior.encoder:
         raise ValueError(
             f"the capture's landmarks come from encoder '{data.encoder}', and the motion prior reads those of"
             f" '{prior.encoder}'; encode the capture again, or train with prior=False"
@@ -226,13 +247,17 @@ class Trainer:
     bank: needed when `config.retrieval` names a setting. augmentation: any other object that changes
     descriptors, fitted where it has to be; instead of `config.retrieval`, never beside it. It is asked on the
     CPU, and one run is told from another by its `repr`, so let that say its settings, as a dataclass's does.
+    prior: where `config.prior` asks for one, a MotionPrior of your own or the file of one; without it the
+    one that ships. field_settings: sizes of the field other than its own, as {"bases": 48}.
     device: where it runs (default: CUDA if usable, else CPU).
 
     Nothing is retrieved from a donor who bears the subject's id or has the subject's very frames; a warning
     says so.
 
     Raises ValueError for retrieval without a bank or beside an augmentation, for an augmentation that has no
-    `augment`, and for a bank of another encoder than the capture's descriptors.
+    `augment`, for a bank or a prior of another encoder than the capture's descriptors, for a prior that the
+    config does not ask for, and for a setting that the field does not have; FileNotFoundError for a prior's
+    file that is not there.
 
     >>> from dataclasses import replace
     >>> from raf_lite import open_capture
@@ -253,6 +278,8 @@ class Trainer:
         *,
         bank: ExpressionBank | None = None,
         augmentation: Augmentation | None = None,
+        prior: MotionPrior | str | Path | None = None,
+        field_settings: Mapping[str, int] | None = None,
         device: str | None = None,
         progress: bool = True,
     ) -> None:
@@ -290,7 +317,13 @@ class Trainer:
         elif isinstance(augmentation, RetrievalAugmentation):
             _check_encoder(augmentation.bank, data, config.descriptor)
             _check_excluded(augmentation, data)
-        prior = MotionPrior.load(find_data() / PRIOR) if config.prior else None
+        prior = _asked_prior(config, prior)
+        field_settings = dict(field_settings or {})
+        known = list(inspect.signature(FIELDS[config.field]).parameters)[2:]  # after its own two sizes
+        if unknown := sorted(field_settings.keys() - known):
+            raise ValueError(
+                f"the field '{config.field}' has no setting '{unknown[0]}'; give {' or '.join(known)}"
+            )
         # Two streams, so that the baseline and RAF draw the same frames and cameras.
         self.generator = torch.Generator().manual_seed(config.seed)
         self.augmentation_generator = torch.Generator().manual_seed(config.seed + 1)
@@ -307,8 +340,9 @@ class Trainer:
                 descriptor_scale=2.5 * max(float(deviation), 1e-6),
                 neutral_descriptor=data.descriptors[data.neutral],
                 front=data.front,
-                provenance=_provenance(data, config, self.augmentation, prior),
+                provenance=_provenance(data, config, self.augmentation, prior, field_settings),
                 field=config.field,
+                field_settings=field_settings,
                 landmarks=data.landmarks if len(data.cameras) == 1 else None,
             ).to(self.device)
         if config.landmark_motion and data.displacements is not None and data.landmarks is not None:
@@ -684,6 +718,8 @@ class Trainer:
                 f"{path} belongs to a run with other settings ({', '.join(fields) or 'of another version'});"
                 f" {mend}"
             )
+        if "field_settings" in other:
+            raise ValueError(f"{path} belongs to a run with other settings of the field; {mend}")
         if "augmentation" in other:
             raise ValueError(
                 f"{path} belongs to a run with another augmentation; use it, another folder, or delete it"
