@@ -144,7 +144,7 @@ beside_truth(avatars)
 #
 # ## 2 · What other faces do
 #
-# `data/prior.safetensors` is 310 kB: two small networks, learned once from the bank's 220 rendered people with their true motion. None of them is
+# The *motion prior*, `data/prior.safetensors`, is 310 kB: two small networks, learned once from the bank's 220 rendered people with their true motion. None of them is
 # person 001 or a driver.
 #
 # $$ \text{displacement}(x, d) = \sum_{k=1}^{24} c_k(d)\, \varphi_k(x) $$
