@@ -1,4 +1,4 @@
-# make demo: set up, then train, grade and film three avatars from the shipped capture.   make test: set up, then run all tests.
+# make demo: set up, then train, grade and film four avatars from the shipped capture.   make test: set up, then run all tests.
 # make site: set up, then build the course's static site into build/site.
 # make test-matrix: a chosen part of the tests on each Python that is here, with the newest and the oldest dependencies.
 # make colab: all lessons with the versions that Colab has.   make lint: what has to be clean.

@@ -9,7 +9,7 @@ import pytest
 
 from raf_lite.avatar import GaussianAvatar
 from raf_lite.captures.video import probe_video
-from raf_lite.course.demo import RUNS
+from raf_lite.course.demo import PRIOR, RUNS
 
 
 @pytest.fixture(scope="module")
@@ -24,14 +24,16 @@ def demo(tmp_path_factory, data_dir):
 
 def test_it_writes_what_it_promises(demo):
     out, printed = demo
-    assert {p.name for p in out.iterdir()} == {"report.html", "comparison.mp4", "metrics.json", "avatars"}
-    for name in ("report.html", "comparison.mp4", "metrics.json"):
+    files = ("report.html", "comparison.mp4", "comparison_prior.mp4", "metrics.json", "metrics_prior.json")
+    assert {p.name for p in out.iterdir()} == {*files, "avatars"}
+    for name in files:
         assert str(out / name) in printed
     assert "the numbers mean nothing" in (out / "report.html").read_text()
-    video = probe_video(out / "comparison.mp4")
-    assert video.width == 256 * (2 + 2 * len(RUNS)) and video.frames == 3 * 12
+    for film, shown in (("comparison.mp4", len(RUNS)), ("comparison_prior.mp4", 1)):
+        video = probe_video(out / film)
+        assert video.width == 256 * (2 + 2 * shown) and video.frames == 3 * 12
     folders = {retrieval or "baseline" for retrieval in RUNS.values()}
-    assert {p.name for p in (out / "avatars").iterdir()} == folders
+    assert {p.name for p in (out / "avatars").iterdir()} == {*folders, "prior"}
     for folder in folders:
         avatar = GaussianAvatar.load(out / "avatars" / folder / "avatar.safetensors")
         assert avatar.provenance["config"]["retrieval"] in RUNS.values()
@@ -55,3 +57,22 @@ def test_its_numbers_are_complete(demo):
         if row["group"] == "cross":
             assert row["landmarks"] > 0 and row["aed"] > 0
     assert "change from the baseline" in printed
+
+
+def test_the_one_over_the_prior_is_no_raf_and_says_so(demo):
+    out, printed = demo
+    avatar = GaussianAvatar.load(out / "avatars" / "prior" / "avatar.safetensors")
+    assert avatar.prior is not None and avatar.descriptor == "landmarks-neutral"
+    assert avatar.provenance["config"]["retrieval"] is None and "not RAF" in PRIOR
+    report = (out / "report.html").read_text()
+    assert "differs from the baseline in two things" in report and "comparison_prior.mp4" in report
+    first, beside = (
+        json.loads((out / name).read_text())["table"] for name in ("metrics.json", "metrics_prior.json")
+    )
+    pictures = {row["group"]: row["views"] for row in first if row["avatar"] == "baseline"}
+    assert {row["group"]: row["views"] for row in beside if row["avatar"] == PRIOR} == pictures
+    tables = printed.partition("change from the baseline")
+    for part, rows in zip(tables[::2], (len(pictures), len(pictures))):  # of each group, once
+        assert part.count(PRIOR) == rows
+    noise = [row for row in first if row["avatar"] == "noise floor"]
+    assert tables[0].count("noise floor") == len(noise) > 0

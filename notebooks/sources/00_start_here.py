@@ -379,3 +379,4 @@ for key, value in card.items():
 
 # %% [markdown]
 # **Next:** the lessons that follow open each of these steps: descriptors, the bank and its neighbours, splatting, training, evaluation.
+# The last, [11](11_what_other_faces_know.ipynb), goes a step past the paper.

@@ -289,7 +289,8 @@ show_strip(
 # %% [markdown]
 # **Explain.** A correlation is not a cause: strong expressions are both far away and hard to draw. Yet the picture fits the idea that the
 # avatar is asked about places of the descriptor space where it never was. Two ways out: *visit* more of the space in training, with other
-# people's descriptors for the same faces (lesson 06), or *bring the driver home*, by taking out what is personal (lessons 02 and 07).
+# people's descriptors for the same faces (lesson 06), or *bring the driver home*, by taking out what is personal (lessons 02 and 07). Neither shows
+# the avatar a motion that this person never made; lesson 11 is about that.
 #
 # ## Check yourself
 #

@@ -384,4 +384,5 @@ for key, value in card.items():
     print(f"{key}: {value}")
 
 # %% [markdown]
-# **Next:** you are through. Put the two lines into your own trainer: `examples/` shows three. What is known, and what is not: `docs/evidence.md`.
+# **Next:** you have all of RAF. Put the two lines into your own trainer: `examples/` shows three. What is known, and what is not: `docs/evidence.md`. One step past
+# the paper: [11 · What other faces know](11_what_other_faces_know.ipynb), about motions that no descriptor can bring.

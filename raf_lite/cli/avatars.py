@@ -24,7 +24,7 @@ def _taken_out(relative: Relative, neutral: int | None) -> Relative:
 
 
 def demo(*, out: Path = Path("out/demo")) -> int:
-    """Train three avatars from the shipped capture, grade and film them.
+    """Train four avatars from the shipped capture, grade and film them.
 
     Args:
         out: Where the report goes.

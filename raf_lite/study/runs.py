@@ -74,7 +74,8 @@ class RunSpec:
 
     variant: the name of a setting, or one of STUDY_VARIANTS (`raf_lite.study.variants`). under: what moves
     the Gaussians under the field: nothing, the landmarks near them (ride), what other people's faces do
-    (prior), the two at once (both), or one of CONTROLS; landmarks and priors are placed by the neutral head's exact 68 landmarks.
+    (prior), the two at once (both), or one of CONTROLS; landmarks and priors are placed by the neutral head's
+    exact 68 landmarks.
     tolerance: also grade with coarse and noisy driving descriptors, and (as the baseline always is) driven
     relative to the neutral.
     """

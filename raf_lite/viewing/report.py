@@ -220,8 +220,8 @@ def write_report(
     )
     film = Path(video).name
     body = f"""<h1>RAF: with and without retrieval</h1>{warning}
-<p>Avatars of one rendered person, trained on the same frames with the same seed and budget. They differ in
-one thing: whether some training descriptors were replaced by neighbours from a bank of other people.
+<p>Avatars of one rendered person, trained on the same frames with the same seed and budget. Baseline and RAF
+differ in one thing: whether some training descriptors were replaced by neighbours from a bank of others.
 <em>Cross</em> is another person's expressions on this person's face, graded against an exact answer.</p>
 <h2>Numbers</h2>{table_html(table, caption)}
 <dl>{meanings}</dl>
