@@ -301,7 +301,7 @@ def test_bad_runs_are_refused():
     with pytest.raises(ValueError, match="unknown bank 'large'"):
         RunSpec(6001, "landmarks", "paper", bank="large")
     with pytest.raises(
-        ValueError, match="'wheels' moves no Gaussians; choose one of nothing, ride, prior, shuf"
+        ValueError, match="'wheels' moves no Gaussians; choose one of nothing, ride, prior, both, shuf"
     ):
         RunSpec(6001, "landmarks", "none", under="wheels")
     for under in ("ride", "truth"):
