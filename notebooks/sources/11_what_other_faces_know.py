@@ -108,7 +108,7 @@ avatars = {
 }
 
 # %%
-from raf_lite.descriptors.forms import capture_descriptors
+from raf_lite.descriptors import capture_descriptors
 from raf_lite.viewing import show_strip
 
 camera, face = capture.cameras[capture.encoder_camera], np.s_[56:232, 44:212]
