@@ -92,7 +92,7 @@ show_figure(
 
 # %% [markdown]
 # The descriptor is *landmarks minus neutral*: 64 numbers for where MediaPipe's 478 landmarks go, less those of the person's own resting face. Train an
-# avatar of what is left; about a minute on two cores.
+# avatar of what is left, here called *without*, since it gets along without other people; about a minute on two cores.
 #
 # **Predict:** the descriptor of a wide open mouth lies far outside this training. What will the avatar show: a shut mouth, a half open one, or no face?
 
@@ -108,7 +108,7 @@ avatars = {
 }
 
 # %%
-from raf_lite.descriptors.forms import capture_descriptors
+from raf_lite.descriptors import capture_descriptors
 from raf_lite.viewing import show_strip
 
 camera, face = capture.cameras[capture.encoder_camera], np.s_[56:232, 44:212]
@@ -135,17 +135,17 @@ def beside_truth(compared):  # a row for each frame: the truth, then each avatar
 beside_truth(avatars)
 
 # %% [markdown]
-# **Explain.** At 5 mm, as far as training went, the avatar is right. At 12 mm the lips stay shut. At 30 mm the whole face falls apart, brows and eyes
-# too: in the run that is committed here it is 11.3 grey levels off, at 5 mm 3.2. The network was never asked about such a descriptor, and beyond what
-# it learned from it *guesses*.
+# **Explain.** At 5 mm, as far as training went, the avatar is nearly right. At 12 mm the lips stay shut. At 30 mm the whole face falls apart, brows and
+# eyes too: in the run that is committed here it is 11.3 grey levels off, at 5 mm 3.2. The network was never asked about such a descriptor, and beyond
+# what it learned from it *guesses*.
 #
 # Retrieval would not help. It replaces descriptors, and the picture beside each of them still shows a shut mouth. The motion itself is missing, and has
 # to come from somewhere.
 #
 # ## 2 · What other faces do
 #
-# The *motion prior*, `data/prior.safetensors`, is 310 kB: two small networks, learned once from the bank's 220 rendered people with their true motion. None of them is
-# person 001 or a driver.
+# The *motion prior*, `data/prior.safetensors`, is 310 kB: two small networks, learned once from the bank's 220 rendered people with their true motion.
+# None of them is person 001 or a driver.
 #
 # $$ \text{displacement}(x, d) = \sum_{k=1}^{24} c_k(d)\, \varphi_k(x) $$
 #
@@ -496,8 +496,8 @@ show_video(
 # %% [markdown]
 # **Explain.** In the run that is committed here the prior takes 18 % off the face's error in cross-driving, 15 % off the mouth's and 32 % off the
 # landmark error; on the person's own held-out sequences 15, 12 and 26 %. *Held at the edge*, the same avatar no longer tears either, but its mouth and
-# its landmarks are no better than without: what helps is the motion, and not only that nobody guesses. Over *wrong motions* everything is worse than
-# without: training makes up for a wrong field where it has pictures, and not beyond.
+# its landmarks are no better than without: what helps is the motion, and not only that nobody guesses. Over *wrong motions* the face, the mouth and the
+# landmarks are worse than without: training makes up for a wrong field where it has pictures, and not beyond.
 #
 # The mouth opens 0.64 of the way; without, 0.46 and at the right times (correlation 0.96). But look at these pictures: what MediaPipe takes for a mouth
 # there is a torn face. Held at the edge, which shows what was really learned, it is 0.29. Where an encoder measures a broken picture, look at the
@@ -536,9 +536,9 @@ print("grey level between the lips, 0 is black:", ", ".join(f"{name} {v:.0f}" fo
 # %% [markdown]
 # The field carries the *outer* lips as far as the truth, 56 mm, and leaves the inner ones together, 2 mm of 36: what lies between them is stretched.
 # **And it lends motion, not looks.** No training frame shows the inside of this mouth, and the prior has no pictures. So between the lips the avatar
-# shows stretched lip, with a grey level of 151, where the truth is dark, 61. It is the darkest place of its error in the film.
+# shows stretched lip, with a grey level of 151, where the truth is dark, 61. It is the dark spot in its error at the film's start.
 #
-# **It reads landmarks only.** What they do not see, such as a tongue, does not move; and it knows what the rig can do.
+# **It reads landmarks only.** What they do not see, such as a tongue, does not move; and it knows only what the rig can do.
 #
 # **Real films.** Person 001, the drivers and the bank come from one renderer and share one library of expressions. On two films of real people (one run
 # each, [the evidence](../docs/evidence.md)) the prior was compared with Gaussians that ride on the landmarks near them (`landmark_motion`), which asks
