@@ -18,7 +18,7 @@ import numpy as np
 import torch
 import raf_lite
 
-session = raf_lite.setup(minutes_cpu=5)
+session = raf_lite.setup(minutes_cpu=8)
 
 # %% [markdown]
 # ## 1 · What the recording lacks
