@@ -220,6 +220,8 @@ def test_over_landmarks_the_prior_says_only_what_they_do_not():
     torch.testing.assert_close(shift[:, 0], wanted)
     assert not shift[:, 1:].any()
     torch.testing.assert_close(motion(torch.tensor([[0.0, 1]]))[0, :, 1], 7 * follows)
+    with pytest.raises(ValueError, match="ride on 6 landmarks .* placed by 68; give both the same"):
+        PlacedPrior.zeros(field, 3, 68).follow(means, torch.tensor([1.0, 0, 0, 0]).repeat(3, 1), motion)
 
 
 @pytest.mark.parametrize("rides", [False, True])

@@ -311,8 +311,14 @@ class PlacedPrior(Reach):
 
         A Gaussian is carried along by phi at its mean, turned by half the curl of phi, and stretched along
         its own axes by the symmetric part of phi's Jacobian. That is the first order; where lips part it
-        would blow Gaussians up many times, so a unit of a coefficient stretches by STRETCH at most.
+        would blow Gaussians up many times, so a unit of a coefficient stretches by STRETCH at most. Raises
+        ValueError for a motion by other landmarks.
         """
+        if motion is not None and motion.displacements.shape[1] != len(self.landmarks):
+            raise ValueError(
+                f"Gaussians ride on {motion.displacements.shape[1]} landmarks and the motion prior is placed by"
+                f" {len(self.landmarks)}; give both the same"
+            )
         there = self._there(means)
 
         def slope(along: Tensor) -> Tensor:
