@@ -316,8 +316,8 @@ class PlacedPrior(Reach):
         """
         if motion is not None and motion.displacements.shape[1] != len(self.landmarks):
             raise ValueError(
-                f"Gaussians ride on {motion.displacements.shape[1]} landmarks and the motion prior is placed by"
-                f" {len(self.landmarks)}; give both the same"
+                f"Gaussians ride on {motion.displacements.shape[1]} landmarks and the motion prior is placed"
+                f" by {len(self.landmarks)}; give both the same"
             )
         there = self._there(means)
 
