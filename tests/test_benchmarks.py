@@ -289,7 +289,7 @@ def test_the_priors_cost_is_that_of_its_steps(tmp_path, monkeypatch, data_dir):
     """A prior that takes half a second to ask, every 50 steps, costs 10 ms a step more."""
     from raf_lite.avatar.prior import PlacedPrior
 
-    def slow(self, means, quats):
+    def slow(self, means, quats, motion):
         until = time.process_time() + 0.5
         while time.process_time() < until:
             pass
