@@ -64,8 +64,8 @@ def shell_points(
 
     across = met(np.stack([columns, rows], 1) + 0.5, 0.0)[:, :2]
     # Near cameras see what is high before the plane farther out in it: landmarks lie where rays meet them.
-    seen = landmarks @ rotation.T + origin
-    flat = met((seen @ camera.K.T)[:, :2] / seen[:, 2:], 0.0)[:, :2]
+    before = landmarks @ rotation.T + origin  # in the camera's space
+    flat = met((before @ camera.K.T)[:, :2] / before[:, 2:], 0.0)[:, :2]
     # A mask that leaves the picture below has no outline there: the head goes on.
     padded = np.pad(np.pad(inside, ((1, 0), (1, 1))), ((0, 1), (0, 0)), mode="edge")
     within = distance_transform_edt(padded)[1:-1, 1:-1] * pixel

@@ -148,9 +148,9 @@ def _in_space(
     rays = np.concatenate([(landmarks[..., :2] - middle) / focal, np.ones_like(landmarks[..., :1])], -1)
     relief = (landmarks[..., 2] - landmarks[..., 2].mean(1, keepdims=True)) / focal
 
-    def at(middle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def at(depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """World and head space of landmarks whose middle is so deep, [T, 1]."""
-        world = rays * ((1 + relief) * middle)[..., None]
+        world = rays * ((1 + relief) * depth)[..., None]
         return world, (world - poses[:, None, :3, 3]) @ poses[:, :3, :3]
 
     nearer = FACE_DEPTH - np.median(at(away)[1][..., 2], axis=1)[:, None]
