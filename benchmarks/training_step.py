@@ -40,6 +40,7 @@ PARTS = (
 RASTERISATION = ("rasterise forward", "rasterise backward")
 TARGET_SHARE = 0.6  # of the step, at most, that rasterisation takes
 PRIOR_PIXELS = (64, 128)  # of the study's coarse and fine steps
+BLOCK = 50  # steps over the prior, and as many without, in turns
 WARM_UP = 20  # steps at the start of each phase that are left out
 
 
@@ -148,8 +149,8 @@ def prior_cost(capture: Capture, pixels: int, folder: Path, blocks: int = 12) ->
     """Processor time of steps over the motion prior and of those without, taken in turns, so that whatever
     else runs here slows both.
 
-    ratio: with over without. asked_anew: what of the latter is spent on the prior's numbers anew, every
-    PRIOR_EVERY steps. ms are of processor time a step.
+    ratio: with over without. asked_anew: what of the latter is spent on the prior's numbers anew, as often
+    as in a training of the default length (`asked` times). ms are of processor time a step.
     """
     config = TrainConfig(
         size=pixels, coarse_steps=0, views=1, gaussians=4000, descriptor="landmarks-neutral", prior=True
@@ -159,24 +160,28 @@ def prior_cost(capture: Capture, pixels: int, folder: Path, blocks: int = 12) ->
         prior: Trainer(data, config.with_(prior=prior), folder, device="cpu", progress=False)
         for prior in (False, True)
     }
-    used, every = {False: 0.0, True: 0.0}, trainer.PRIOR_EVERY
-    for block in range(blocks + 1):
-        for prior, run in runs.items():
-            started = time.process_time()
-            for _ in range(every):
-                run._take_step()
-            used[prior] += (time.process_time() - started) * (block > 0)  # the first warms up
+    used = {False: 0.0, True: 0.0}
+    with mock.patch.object(Trainer, "asks_prior", return_value=False):  # timed by itself
+        for block in range(blocks + 1):
+            for prior, run in runs.items():
+                started = time.process_time()
+                for _ in range(BLOCK):
+                    run._take_step()
+                used[prior] += (time.process_time() - started) * (block > 0)  # the first warms up
     started = time.process_time()
     for _ in range(blocks):
         runs[True].avatar.follow()
-    asked = (time.process_time() - started) / blocks / every
-    without, over = (used[prior] / blocks / every for prior in (False, True))
+    once = (time.process_time() - started) / blocks
+    asked = sum(runs[True].asks_prior(step) for step in range(config.steps))
+    anew = once * asked / config.steps
+    without, over = (used[prior] / blocks / BLOCK for prior in (False, True))
     return {
         "without_ms": round(without * 1e3, 3),
-        "with_ms": round(over * 1e3, 3),
-        "ratio": round(over / without, 3),
-        "asked_anew": round(asked / without, 3),
-        "steps": blocks * every,
+        "with_ms": round((over + anew) * 1e3, 3),
+        "ratio": round((over + anew) / without, 3),
+        "asked_anew": round(anew / without, 3),
+        "asked": asked,
+        "steps": blocks * BLOCK,
     }
 
 
@@ -227,7 +232,7 @@ def main() -> None:
     for pixels, cost in prior.items():
         print(
             f"a step over the motion prior, {pixels}: {cost['ratio'] - 1:+.0%} processor time, of which"
-            f" {cost['asked_anew']:.0%} for asking it anew every {trainer.PRIOR_EVERY} steps"
+            f" {cost['asked_anew']:.0%} for asking it anew, {cost['asked']} times in a training"
         )
     write_json(RESULTS / "training_step.json", result)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -366,6 +367,20 @@ def test_it_trains_and_goes_on_after_a_stop(capture, tmp_path, field, rides, mon
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(again.state_dict()[name], value, atol=0, rtol=0)
         torch.testing.assert_close(read.state_dict()[name], value, atol=0, rtol=0)
+
+
+def test_the_prior_is_asked_anew_as_often_as_gaussians_move_as_far(capture, tmp_path):
+    config = SMALL.with_(descriptor="landmarks-neutral", steps=1400, lr_final=0.05)
+    data = TrainingSet.from_capture(capture, config, progress=False)
+    trainer = Trainer(data, config, tmp_path, progress=False)
+    asked = [step for step in range(config.steps) if trainer.asks_prior(step)]
+    rates = 0.05 ** (np.arange(config.steps) / config.steps)
+    assert asked[0] == 0
+    for start, end in pairwise(asked):
+        assert rates[start:end].sum() == pytest.approx(50, abs=1)
+    assert rates[asked[-1] :].sum() < 51
+    still = Trainer(data, config.with_(lr_final=1.0), tmp_path, progress=False)
+    assert [step for step in range(200) if still.asks_prior(step)] == [0, 50, 100, 150]
 
 
 def test_a_prior_of_your_own_stands_in_its_place(data, tmp_path, shipped):

@@ -44,7 +44,7 @@ CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"
 AVATAR = "avatar.safetensors"
 TOLD_BY = 64  # views that tell which Gaussians nobody saw, and which lie where nothing counts
-PRIOR_EVERY = 50  # steps after which the prior is asked anew, as Gaussians have moved
+PRIOR_EVERY = 50  # first steps, or as many later ones as move Gaussians as far: then the prior is asked anew
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what Adam keeps of each parameter
 
 
@@ -521,6 +521,15 @@ class Trainer:
         opacities = torch.sigmoid(a.opacity_logits) * share.min(0).values
         a.opacity_logits.copy_(torch.logit(opacities, eps=1e-6))
 
+    def asks_prior(self, step: int) -> bool:
+        """Whether the motion prior, where there is one, is asked anew before this step: the learning rates
+        fall, so Gaussians go ever less far a step."""
+        gamma = self.schedule.gamma
+        done, before = (  # each step counted as the part of a first one that its rate is
+            s if gamma == 1 else (1 - gamma**s) / (1 - gamma) for s in (step, step - 1)
+        )
+        return step == 0 or done // PRIOR_EVERY > before // PRIOR_EVERY
+
     def _show(self, watch: Callable[[Trainer, dict], None], line: dict) -> None:
         """Let `watch` look; whatever it raises, the steps so far are kept."""
         try:
@@ -535,7 +544,7 @@ class Trainer:
         # Two draws a step before anything else happens, so the order of frames is independent of what
         # training does.
         row = int(torch.randint(len(self.descriptors), (1,), generator=self.generator))
-        if self.step % PRIOR_EVERY == 0:
+        if self.asks_prior(self.step):
             self.avatar.follow()
         cameras = torch.randperm(len(self.data.cameras), generator=self.generator)
         if self.data.seen is not None:
