@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import math
+import re
 import struct
 import subprocess
 import sys
@@ -296,18 +297,33 @@ def test_a_sequence_is_not_mixed_with_another(tmp_path):
         write_sequence(small_avatar(), descriptors(2), tmp_path / "s")
 
 
+def asked(descriptor, rows, width, gap):
+    """What the field is asked, in plain NumPy."""
+    weight = np.exp(-np.square(descriptor - rows).sum(1) / (2 * width**2))
+    near = weight / weight.sum() @ rows
+    return near + min(1, gap / np.linalg.norm(descriptor - near)) * (descriptor - near)
+
+
 def evaluate_basis(stem, descriptor):
     """The JSON's `steps` in plain NumPy: what somebody without raf_lite would write."""
     text = json.loads(stem.with_name(stem.name + ".json").read_text())
     t = load_file(stem.with_name(text["tensors"]["file"]))
     for name, about in text["arrays"].items():
         assert list(t[name].shape) == about["shape"]
-    x = (descriptor - t["descriptor_mean"]) / t["descriptor_scale"]
+    x, steps = (descriptor - t["descriptor_mean"]) / t["descriptor_scale"], list(text["steps"])
+    if "rows" in t:
+        width, gap = (
+            float(re.search(found, steps[at])[1])
+            for at, found in ((0, r"2 \* ([\d.e-]+)\^2"), (2, r"1, ([\d.e-]+) /"))
+        )
+        near = asked(descriptor, t["rows"], width, gap)
+        x = np.concatenate([x, (near - t["descriptor_mean"]) / t["descriptor_scale"]])
+        steps = steps[3:]
     *hidden, last = range(sum(name.endswith(".weight") for name in t))
     for i in hidden:
-        assert f"h{i} = max(0, network.{i}.weight @" in text["steps"][1 + i]
+        assert f"h{i} = max(0, network.{i}.weight @" in steps[1 + i]
         x = np.maximum(0, t[f"network.{i}.weight"] @ x + t[f"network.{i}.bias"])
-    assert f"c = network.{last}.weight @ h{last - 1}" in text["steps"][1 + last]
+    assert f"c = network.{last}.weight @ h{last - 1}" in steps[1 + last]
     c = t[f"network.{last}.weight"] @ x + t[f"network.{last}.bias"]
     offset = np.einsum("k,knj->nj", c, t["basis"])
     return {
@@ -355,6 +371,9 @@ def unpack(packed):
 
     def evaluate(descriptor):
         x = (descriptor - h["mean"]) / h["scale"]
+        if h["reach"] is not None:
+            near = asked(descriptor, arrays["rows"], **h["reach"])
+            x = np.concatenate([x, (near - h["mean"]) / h["scale"]])
         for i in range(h["layers"]):
             x = arrays[f"weight{i}"] @ x + arrays[f"bias{i}"]
             x = np.maximum(x, 0) if i < h["layers"] - 1 else x

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from raf_lite import GaussianAvatar, TrainConfig, Trainer, open_capture
 from raf_lite.avatar import Similarity
 from raf_lite.avatar.landmark_motion import LIPS, LandmarkMotion
+from raf_lite.avatar.reach import Reach
 from raf_lite.captures.formats.plain import IBUG68
 from raf_lite.descriptors.forms import landmark_basis, landmark_displacements
 from raf_lite.training import TrainingSet
@@ -24,10 +25,8 @@ LIPS_PART = np.zeros((2, 6, 3))
 LIPS_PART[1, 5] = [0, -2, 0]  # the second dimension takes the lower lip down by two
 
 
-def attach(means, descriptors=((0.0, 0), (1, 0), (0, 1), (1, 1)), rest=(0.0, 0)):
-    return LandmarkMotion.attach(
-        np.asarray(means, float), FACE, LIPS_PART, np.array(descriptors, np.float32), np.array(rest)
-    )
+def attach(means, rest=(0.0, 0)):
+    return LandmarkMotion.attach(np.asarray(means, float), FACE, LIPS_PART, np.array(rest))
 
 
 def test_a_gaussian_goes_with_the_landmark_it_lies_on_and_a_far_one_stays():
@@ -52,22 +51,38 @@ def test_lips_that_touch_part(count):
     line = shut[upper, 1].min()
     shut[upper, 1], shut[lower, 1] = line + 0.001, line  # two lips, each one line
     on = np.concatenate([shut[upper], shut[lower]])
-    motion = LandmarkMotion.attach(on, shut, down, np.zeros((2, 1)), np.zeros(1))
+    motion = LandmarkMotion.attach(on, shut, down, np.zeros(1))
     moved = motion(torch.ones(1, 1))[0, :, 1]
     assert moved[: len(upper)].abs().max() == 0
     middle = [i for i, p in enumerate(on) if i >= len(upper) and abs(p[0]) < 0.1]
     assert len(middle) >= 3 and moved[middle].max() < -0.9
 
 
-def test_descriptors_of_training_stay_and_others_come_to_the_edge_of_what_it_had():
-    values = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32) @ [[2, 1], [0.1, 0.2]]
-    motion = attach(FACE, values, (0.0, 0))
-    seen = torch.as_tensor(values, dtype=torch.float32)
-    torch.testing.assert_close(motion.within(seen), seen, atol=1e-5, rtol=0)
-    far = seen.mean(0) + 100 * motion.axes[:, 0]
-    along = motion.within(far[None]) @ motion.axes
-    assert along[0, 0] == pytest.approx(float((seen @ motion.axes)[:, 0].max()), rel=1e-5)
-    assert motion.low[1] - 1e-5 <= along[0, 1] <= motion.high[1] + 1e-5
+def test_descriptors_of_training_stay_and_others_come_near_them():
+    rng = np.random.default_rng(0)
+    turns = rng.uniform(0, 2 * np.pi, 400)
+    seen = np.stack([np.cos(turns), np.sin(turns), 0.05 * rng.normal(size=400)], 1).astype(np.float32)
+    reach = Reach.of_training(seen)
+    assert reach.rows.shape == (128, 3) and reach.spread == pytest.approx(1, abs=0.05)
+    seen = torch.from_numpy(seen)
+    assert torch.cdist(seen, reach.rows).min(1).values.max() < 0.15, "rows stand for all of them"
+    assert torch.equal(reach.within(seen), seen)
+    # Each dimension within its own range, and yet nothing of the kind was seen.
+    corner = torch.tensor([[0.98, 0.98, 0.14]])
+    assert torch.cdist(corner, seen).min() > 0.3
+    far = torch.cat([corner * k for k in (1, 2, 4)])
+    asked = reach.within(far)
+    assert torch.cdist(asked, seen).min(1).values.max() < 0.7
+    assert torch.cosine_similarity(far, asked).min() > 0.97, "what it means goes on"
+    path = torch.stack([torch.linspace(-3, 3, 600), torch.full((600,), 0.4), torch.zeros(600)], 1)
+    steps = reach.within(path).diff(dim=0).norm(dim=1)
+    assert steps.max() < 0.1, "it does not jump"
+
+
+def test_a_training_of_one_descriptor_has_a_reach():
+    reach = Reach.of_training(np.ones((5, 2), np.float32))
+    assert reach.rows.shape == (1, 2)
+    torch.testing.assert_close(reach.within(torch.tensor([[4.0, 1.0], [1, 1]])), torch.ones(2, 2))
 
 
 def riding(field="basis"):
@@ -93,9 +108,13 @@ def riding(field="basis"):
 @pytest.mark.parametrize("field", ["basis", "mlp"])
 def test_the_field_is_asked_within_training_and_landmarks_go_on_beyond_it(field):
     avatar = riding(field)
-    edge, beyond = (avatar.gaussians(torch.tensor([[0.5, v]])) for v in (1.0, 3.0))
-    torch.testing.assert_close(edge[1], beyond[1], atol=1e-5, rtol=0)
-    gone = avatar.motion(torch.tensor([[0.5, 3.0]])) - avatar.motion(torch.tensor([[0.5, 1.0]]))
+    far = torch.tensor([[0.5, 3.0]])
+    near = avatar.reach.within(far)
+    assert 1 < near[0, 1] < 2
+    edge, beyond = avatar.gaussians(near), avatar.gaussians(far)
+    wanted = avatar.field((near - avatar.descriptor_mean) / avatar.descriptor_scale, avatar.means)
+    torch.testing.assert_close(beyond[1], wanted)
+    gone = avatar.motion(far) - avatar.motion(near)
     assert gone.abs().max() > 0.1
     torch.testing.assert_close(beyond[0]["means"] - edge[0]["means"], gone, atol=1e-5, rtol=0)
 

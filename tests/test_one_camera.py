@@ -406,9 +406,7 @@ def test_a_film_trains_over_a_motion_prior_that_moves_its_landmarks_as_they_went
     assert avatar.motion is not None and avatar.prior is not None, "landmarks and what lies between"
     again = GaussianAvatar.load(tmp_path / "avatar.safetensors")
     assert torch.equal(again.prior.components, avatar.prior.components)
-    placed = PlacedPrior.attach(
-        avatar.prior.field, data.landmarks, avatar.neutral_descriptor, data.descriptors, 478
-    )
+    placed = PlacedPrior.attach(avatar.prior.field, data.landmarks, avatar.neutral_descriptor, 478)
     placed.follow(
         torch.as_tensor(data.landmarks, dtype=torch.float32), torch.tensor([[1.0, 0, 0, 0]]).repeat(478, 1)
     )

@@ -378,7 +378,7 @@ print(
 #
 # `prior=True` puts the field under the avatar's own: each Gaussian first goes where $\varphi_k$ at its place sends it (it turns and stretches with it
 # too), and the learned basis only adds what is missing. Since places hardly change during training, $\varphi_k$ is a table of numbers: 24 more rows of
-# the basis. The learned part is not asked about descriptors beyond those of training; it answers as at their edge, so it can no longer tear the face.
+# the basis. The learned part is not asked far from the descriptors of training: of one that lies beyond them it is asked the nearest place beside them, so it can no longer tear the face.
 #
 # The same frames, seed and steps; about a minute. Then another for the control, an avatar over the *wrong motions* of section 3.
 #
@@ -408,11 +408,11 @@ print(
 )
 
 # %%
-reach = avatars["with the prior"].prior  # it knows the box that training's descriptors fill
+reach = avatars["with the prior"].reach  # it knows where training's descriptors lie
 
 
 class Held:
-    """The avatar without the prior, asked about no descriptor beyond those of training."""
+    """The avatar without the prior, asked about no descriptor far from those of training."""
 
     descriptor = config.descriptor
 
@@ -421,12 +421,12 @@ class Held:
         return avatars["without"].render(asked, head_poses, cameras)
 
 
-graded = {"without": avatars["without"], "held at the edge": Held()} | avatars
+graded = {"without": avatars["without"], "held near training": Held()} | avatars
 # %%
-beside_truth({name: graded[name] for name in ("without", "held at the edge", "with the prior")})
+beside_truth({name: graded[name] for name in ("without", "held near training", "with the prior")})
 
 # %% [markdown]
-# Now grade them, on the person's own held-out sequences and driven by three strangers; about half a minute. *Held at the edge* is the first avatar,
+# Now grade them, on the person's own held-out sequences and driven by three strangers; about half a minute. *Held near training* is the first avatar,
 # asked about no descriptor beyond those of training: how much is won by not guessing alone? The landmark error is MediaPipe's, on avatar and truth, in
 # pixels.
 
@@ -495,12 +495,12 @@ show_video(
 
 # %% [markdown]
 # **Explain.** In the run that is committed here the prior takes 18 % off the face's error in cross-driving, 15 % off the mouth's and 32 % off the
-# landmark error; on the person's own held-out sequences 15, 12 and 26 %. *Held at the edge*, the same avatar no longer tears either, but its mouth and
+# landmark error; on the person's own held-out sequences 15, 12 and 26 %. *Held near training*, the same avatar no longer tears either, but its mouth and
 # its landmarks are no better than without: what helps is the motion, and not only that nobody guesses. Over *wrong motions* the face, the mouth and the
 # landmarks are worse than without: training makes up for a wrong field where it has pictures, and not beyond.
 #
 # The mouth opens 0.64 of the way; without, 0.46 and at the right times (correlation 0.96). But look at these pictures: what MediaPipe takes for a mouth
-# there is a torn face. Held at the edge, which shows what was really learned, it is 0.29. Where an encoder measures a broken picture, look at the
+# there is a torn face. Held near training, which shows what was really learned, it is 0.29. Where an encoder measures a broken picture, look at the
 # picture too.
 #
 # One person, one seed. Four other people, with the whole of their recordings and 2,400 steps, stand in [the evidence](../docs/evidence.md): there the
@@ -553,10 +553,10 @@ print("grey level between the lips, 0 is black:", ", ".join(f"{name} {v:.0f}" fo
 # Retrieval replaces descriptors; the picture in the loss stays the person's own, and in all of these the mouth is shut. Another person's open mouth
 # would have been paired with a shut one. The motion itself has to come from somewhere.
 # </details>
-# <details><summary>2. What does each of the two controls, <i>held at the edge</i> and <i>wrong motions</i>, rule out?</summary>
+# <details><summary>2. What does each of the two controls, <i>held near training</i> and <i>wrong motions</i>, rule out?</summary>
 #
 # The avatar over the prior differs from the first one in two things: its learned part is kept within training's descriptors, and a field moves its
-# Gaussians. *Held at the edge* has the first without the second: a gain that it shares is not the prior's. *Wrong motions* has a field as lively, of as
+# Gaussians. *Held near training* has the first without the second: a gain that it shares is not the prior's. *Wrong motions* has a field as lively, of as
 # many numbers: a gain that it shares is not other people's knowledge.
 # </details>
 # <details><summary>3. The similarity must not mirror. What would go wrong?</summary>

@@ -64,7 +64,8 @@ class GaussianAvatar(nn.Module):
     descriptor: name of the descriptor that drives it. descriptor_mean [D], descriptor_scale: fixed
     standardisation of the descriptor, one scale for all dimensions so that dead ones stay dead. field: a name
     in `FIELDS`. motion: what landmarks do to the Gaussians under the field, for avatars that have it. prior:
-    what other people's faces do, under the field too.
+    what other people's faces do, under the field too. reach: how far from training the field is asked, for
+    avatars that have either.
 
     What it knows of itself, and keeps in its file: neutral_descriptor, float32 [D], that of its own neutral
     face. front: the camera that sees this face from the front, its world the normalised head space. views:
@@ -104,6 +105,7 @@ class GaussianAvatar(nn.Module):
         provenance: Mapping[str, Any] | None = None,
         motion: LandmarkMotion | None = None,
         prior: PlacedPrior | None = None,
+        reach: Reach | None = None,
     ) -> None:
         super().__init__()
         n = len(means)
@@ -126,7 +128,7 @@ class GaussianAvatar(nn.Module):
         self.opacity_logits = nn.Parameter(torch.full((n,), 0.5))
         self.color_logits = nn.Parameter(torch.logit(colors.clamp(0.02, 0.98)))
         self.field = FIELDS[field](len(descriptor_mean), n, **(field_settings or {}))
-        self.motion, self.prior = motion, prior
+        self.motion, self.prior, self.reach = motion, prior, reach
         self.register_buffer("descriptor_mean", descriptor_mean.clone().float())
         self.register_buffer("descriptor_scale", torch.tensor(float(descriptor_scale)))
 
@@ -197,8 +199,8 @@ class GaussianAvatar(nn.Module):
         """Let the Gaussians go with the landmarks near them (`LandmarkMotion`), from where they are now.
 
         landmarks: [L, 3] of the neutral face, in head space. displacements: [D, L, 3], there, by one unit of
-        each dimension of the descriptor. descriptors: [F, D] of training. Raises ValueError for an avatar
-        that knows no neutral descriptor.
+        each dimension of the descriptor. descriptors: [F, D] of training, far from which the field is not
+        asked. Raises ValueError for an avatar that knows no neutral descriptor.
         """
         if self.neutral_descriptor is None:
             raise ValueError("this avatar knows no neutral descriptor, so landmarks have no place to start")
@@ -207,9 +209,9 @@ class GaussianAvatar(nn.Module):
             self.means.detach().cpu().numpy(),
             (landmarks - self.similarity.centre) / radius,
             displacements / radius,
-            descriptors,
             self.neutral_descriptor,
         ).to(self.means.device)
+        self.reach = Reach.of_training(descriptors).to(self.means.device)
 
     def lean_on(self, prior: MotionPrior, landmarks: np.ndarray, descriptors: np.ndarray) -> None:
         """Let the Gaussians move as other people's faces do (`MotionPrior`), and the field learn the rest.
@@ -217,28 +219,23 @@ class GaussianAvatar(nn.Module):
         between them; so `ride` comes first.
 
         landmarks: [478, 3] or [68, 3] of the neutral face, in head space. descriptors: [F, D] of training,
-        beyond which the field is not asked. Raises ValueError for an avatar that knows no neutral descriptor,
-        and where the prior cannot be placed on it.
+        far from which the field is not asked. Raises ValueError for an avatar that knows no neutral
+        descriptor, and where the prior cannot be placed on it.
         """
         if self.neutral_descriptor is None:
             raise ValueError(
                 "this avatar knows no neutral descriptor, so a motion prior has no place to start"
             )
         normal = (landmarks - self.similarity.centre) / self.similarity.radius
-        placed = PlacedPrior.attach(prior, normal, self.neutral_descriptor, descriptors, len(self.means))
+        placed = PlacedPrior.attach(prior, normal, self.neutral_descriptor, len(self.means))
         self.prior = placed.to(self.means.device)
+        self.reach = Reach.of_training(descriptors).to(self.means.device)
         self.follow()
 
     def follow(self) -> None:
         """Ask the prior anew, where there is one: its numbers are those of where the Gaussians were."""
         if self.prior is not None:
             self.prior.follow(self.means.detach(), self.quats.detach(), self.motion)
-
-    @property
-    def under(self) -> Reach | None:
-        """What moves the Gaussians under the field, and with it how far the field is asked; None where the
-        field alone moves them."""
-        return self.prior if self.prior is not None else self.motion
 
     def gaussians(self, descriptors: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Deformed Gaussians for descriptors [B, D].
@@ -247,7 +244,7 @@ class GaussianAvatar(nn.Module):
         [N] and colors [B, N, 3], all in normalised head space, and the field's offsets [B, N, 13] for a
         penalty.
         """
-        asked = descriptors if self.under is None else self.under.within(descriptors)
+        asked = descriptors if self.reach is None else self.reach.within(descriptors)
         x = (asked - self.descriptor_mean) / self.descriptor_scale
         offsets = self.field(x, self.means)
         d_means, d_quats, d_scales, d_colors = offsets.split((3, 4, 3, 3), -1)
@@ -439,6 +436,12 @@ class GaussianAvatar(nn.Module):
                     MotionPrior.of(header["prior"], own), len(state["means"]), placed_by
                 )
                 state[_REMADE] = prior.components
+            reach = None
+            if motion is not None or prior is not None:
+                rows, dim = state["reach.rows"].shape
+                if dim != len(state["descriptor_mean"]):
+                    raise ValueError("its field is asked near descriptors of another size than its own")
+                reach = Reach.zeros(rows, dim)
             avatar = cls(
                 state["means"],
                 torch.sigmoid(state["color_logits"]),
@@ -455,6 +458,7 @@ class GaussianAvatar(nn.Module):
                 provenance=provenance,
                 motion=motion,
                 prior=prior,
+                reach=reach,
             )
             avatar.load_state_dict(state)
             avatar.follow()

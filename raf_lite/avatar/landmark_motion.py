@@ -3,7 +3,7 @@
 A descriptor of landmarks says where 478 points of the face go, in any expression, whether training had it or
 not. A field that starts from nothing has to learn that for each person anew, and beyond what it was trained
 on it guesses. Here each Gaussian goes with the landmarks around it from the start; the field adds the rest,
-and is asked about no descriptor farther out than training went.
+and is asked about no descriptor far from training's (`raf_lite.avatar.reach`).
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from scipy.spatial import cKDTree
-from torch import Tensor
-
-from raf_lite.avatar.reach import Reach
+from torch import Tensor, nn
 
 NEIGHBOURS = 4  # landmarks that a Gaussian goes with
 # Of the width between the outermost landmarks, some 14 cm on a grown person:
@@ -33,16 +31,16 @@ LIPS = {
 }
 
 
-class LandmarkMotion(Reach):
+class LandmarkMotion(nn.Module):
     """Displacements of N Gaussians by what a descriptor [D] says of L landmarks.
 
     displacements: [D, L, 3], how far one unit of each dimension moves each landmark, in head radii and the
     axes of the head. nearest: int [N, 4], the landmarks that each Gaussian goes with. weights: [N, 4], how
-    much. rest: [D], the descriptor at which nothing is displaced. axes [D, D], low [D], high [D]: of `Reach`.
+    much. rest: [D], the descriptor at which nothing is displaced.
 
     >>> motion = LandmarkMotion.zeros(dim=64, landmarks=478, gaussians=100)
-    >>> motion(torch.ones(2, 64)).shape, motion.within(torch.ones(2, 64)).shape
-    (torch.Size([2, 100, 3]), torch.Size([2, 64]))
+    >>> motion(torch.ones(2, 64)).shape
+    torch.Size([2, 100, 3])
     """
 
     displacements: Tensor
@@ -50,17 +48,8 @@ class LandmarkMotion(Reach):
     weights: Tensor
     rest: Tensor
 
-    def __init__(
-        self,
-        displacements: Tensor,
-        nearest: Tensor,
-        weights: Tensor,
-        rest: Tensor,
-        axes: Tensor,
-        low: Tensor,
-        high: Tensor,
-    ) -> None:
-        super().__init__(axes, low, high)
+    def __init__(self, displacements: Tensor, nearest: Tensor, weights: Tensor, rest: Tensor) -> None:
+        super().__init__()
         self.register_buffer("displacements", displacements.float())
         self.register_buffer("nearest", nearest.long())
         self.register_buffer("weights", weights.float())
@@ -74,24 +63,16 @@ class LandmarkMotion(Reach):
             torch.zeros(gaussians, NEIGHBOURS),
             torch.zeros(gaussians, NEIGHBOURS),
             torch.zeros(dim),
-            torch.zeros(dim, dim),
-            torch.zeros(dim),
-            torch.zeros(dim),
         )
 
     @classmethod
     def attach(
-        cls,
-        means: np.ndarray,
-        landmarks: np.ndarray,
-        displacements: np.ndarray,
-        descriptors: np.ndarray,
-        rest: np.ndarray,
+        cls, means: np.ndarray, landmarks: np.ndarray, displacements: np.ndarray, rest: np.ndarray
     ) -> LandmarkMotion:
         """Fasten Gaussians at `means` [N, 3] to `landmarks` [L, 3], both in normalised head space.
 
-        displacements: [D, L, 3] of one unit of each dimension, there. descriptors: [F, D] of training. rest:
-        [D], the descriptor of this moment.
+        displacements: [D, L, 3] of one unit of each dimension, there. rest: [D], the descriptor of this
+        moment.
         """
         width = np.ptp(landmarks[:, 0])
         distance, nearest = cKDTree(landmarks).query(means, k=NEIGHBOURS)
@@ -110,7 +91,6 @@ class LandmarkMotion(Reach):
             torch.as_tensor(nearest),
             torch.as_tensor(weights),
             torch.as_tensor(rest),
-            *cls.of_training(descriptors),
         )
 
     def forward(self, descriptors: Tensor) -> Tensor:

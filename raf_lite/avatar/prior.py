@@ -25,7 +25,6 @@ from torch import Tensor, nn
 
 from raf_lite._files import read_tensors, write_tensors
 from raf_lite.avatar.landmark_motion import LandmarkMotion
-from raf_lite.avatar.reach import Reach
 from raf_lite.splatting.reference import rotation_matrices
 
 PRIOR = "prior.safetensors"  # among the shipped data
@@ -215,13 +214,13 @@ class MotionPrior(nn.Module):
         return prior.requires_grad_(False)
 
 
-class PlacedPrior(Reach):
+class PlacedPrior(nn.Module):
     """A motion prior on the N Gaussians of one avatar.
 
     rest: [D], the descriptor at which nothing moves. scale, rotation [3, 3], translation [3]: from normalised
-    head space to the prior's. landmarks: [L, 3] of the neutral face, in normalised head space. axes [D, D],
-    low [D], high [D]: of `Reach`. components: [K, N * 10], what one unit of each coefficient adds to means
-    (head radii), quaternions and log scales; `follow` makes them.
+    head space to the prior's. landmarks: [L, 3] of the neutral face, in normalised head space. components:
+    [K, N * 10], what one unit of each coefficient adds to means (head radii), quaternions and log scales;
+    `follow` makes them.
 
     >>> placed = PlacedPrior.zeros(MotionPrior(descriptor_dim=64), gaussians=100)
     >>> placed(torch.ones(2, 64)).shape
@@ -243,12 +242,9 @@ class PlacedPrior(Reach):
         rotation: Tensor,
         translation: Tensor,
         landmarks: Tensor,
-        axes: Tensor,
-        low: Tensor,
-        high: Tensor,
         n: int,
     ) -> None:
-        super().__init__(axes, low, high)
+        super().__init__()
         self.field = field.requires_grad_(False)
         self.register_buffer("rest", rest.float())
         self.register_buffer("scale", scale.float())
@@ -262,21 +258,15 @@ class PlacedPrior(Reach):
         """One of these sizes that moves nothing, for a file's numbers to go into."""
         dim = field.settings["descriptor_dim"]
         placed = torch.ones(()), torch.eye(3), torch.zeros(3), torch.zeros(landmarks, 3)
-        box = torch.zeros(dim, dim), torch.zeros(dim), torch.zeros(dim)  # apart: each is filled in place
-        return cls(field, torch.zeros(dim), *placed, *box, gaussians)
+        return cls(field, torch.zeros(dim), *placed, gaussians)
 
     @classmethod
     def attach(
-        cls,
-        field: MotionPrior,
-        landmarks: np.ndarray,
-        rest: np.ndarray,
-        descriptors: np.ndarray,
-        gaussians: int,
+        cls, field: MotionPrior, landmarks: np.ndarray, rest: np.ndarray, gaussians: int
     ) -> PlacedPrior:
         """Bring it to the head of `landmarks` [L, 3] of the neutral face, in normalised head space, at whose
-        descriptor `rest` [D] nothing moves. descriptors: [F, D] of training. Raises ValueError where it
-        cannot be placed, and for descriptors of another size."""
+        descriptor `rest` [D] nothing moves. Raises ValueError where it cannot be placed, and for a descriptor
+        of another size."""
         dim = field.settings["descriptor_dim"]
         if np.shape(rest) != (dim,):
             raise ValueError(
@@ -291,7 +281,6 @@ class PlacedPrior(Reach):
             torch.as_tensor(rotation),
             torch.as_tensor(translation),
             torch.as_tensor(landmarks),
-            *cls.of_training(descriptors),
             gaussians,
         )
 

@@ -12,6 +12,7 @@ from raf_lite._files import sha256_file, write_json, write_tensors
 from raf_lite._forms import parts
 from raf_lite.avatar import GaussianAvatar, frontal_camera
 from raf_lite.avatar.fields import OFFSETS
+from raf_lite.avatar.reach import Reach
 from raf_lite.descriptors import BLENDSHAPE_NAMES
 from raf_lite.export.blend import need_basis
 
@@ -53,7 +54,7 @@ def dimension_names(avatar: GaussianAvatar) -> list[str]:
     return [f"{avatar.descriptor} {i}" for i in range(dim)]
 
 
-def _steps(layers: int) -> list[str]:
+def _steps(layers: int, reach: Reach | None) -> list[str]:
     """From a descriptor to Gaussians through so many linear layers, in formulas."""
     values = ["x", *(f"h{i}" for i in range(layers - 1))]
     hidden = [
@@ -61,12 +62,18 @@ def _steps(layers: int) -> list[str]:
         for i in range(layers - 1)
     ]
     last = f"network.{layers - 1}.weight @ {values[-1]} + network.{layers - 1}.bias"
-    return [
-        "x = (descriptor - descriptor_mean) / descriptor_scale",
-        *hidden,
-        f"c = {last}, one coefficient a component",
-        *BLEND,
-    ]
+    read = ["x = (descriptor - descriptor_mean) / descriptor_scale"]
+    if reach is not None:
+        read = [
+            f"weight[r] = exp(-|descriptor - rows[r]|^2 / (2 * {float(reach.width):.9g}^2)), over their sum",
+            "near = sum over r of weight[r] * rows[r]",
+            f"asked = near + min(1, {float(reach.gap):.9g} / |descriptor - near|) * (descriptor - near)",
+            (
+                "x = (descriptor - descriptor_mean) / descriptor_scale, and after it the same of asked: 2 D"
+                " numbers"
+            ),
+        ]
+    return [*read, *hidden, f"c = {last}, one coefficient a component", *BLEND]
 
 
 def write_basis(avatar: GaussianAvatar, path_stem: str | os.PathLike) -> tuple[Path, Path]:
@@ -98,11 +105,13 @@ def write_basis(avatar: GaussianAvatar, path_stem: str | os.PathLike) -> tuple[P
         "descriptor_scale": avatar.descriptor_scale,
         "basis": field.basis.view(len(field.basis), -1, OFFSETS) * field.gains,
     }
-    layers = field.layers
+    meanings, layers = dict(MEANINGS), field.layers
+    if field.reach is not None:
+        state["rows"] = field.reach.rows
+        meanings["rows"] = ("[R, D]", "descriptors of training, near which the field is asked")
     for i, layer in enumerate(layers):
         state[f"network.{i}.weight"], state[f"network.{i}.bias"] = layer.weight, layer.bias
     write_tensors(tensors, {k: v.float() for k, v in state.items()})
-    meanings = dict(MEANINGS)
     for i in range(len(layers)):
         meanings[f"network.{i}.weight"] = (
             "[out, in]",
@@ -122,7 +131,7 @@ def write_basis(avatar: GaussianAvatar, path_stem: str | os.PathLike) -> tuple[P
                 name: {"shape": list(state[name].shape), "axes": axes, "dtype": "float32", "meaning": meaning}
                 for name, (axes, meaning) in meanings.items()
             },
-            "steps": _steps(len(layers)),
+            "steps": _steps(len(layers), field.reach),
             "descriptor": {"name": avatar.descriptor, "dimensions": dimension_names(avatar)},
             "space": {
                 "meaning": "normalised head space: x_normalised = (x_head - centre) / radius",

@@ -3,8 +3,8 @@ linear blend of offsets.
 
 A learned basis is that already. What moves the Gaussians under it becomes networks beside the field's: a
 motion prior is one, and landmarks that Gaussians ride on become one, since a number that passes as its
-positive and its negative part passes a ReLU unchanged. The field is then not asked beyond its training: a
-ReLU can clamp, too.
+positive and its negative part passes a ReLU unchanged. The field is then not asked far from its training,
+which is one step before the layers.
 """
 
 from __future__ import annotations
@@ -23,17 +23,26 @@ from raf_lite.avatar.reach import Reach
 
 @dataclass(frozen=True)
 class Blend:
-    """coefficients: from standardised descriptors [B, D] to [B, K]. basis: [K, N * 13]. gains: [13] of the
-    offsets."""
+    """network: from descriptors [B, D], standardised by mean [D] and scale, to coefficients [B, K]; where
+    there is a reach, from these and, beside them, those that the field is asked: [B, 2 D]. basis: [K, N *
+    13]. gains: [13] of the offsets."""
 
-    coefficients: nn.Sequential
+    network: nn.Sequential
     basis: Tensor
     gains: Tensor
+    mean: Tensor
+    scale: Tensor
+    reach: Reach | None = None
+
+    def coefficients(self, descriptors: Tensor) -> Tensor:
+        """Of descriptors [B, D]: [B, K]."""
+        read = [descriptors] if self.reach is None else [descriptors, self.reach.within(descriptors)]
+        return self.network(torch.cat([(values - self.mean) / self.scale for values in read], 1))
 
     @property
     def layers(self) -> list[nn.Linear]:
         """The linear layers; a ReLU stands between two."""
-        return _layers(self.coefficients)
+        return _layers(self.network)
 
 
 def need_basis(avatar: GaussianAvatar, what: str) -> Blend:
@@ -51,14 +60,15 @@ def need_basis(avatar: GaussianAvatar, what: str) -> Blend:
     if avatar.prior is not None:
         sides.append(_foreseen(avatar, avatar.prior))
     if not sides:
-        return Blend(field.coefficients, field.basis, field.gains)
+        standard = avatar.descriptor_mean, avatar.descriptor_scale
+        return Blend(field.coefficients, field.basis, field.gains, *standard)
     return _beside(avatar, field, sides)
 
 
 @dataclass(frozen=True)
 class _Side:
-    """What stands beside the field: four linear layers with ReLUs between, from standardised descriptors to K
-    coefficients. rows: [K, N, at most 13], what a unit of each adds."""
+    """What stands beside the field: three linear layers with ReLUs between, from standardised descriptors to
+    K coefficients. rows: [K, N, at most 13], what a unit of each adds."""
 
     layers: list[nn.Linear]
     rows: Tensor
@@ -82,56 +92,43 @@ def _sequential(layers: list[nn.Linear]) -> nn.Sequential:
     return nn.Sequential(*steps)
 
 
-def _clamped(avatar: GaussianAvatar, reach: Reach, first: nn.Linear) -> tuple[nn.Linear, nn.Linear]:
-    """Two layers for the field's first: a standardised descriptor to what is above the low end and what above
-    the high end of the box of training, and from there, by a ReLU, on."""
-    mean, scale = avatar.descriptor_mean, avatar.descriptor_scale
-    along, shift = scale * reach.axes.T, mean @ reach.axes
-    inner = first.weight @ reach.axes / scale
-    at_low = first.weight @ ((reach.axes @ reach.low - mean) / scale) + first.bias
-    return (
-        _linear(torch.cat([along, along]), torch.cat([shift - reach.low, shift - reach.high])),
-        _linear(torch.cat([inner, -inner], 1), at_low),
-    )
-
-
 @torch.no_grad()
 def _beside(avatar: GaussianAvatar, field: LearnedBasis, sides: list[_Side]) -> Blend:
-    """The field's three layers as four, since it is asked within its training alone, and the sides' beside
-    them."""
-    reach = avatar.under
-    assert reach is not None
-    first, second, third = _layers(field.coefficients)
-    box, first = _clamped(avatar, reach, first)
-    ranks = zip([box, first, second, third], *(side.layers for side in sides), strict=True)
-    layers = []
-    for number, rank in enumerate(ranks):
+    """The field's three layers and the sides' beside them. These read the first half of what is read: the
+    descriptor as it is; the field the second: what it is asked."""
+    network = []
+    for number, rank in enumerate(zip(*(s.layers for s in sides), _layers(field.coefficients), strict=True)):
         weights = [layer.weight for layer in rank]
-        # The first layers read the same descriptor, the others what those before them gave.
-        weight = torch.cat(weights) if number == 0 else torch.block_diag(*weights)
-        layers.append(_linear(weight, torch.cat([layer.bias for layer in rank])))
+        if number == 0:  # the sides share their half
+            weights = [torch.cat(weights[:-1]), weights[-1]]
+        network.append(_linear(torch.block_diag(*weights), torch.cat([layer.bias for layer in rank])))
     rows = []
     for side in sides:
         row = torch.zeros(*side.rows.shape[:2], OFFSETS, device=side.rows.device)
         row[..., : side.rows.shape[2]] = side.rows / field.gains[: side.rows.shape[2]]
         rows.append(row.flatten(1))
-    return Blend(_sequential(layers), torch.cat([field.basis, *rows]), field.gains)
+    return Blend(
+        _sequential(network),
+        torch.cat([*rows, field.basis]),
+        field.gains,
+        avatar.descriptor_mean,
+        avatar.descriptor_scale,
+        avatar.reach,
+    )
 
 
 @torch.no_grad()
 def _foreseen(avatar: GaussianAvatar, prior: PlacedPrior) -> _Side:
-    """The prior's network: its hidden values, none of which is negative, pass the third layer unchanged."""
+    """The prior's network: asked for the descriptor less the rest's, it says how far that is from what it
+    says of 0."""
     one, two, three = _layers(prior.field.branch)
-    # It is asked for the descriptor less the rest's, and says how far that is from what it says of 0.
     unit, mean = prior.field.unit, avatar.descriptor_mean
     at_mean = one.bias + one.weight @ (mean - prior.rest) / unit
     of_none = prior.field.branch(torch.zeros_like(mean))
-    kept = torch.eye(len(two.weight), device=mean.device)
     return _Side(
         [
             _linear(one.weight * avatar.descriptor_scale / unit, at_mean),
             two,
-            _linear(kept, torch.zeros_like(two.bias)),
             _linear(three.weight, three.bias - of_none),
         ],
         prior.components.unflatten(-1, (-1, MOVES)),
@@ -146,6 +143,5 @@ def _ridden(avatar: GaussianAvatar, motion: LandmarkMotion) -> _Side:
     signs, none = torch.cat([eye, -eye]), torch.zeros(2 * len(mean), device=mean.device)
     kept = _linear(torch.eye(len(none), device=mean.device), none)
     return _Side(
-        [_linear(signs, none), kept, kept, _linear(scale * signs.T, mean - motion.rest)],
-        motion(motion.rest + eye),
+        [_linear(signs, none), kept, _linear(scale * signs.T, mean - motion.rest)], motion(motion.rest + eye)
     )

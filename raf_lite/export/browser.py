@@ -58,10 +58,8 @@ def _principal(
     """
 
     def coefficients(values: np.ndarray) -> np.ndarray:
-        x = (
-            torch.as_tensor(values, device=avatar.means.device) - avatar.descriptor_mean
-        ) / avatar.descriptor_scale
-        return field.coefficients(x).cpu().numpy().astype(np.float64)
+        values = torch.as_tensor(values, device=avatar.means.device)
+        return field.coefficients(values).cpu().numpy().astype(np.float64)
 
     c = known = coefficients(_probes(avatar))
     basis, covariance = (
@@ -103,13 +101,7 @@ def _effects(avatar: GaussianAvatar, field: Blend, low: np.ndarray, high: np.nda
     """How far each dimension moves the offsets between its ends, the others at their mean: [D]."""
     mean = avatar.descriptor_mean.cpu().numpy()
     ends = [np.where(np.eye(len(mean), dtype=bool), end, mean).astype(np.float32) for end in (low, high)]
-    c = [
-        field.coefficients(
-            (torch.as_tensor(e, device=avatar.means.device) - avatar.descriptor_mean)
-            / avatar.descriptor_scale
-        )
-        for e in ends
-    ]
+    c = [field.coefficients(torch.as_tensor(e, device=avatar.means.device)) for e in ends]
     gram = field.basis @ field.basis.T
     change = c[1] - c[0]
     return ((change @ gram) * change).sum(1).clamp(min=0).sqrt().cpu().numpy()
@@ -156,7 +148,7 @@ def pack_avatar(
     canonical_low = canonical.min(0)
     canonical_step = np.maximum(canonical.max(0) - canonical_low, 1e-6) / 65535
     # One step for all, which gzip likes; but landmarks and a motion prior move farther than what is learned.
-    step, moved = np.empty(OFFSETS), avatar.under is not None
+    step, moved = np.empty(OFFSETS), avatar.reach is not None
     for group in (slice(0, 3), slice(3, OFFSETS)) if moved else (slice(0, OFFSETS),):
         step[group] = max(float(np.abs(components[..., group]).max()), 1e-6) / 127
     # What rounds to nothing is not sent.
@@ -169,6 +161,8 @@ def pack_avatar(
     layers = [(p.weight.cpu().numpy(), p.bias.cpu().numpy()) for p in field.layers[:-1]] + [(weight, bias)]
     for i, (w, b) in enumerate(layers):
         arrays |= {f"weight{i}": w.astype("<f4"), f"bias{i}": b.astype("<f4")}
+    if avatar.reach is not None:
+        arrays["rows"] = avatar.reach.rows.cpu().numpy().astype("<f4")
     body, places = b"", {}
     # Wide numbers first, so that each array starts at a multiple of its number's size.
     for name, array in sorted(arrays.items(), key=lambda item: -item[1].itemsize):
@@ -194,6 +188,9 @@ def pack_avatar(
         "descriptor": avatar.descriptor,
         "mean": mean.tolist(),
         "scale": scale,
+        "reach": None
+        if avatar.reach is None
+        else {"width": float(avatar.reach.width), "gap": float(avatar.reach.gap)},
         "start": resting_descriptor(avatar).tolist(),
         "canonicalLow": canonical_low.tolist(),
         "canonicalStep": canonical_step.tolist(),

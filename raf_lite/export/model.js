@@ -33,10 +33,24 @@ export class AvatarModel {
     this.blended = new Float32Array(CHANNELS * n);
   }
 
-  // Coefficients of a descriptor: standardise it, then linear layers with a ReLU between two.
+  // What the field is asked instead of a descriptor far from training's: see raf_lite.avatar.reach.
+  within(descriptor) {
+    const { width, gap } = this.header.reach, rows = this.arrays.rows, size = descriptor.length;
+    const apart = new Float64Array(rows.length / size), near = new Float64Array(size);
+    rows.forEach((value, i) => (apart[Math.floor(i / size)] += (descriptor[i % size] - value) ** 2));
+    const nearest = apart.reduce((a, b) => Math.min(a, b)), weights = apart.map((d) => Math.exp((nearest - d) / (2 * width * width)));
+    const all = weights.reduce((a, b) => a + b);
+    rows.forEach((value, i) => (near[i % size] += (weights[Math.floor(i / size)] / all) * value));
+    const length = Math.hypot(...near.map((value, i) => descriptor[i] - value));
+    const kept = length <= gap ? 1 : gap / length;
+    return near.map((value, i) => value + kept * (descriptor[i] - value));
+  }
+
+  // Coefficients of a descriptor: standardise it (and what the field is asked), then linear layers with a ReLU between two.
   coefficients(descriptor) {
-    const { mean, scale, layers } = this.header;
-    let values = Float32Array.from(descriptor, (value, i) => (value - mean[i]) / scale);
+    const { mean, scale, layers, reach } = this.header;
+    const read = reach ? [...descriptor, ...this.within(descriptor)] : descriptor;
+    let values = Float32Array.from(read, (value, i) => (value - mean[i % mean.length]) / scale);
     for (let layer = 0; layer < layers; layer++) {
       const weight = this.arrays[`weight${layer}`], bias = this.arrays[`bias${layer}`], inputs = values.length;
       values = Float32Array.from(bias, (start, row) => {
