@@ -404,7 +404,7 @@ def test_a_packed_avatar_is_the_avatar_up_to_its_8_bits(make):
         wanted = flat(avatar, descriptor)
         error, moved = np.abs(evaluate(descriptor) - wanted), np.abs(wanted - middle)
         for channels in (slice(0, 3), slice(3, 7), slice(7, 10), slice(10, 13)):
-            assert error[channels].mean() < 0.1 * moved[channels].mean()
+            assert error[channels].mean() < 0.12 * moved[channels].mean()
         assert error[13].max() < 1e-4
     shares = [s["share"] for s in packed.header["componentSliders"]]
     assert shares == sorted(shares, reverse=True) and 0.5 < sum(shares) <= 1.001

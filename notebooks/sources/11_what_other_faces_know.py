@@ -378,7 +378,8 @@ print(
 #
 # `prior=True` puts the field under the avatar's own: each Gaussian first goes where $\varphi_k$ at its place sends it (it turns and stretches with it
 # too), and the learned basis only adds what is missing. Since places hardly change during training, $\varphi_k$ is a table of numbers: 24 more rows of
-# the basis. The learned part is not asked far from the descriptors of training: of one that lies beyond them it is asked the nearest place beside them, so it can no longer tear the face.
+# the basis. The learned part is not asked far from the descriptors of training: of one that lies beyond them it is asked a place beside the nearest
+# ones, so it can no longer tear the face.
 #
 # The same frames, seed and steps; about a minute. Then another for the control, an avatar over the *wrong motions* of section 3.
 #
@@ -427,7 +428,7 @@ beside_truth({name: graded[name] for name in ("without", "held near training", "
 
 # %% [markdown]
 # Now grade them, on the person's own held-out sequences and driven by three strangers; about half a minute. *Held near training* is the first avatar,
-# asked about no descriptor beyond those of training: how much is won by not guessing alone? The landmark error is MediaPipe's, on avatar and truth, in
+# asked about no descriptor far from those of training: how much is won by not guessing alone? The landmark error is MediaPipe's, on avatar and truth, in
 # pixels.
 
 # %%
@@ -494,13 +495,13 @@ show_video(
 )
 
 # %% [markdown]
-# **Explain.** In the run that is committed here the prior takes 18 % off the face's error in cross-driving, 15 % off the mouth's and 32 % off the
-# landmark error; on the person's own held-out sequences 15, 12 and 26 %. *Held near training*, the same avatar no longer tears either, but its mouth and
+# **Explain.** In the run that is committed here the prior takes 18 % off the face's error in cross-driving, 16 % off the mouth's and 31 % off the
+# landmark error; on the person's own held-out sequences 16, 14 and 28 %. *Held near training*, the same avatar no longer tears either, but its mouth and
 # its landmarks are no better than without: what helps is the motion, and not only that nobody guesses. Over *wrong motions* the face, the mouth and the
 # landmarks are worse than without: training makes up for a wrong field where it has pictures, and not beyond.
 #
-# The mouth opens 0.64 of the way; without, 0.46 and at the right times (correlation 0.96). But look at these pictures: what MediaPipe takes for a mouth
-# there is a torn face. Held near training, which shows what was really learned, it is 0.29. Where an encoder measures a broken picture, look at the
+# The mouth opens 0.63 of the way; without, 0.52 and at the right times (correlation 0.97). But look at these pictures: what MediaPipe takes for a mouth
+# there is a torn face. Held near training, which shows what was really learned, it is 0.21. Where an encoder measures a broken picture, look at the
 # picture too.
 #
 # One person, one seed. Four other people, with the whole of their recordings and 2,400 steps, stand in [the evidence](../docs/evidence.md): there the
@@ -536,7 +537,7 @@ print("grey level between the lips, 0 is black:", ", ".join(f"{name} {v:.0f}" fo
 # %% [markdown]
 # The field carries the *outer* lips as far as the truth, 56 mm, and leaves the inner ones together, 2 mm of 36: what lies between them is stretched.
 # **And it lends motion, not looks.** No training frame shows the inside of this mouth, and the prior has no pictures. So between the lips the avatar
-# shows stretched lip, with a grey level of 151, where the truth is dark, 61. It is the dark spot in its error at the film's start.
+# shows stretched lip, with a grey level of 145, where the truth is dark, 61. It is the dark spot in its error at the film's start.
 #
 # **It reads landmarks only.** What they do not see, such as a tongue, does not move; and it knows only what the rig can do.
 #
@@ -555,7 +556,7 @@ print("grey level between the lips, 0 is black:", ", ".join(f"{name} {v:.0f}" fo
 # </details>
 # <details><summary>2. What does each of the two controls, <i>held near training</i> and <i>wrong motions</i>, rule out?</summary>
 #
-# The avatar over the prior differs from the first one in two things: its learned part is kept within training's descriptors, and a field moves its
+# The avatar over the prior differs from the first one in two things: its learned part is kept near training's descriptors, and a field moves its
 # Gaussians. *Held near training* has the first without the second: a gain that it shares is not the prior's. *Wrong motions* has a field as lively, of as
 # many numbers: a gain that it shares is not other people's knowledge.
 # </details>
