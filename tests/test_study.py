@@ -308,6 +308,12 @@ def test_bad_runs_are_refused():
         with pytest.raises(ValueError, match=f"'blendshapes' says nothing .*'{under}' moves nothing; name a"):
             RunSpec(6001, "blendshapes", "none", under=under)
     assert RunSpec(6001, "blendshapes", "none", under="untaught").key.endswith(" untaught")
+    with pytest.raises(ValueError, match="unknown avatar 'huge'; choose one of standard, 3x,"):
+        RunSpec(6001, "landmarks", "none", avatar="huge")
+    with pytest.raises(ValueError, match="no bank knows 'truth', so nothing is retrieved; use the variant"):
+        RunSpec(6001, "truth", "centred")
+    with pytest.raises(ValueError, match="'truth' says nothing of where landmarks go"):
+        RunSpec(6001, "truth", "none", under="ride")
 
 
 def test_runs_over_a_prior_are_compared_with_their_like():
@@ -664,7 +670,12 @@ def small_people(ict_pack, tmp_path, monkeypatch):
     monkeypatch.setattr(people, "CROSS_STEP", 16)
     monkeypatch.setattr(people, "PANEL", people.PANEL[:2])
     monkeypatch.setattr(runs, "PANEL", people.PANEL[:2])
+    monkeypatch.setattr(descriptors, "PANEL", people.PANEL[:2])
     monkeypatch.setattr(runs, "PRESET", runs.PRESET.with_(steps=30, coarse_steps=20, gaussians=600))
+    for long, _ in runs.AVATARS.values():
+        if long:
+            monkeypatch.setitem(long, "steps", 40)
+            monkeypatch.setitem(long, "coarse_steps", 20)
     runs._recording.cache_clear()
     yield folder
     runs._recording.cache_clear()
@@ -689,7 +700,7 @@ def test_a_run_from_rendering_to_its_line(small_people):
     assert np.abs(answers["blendshapes"][cross] - answers["scores"][cross]).max() > 0.05
     data, neutral, video = runs.training_set(spec)
     assert np.allclose(data.descriptors[0], 0) and np.allclose(data.descriptors, video - neutral, atol=1e-5)
-    driving = descriptors.graded_descriptors(answers, "landmarks-neutral", neutral, video)
+    driving = descriptors.graded_descriptors(5001, answers, "landmarks-neutral", neutral, video)
     first = np.flatnonzero(recorded & (driver["frame"] == 0))[0]
     assert np.allclose(driving[cross], answers["landmarks"][cross] - driver["landmarks"][first], atol=1e-5)
     with MediaPipeEncoder() as encoder:
@@ -699,6 +710,14 @@ def test_a_run_from_rendering_to_its_line(small_people):
             runs.run(RunSpec(5001, "landmarks-neutral", "none", under=under), encoder)
             for under in ("prior", "truth", "untaught")
         )
+        perfect = runs.run(RunSpec(5001, "truth", "none", avatar="3x, 48 bases"), encoder)
+    assert perfect["key"] == "5001 truth none seed0 scripts1 frames1 3x, 48 bases"
+    assert perfect["preset"]["steps"] == 40 and set(perfect["outcomes"]) == {
+        "direct",
+        "nearest training code",
+    }
+    assert perfect["outcomes"]["direct"]["cross"]["landmarks"]["face"] > 0.2
+    assert perfect["extras"]["identity_spread"] < 1e-3, "the panel's people are told the same"
     assert done["key"] == spec.key and done["training_frames"] == len(video) > 40
     assert json.loads(json.dumps(done)) == done
     errors = done["outcomes"]["direct"]["cross"]
@@ -760,6 +779,29 @@ def test_the_report_says_what_the_lines_say(tmp_path):
     assert "-5.0 %" in row and row.rstrip("| ").endswith("no")  # asked for -8
     assert "10/10" in text and 'role="img" aria-label="blendshapes: cross, landmarks: ' in page
     assert "<script" not in page and "http" not in page
+
+
+def test_the_report_says_what_limits_an_avatar(tmp_path):
+    everyone = report.LIMITED
+    made = [line(s, "none", 100.0, descriptor="landmarks-mean") for s in everyone]
+    made += [line(s, "none", 60.0, descriptor="landmarks-mean", avatar="3x") for s in everyone]
+    made += [line(s, "none", 57.0 + s % 2, descriptor="landmarks-mean", avatar="10x") for s in everyone[:4]]
+    made += [line(s, "none", 90.0, descriptor="truth") for s in everyone]
+    made += [line(s, "none", 30.0, descriptor="truth", avatar="3x") for s in everyone]
+    for one in made:
+        execute.append_line(tmp_path / "limits.jsonl", one)
+    text = write_study_report(tmp_path)[1].read_text()
+    part = text.split("What limits an avatar", 1)[1]
+
+    def cells(name):
+        return next(r for r in part.splitlines() if r.startswith(f"| {name} |")).strip("| ").split(" | ")[1:]
+
+    assert cells("a perfect encoder")[0].startswith("-10.0 % [-10.0, -10.0], 6/6")
+    assert cells("a perfect encoder, both with three times the steps")[0].startswith("-50.0 %")
+    assert cells("three times the steps")[0].startswith("-40.0 % [-40.0, -40.0], 6/6")
+    assert cells("ten times, against three times")[0].startswith("-4.2 % [-5.")
+    assert cells("landmarks-mean, 10x")[0] == "57.5 (of 4)" and "12,000" not in part
+    assert "landmarks-mean, standard" in part and "What limits: cross, landmarks" in part
 
 
 def test_the_report_says_what_moves_under_the_field(tmp_path):

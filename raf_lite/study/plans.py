@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from raf_lite._files import read_json
+from raf_lite.study.descriptors import TRUTH
 from raf_lite.study.people import SUBJECTS
 from raf_lite.study.runs import CONTROLS, UNDER, RunSpec
 from raf_lite.study.variants import matched_noise
@@ -16,6 +17,7 @@ SELECTION_FILE = "selection.json"
 RAW, RELATIVE = "blendshapes", "landmarks-neutral"
 LABEL_FREE = "landmarks-mean"  # needs no frame that somebody called neutral
 SELECT, CONFIRM = SUBJECTS["selection"], SUBJECTS["confirmation"]
+LIMITED = (*SELECT, *CONFIRM[:2])  # whom it is asked of what limits an avatar
 
 # What the selection subjects try: descriptor -> (variant, p).
 CANDIDATES = {
@@ -248,6 +250,25 @@ def motion_confirmed(choice: dict) -> list[RunSpec]:
     ]
 
 
+def limits(choice: dict) -> list[RunSpec]:
+    """What limits an avatar: the encoder (against a perfect one), the steps, the Gaussians, the field. On the
+    selection subjects and two others; written down before any run of it."""
+    tried = {
+        "standard": (LABEL_FREE, RELATIVE, TRUTH),
+        "3x": (LABEL_FREE, RELATIVE, TRUTH),
+        "3x, 12k": (LABEL_FREE, TRUTH),
+        "3x, 48 bases": (LABEL_FREE,),
+        "3x, mlp": (LABEL_FREE,),
+        "10x": (LABEL_FREE, TRUTH),
+    }
+    return [
+        RunSpec(s, descriptor, "none", avatar=avatar)
+        for s in LIMITED
+        for avatar, descriptors in tried.items()
+        for descriptor in descriptors
+    ]
+
+
 PLANS: dict[str, Callable[..., list[RunSpec]]] = {
     "selection": selection,
     "confirmation": confirmation,
@@ -263,6 +284,7 @@ PLANS: dict[str, Callable[..., list[RunSpec]]] = {
     "motion": motion,
     "motion_controls": motion_controls,
     "motion_confirmed": motion_confirmed,
+    "limits": limits,
 }
 
 

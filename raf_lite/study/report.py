@@ -13,9 +13,19 @@ from pathlib import Path
 import pandas as pd
 
 from raf_lite._files import atomic_path
+from raf_lite.study.descriptors import TRUTH
 from raf_lite.study.drawing import Figure, curves, forest, shown
 from raf_lite.study.execute import read_lines
-from raf_lite.study.plans import CONFIRM, LABEL_FREE, RAW, RELATIVE, SELECT, SELECTION_FILE, read_selection
+from raf_lite.study.plans import (
+    CONFIRM,
+    LABEL_FREE,
+    LIMITED,
+    RAW,
+    RELATIVE,
+    SELECT,
+    SELECTION_FILE,
+    read_selection,
+)
 from raf_lite.study.runs import CONTROLS
 from raf_lite.study.statistics import Effect, holm
 from raf_lite.study.tables import BASELINE, Condition, effects, long_table, values_of
@@ -65,6 +75,20 @@ MOTION_TARGETS = [
     ("prior", "self-seen, landmarks", 0, False),
     ("prior", "self-seen, face", 0, False),
     ("lacking", "self-unseen, landmarks", -10, True),
+]
+# What is changed: (name, descriptor, avatar, what it is set against).
+LIMITS = [
+    ("a perfect encoder", TRUTH, "standard", (LABEL_FREE, "standard")),
+    ("a perfect encoder, both with three times the steps", TRUTH, "3x", (LABEL_FREE, "3x")),
+    ("a frame that somebody called neutral, both so", RELATIVE, "3x", (LABEL_FREE, "3x")),
+    ("three times the steps", LABEL_FREE, "3x", (LABEL_FREE, "standard")),
+    ("ten times, against three times", LABEL_FREE, "10x", (LABEL_FREE, "3x")),
+    ("12,000 Gaussians, not 4,000, both so", LABEL_FREE, "3x, 12k", (LABEL_FREE, "3x")),
+    ("48 motions to learn, not 24, both so", LABEL_FREE, "3x, 48 bases", (LABEL_FREE, "3x")),
+    ("an MLP of place and descriptor, both so", LABEL_FREE, "3x, mlp", (LABEL_FREE, "3x")),
+    ("with a perfect encoder: three times the steps", TRUTH, "3x", (TRUTH, "standard")),
+    ("with a perfect encoder: ten times, against three", TRUTH, "10x", (TRUTH, "3x")),
+    ("with a perfect encoder: 12,000 Gaussians, at three", TRUTH, "3x, 12k", (TRUTH, "3x")),
 ]
 AFTERWARDS = {LABEL_FREE: " Asked after the other confirmation runs had been seen."}
 
@@ -387,6 +411,53 @@ class Study:
                 "Targets, set before these runs (two of the selection subjects chose the prior's sizes):",
                 _frame(targets),
             ]
+        return section
+
+    def limits(self) -> Section:
+        """What an avatar's error comes from: the encoder, the steps, the Gaussians, the field."""
+        section = Section(
+            "What limits an avatar",
+            [
+                f"No retrieval. Descriptor, where not said otherwise: {LABEL_FREE}; a perfect encoder says"
+                " what the rig was told. Percent change, paired by subject: mean [95 % t-interval], in how"
+                " many subjects it got better, and the 95 % interval of a bootstrap over subjects."
+            ],
+        )
+        table = self.table[self.table["subject"].isin(LIMITED)]
+        rows, levels = {}, {}
+        for name, descriptor, avatar, (than, other) in LIMITS:
+            change = partial(
+                effects,
+                table,
+                descriptor,
+                BASELINE,
+                against_descriptor=than,
+                against_conditions={"avatar": other},
+                avatar=avatar,
+            )
+            cells = {heading: change(group=g, measure=m, region=r) for heading, g, m, r in MOTION}
+            if any(cells.values()):
+                rows[name] = cells
+        if not rows:
+            return section
+        asked = dict.fromkeys(pair for _, d, a, than in LIMITS for pair in (than, (d, a)))
+        for descriptor, avatar in asked:
+            level = partial(values_of, table, descriptor, BASELINE, avatar=avatar)
+            found = {h: level(group=g, measure=m, region=r) for h, g, m, r in MOTION}
+            if any(len(v) for v in found.values()):
+                levels[f"{descriptor}, {avatar}"] = {
+                    h: f"{v.mean():.3g} (of {len(v)})" if len(v) else "–" for h, v in found.items()
+                }
+        section.blocks += [
+            "Mean errors (landmarks in pixels of 192, the others in grey levels), and of how many subjects:",
+            _frame(levels),
+            "Changes:",
+            _frame({name: _texts(cells) for name, cells in rows.items()}),
+            *(
+                forest([(name, cells[h]) for name, cells in rows.items()], f"What limits: {h}")
+                for h in ("cross, landmarks", "cross, mouth + eyes", "self-unseen, landmarks")
+            ),
+        ]
         return section
 
     def selection(self) -> Section:
@@ -783,6 +854,7 @@ class Study:
             self.against_noise(),
             self.across_descriptors(),
             self.motion(),
+            self.limits(),
             self.selection(),
             self.seeds(),
             self.drives(),

@@ -22,7 +22,16 @@ from raf_lite.evaluation.metrics import Errors, encoder_errors, picture_errors
 from raf_lite.retrieval import Augmentation, RetrievalAugmentation
 from raf_lite.rig.studio import CAMERA_ANGLES, camera
 from raf_lite.study.augmentations import PairAugmentation, PoseAugmentation
-from raf_lite.study.descriptors import BANKS, graded_descriptors, in_form, parts, study_bank
+from raf_lite.study.descriptors import (
+    BANKS,
+    TRUTH,
+    graded_descriptors,
+    graded_weights,
+    in_form,
+    panel_descriptors,
+    parts,
+    study_bank,
+)
 from raf_lite.study.grading import SLOW_STEP, group_members, pooled, region_masks
 from raf_lite.study.people import (
     GRADED_SIZE,
@@ -31,7 +40,6 @@ from raf_lite.study.people import (
     TRAIN_CAMERAS,
     TRAIN_SIZE,
     Training,
-    acted,
     load_person,
     neutral_landmarks,
     panel_weights,
@@ -59,6 +67,17 @@ PRESET = TrainConfig(
 step. One camera buys twice the steps in the same time, and it is expressions, not views, that the study asks
 about."""
 
+_LONG = {"steps": 7200, "coarse_steps": 4800}
+AVATARS: dict[str, tuple[dict, dict]] = {
+    "standard": ({}, {}),
+    "3x": (_LONG, {}),
+    "10x": ({"steps": 24_000, "coarse_steps": 16_000}, {}),
+    "3x, 12k": (_LONG | {"gaussians": 12_000}, {}),
+    "3x, 48 bases": (_LONG, {"bases": 48}),
+    "3x, mlp": (_LONG | {"field": "mlp"}, {}),
+}
+"""In what an avatar differs from PRESET, and its field from the default one."""
+
 UNDER = ("nothing", "ride", "prior", "both")
 CONTROLS = (*LEARNED, "untaught", "truth")
 """Of the prior. untaught: nothing under the field, which has as many more motions of its own to learn as a
@@ -76,6 +95,7 @@ class RunSpec:
     the Gaussians under the field: nothing, the landmarks near them (ride), what other people's faces do
     (prior), the two at once (both), or one of CONTROLS; landmarks and priors are placed by the neutral head's
     exact 68 landmarks.
+    avatar: one of AVATARS.
     tolerance: also grade with coarse and noisy driving descriptors, and (as the baseline always is) driven
     relative to the neutral.
     """
@@ -91,6 +111,7 @@ class RunSpec:
     bank_rows: int | None = None
     tolerance: bool = False
     under: str = "nothing"
+    avatar: str = "standard"
 
     def __post_init__(self) -> None:
         role_of(self.subject)
@@ -102,6 +123,10 @@ class RunSpec:
             raise ValueError(
                 f"'{self.under}' moves no Gaussians; choose one of {', '.join(UNDER + CONTROLS)}"
             )
+        if self.avatar not in AVATARS:
+            raise ValueError(f"unknown avatar '{self.avatar}'; choose one of {', '.join(AVATARS)}")
+        if self.descriptor == TRUTH and self.variant != "none":
+            raise ValueError(f"no bank knows '{TRUTH}', so nothing is retrieved; use the variant 'none'")
         if self.under in ("ride", *PRIORS) and parts(self.descriptor)[0] != "landmarks":
             raise ValueError(
                 f"'{self.descriptor}' says nothing of where landmarks go, so '{self.under}' moves nothing;"
@@ -120,6 +145,7 @@ class RunSpec:
             f"{self.subject} {self.descriptor} {self.variant}{bank} seed{self.seed} scripts{self.scripts:g} "
             f"frames{self.frames:g}{' tolerance' if self.tolerance else ''}"
             f"{'' if self.under == 'nothing' else f' {self.under}'}"
+            f"{'' if self.avatar == 'standard' else f' {self.avatar}'}"
         )
 
     def needs(self) -> list[tuple[str, int]]:
@@ -258,8 +284,8 @@ def drives(
         )
         out["nearest training code"] = data.descriptors[nearest]
     encoded, form = parts(spec.descriptor)
-    if form == "raw" and (spec.variant == "none" or spec.tolerance):
-        relative = graded_descriptors(answers, f"{encoded}-neutral", *own)
+    if form == "raw" and spec.descriptor != TRUTH and (spec.variant == "none" or spec.tolerance):
+        relative = graded_descriptors(spec.subject, answers, f"{encoded}-neutral", *own)
         out["neutral-relative"] = np.where(
             answers["driver"][:, None] < 0, descriptors, relative + own[0]
         ).astype(np.float32)
@@ -276,17 +302,7 @@ def tolerance_drives(descriptors: np.ndarray, training: np.ndarray) -> dict[str,
     }
 
 
-def _panel(spec: RunSpec, own: Sequence[np.ndarray]) -> np.ndarray:
-    """The panel's descriptors [identities, 1 + expressions, D] in the run's form; each identity relative to
-    itself."""
-    encoded, form = parts(spec.descriptor)
-    people = [load_person("panel", seed)[encoded] for seed in PANEL]
-    return np.stack([in_form(p, form, p[0], p) for p in people]).astype(np.float32)
-
-
-def decoupling(
-    spec: RunSpec, avatar: GaussianAvatar, own: Sequence[np.ndarray], recording: dict, answers: dict
-) -> dict[str, float]:
+def decoupling(spec: RunSpec, avatar: GaussianAvatar, recording: dict, answers: dict) -> dict[str, float]:
     """What the avatar's picture owes to who drives it and what to how: spreads in grey levels over the face.
 
     identity_spread: deviation over the panel's identities that make the same face, averaged over faces.
@@ -294,7 +310,7 @@ def decoupling(
     neutral faces against
     the subject's own neutral.
     """
-    panel = _panel(spec, own)
+    panel = panel_descriptors(spec.descriptor)
     identities, faces, dim = panel.shape
     pictures = avatar.render(
         panel.reshape(-1, dim), np.broadcast_to(np.eye(4), (identities * faces, 4, 4)), [_front(TRAIN_SIZE)]
@@ -317,11 +333,10 @@ def _true_motion(spec: RunSpec, data: TrainingSet, own: Sequence[np.ndarray]) ->
     """What every descriptor that this run trains on or is driven by stands for."""
     recording, answers = _recording("training", spec.subject), _recording("answers", spec.subject)
     rows = Training(spec.scripts, spec.frames).rows(recording)
-    panel = _panel(spec, own)
-    play = cache(lambda who, sequence: acted(spec.subject if who < 0 else who, sequence).weights)
-    moments = zip(*(answers[name].tolist() for name in ("driver", "sequence", "frame")), strict=True)
-    graded = np.stack([play(who, sequence)[frame] for who, sequence, frame in moments])
-    descriptors = [data.descriptors, graded_descriptors(answers, spec.descriptor, *own), *panel]
+    panel = panel_descriptors(spec.descriptor)
+    graded = graded_weights(spec.subject, answers)
+    driving = graded_descriptors(spec.subject, answers, spec.descriptor, *own)
+    descriptors = [data.descriptors, driving, *panel]
     weights = [recording["weights"][rows], graded, *[panel_weights()] * len(panel)]
     return TrueMotion(
         np.concatenate(descriptors) - data.descriptors[data.neutral],
@@ -353,6 +368,7 @@ def run(spec: RunSpec, encoder: MediaPipeEncoder) -> dict:
         descriptor=spec.descriptor,
         landmark_motion=spec.under in ("ride", "both"),
         prior=spec.under in PRIORS,
+        **AVATARS[spec.avatar][0],
     )
     prior = _prior(spec, data, own)
     with tempfile.TemporaryDirectory() as folder:
@@ -362,7 +378,7 @@ def run(spec: RunSpec, encoder: MediaPipeEncoder) -> dict:
             Path(folder),
             augmentation=augmentation,
             prior=prior,
-            field_settings=UNTAUGHT if spec.under == "untaught" else None,
+            field_settings=UNTAUGHT if spec.under == "untaught" else AVATARS[spec.avatar][1],
             device="cpu",
             progress=False,
         )
@@ -371,7 +387,7 @@ def run(spec: RunSpec, encoder: MediaPipeEncoder) -> dict:
         trained = time.perf_counter() - started
     started = time.perf_counter()
     members = group_members(answers, Training(spec.scripts, spec.frames))
-    descriptors = graded_descriptors(answers, spec.descriptor, *own).astype(np.float32)
+    descriptors = graded_descriptors(spec.subject, answers, spec.descriptor, *own).astype(np.float32)
 
     def rendered(driving: np.ndarray) -> np.ndarray:
         return avatar.render(driving, answers["head_pose"], [_front(GRADED_SIZE)])[:, 0]
@@ -390,7 +406,7 @@ def run(spec: RunSpec, encoder: MediaPipeEncoder) -> dict:
     if spec.tolerance:
         for name, driving in tolerance_drives(descriptors, data.descriptors).items():
             outcomes[name] = pooled(picture_errors(rendered(driving), truth, regions, ["mae"]), members)
-    extras = decoupling(spec, avatar, own, recording, answers)
+    extras = decoupling(spec, avatar, recording, answers)
     extras["reach"] = _reach(data.descriptors, augmentation, descriptors[members["cross"]])
     extras["missed"] = int((~seen.face_found).sum())
     if augmentation is not None:

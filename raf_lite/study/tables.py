@@ -22,6 +22,7 @@ COLUMNS = [
     "bank_rows",
     "tolerance",
     "under",
+    "avatar",
     "drive",
     "group",
     "measure",
@@ -37,6 +38,7 @@ CONDITIONS: dict[str, Condition] = {
     "bank": "shipped",
     "bank_rows": 0,
     "under": "nothing",
+    "avatar": "standard",
 }
 """What a comparison holds fixed unless told otherwise. bank_rows 0: all of the bank."""
 
@@ -51,7 +53,7 @@ def long_table(lines: Iterable[dict]) -> pd.DataFrame:
     for line in lines:
         if "spec" not in line:
             continue
-        spec = {"under": "nothing"} | line["spec"]
+        spec = {"under": "nothing", "avatar": "standard"} | line["spec"]
         if spec["variant"] == "none":
             spec |= {"p": 0.0, "bank": "shipped", "bank_rows": 0}
         spec["bank_rows"] = spec["bank_rows"] or 0
