@@ -58,8 +58,8 @@ def _principal(
     """
 
     def coefficients(values: np.ndarray) -> np.ndarray:
-        values = torch.as_tensor(values, device=avatar.means.device)
-        return field.coefficients(values).cpu().numpy().astype(np.float64)
+        asked = torch.as_tensor(values, device=avatar.means.device)
+        return field.coefficients(asked).cpu().numpy().astype(np.float64)
 
     c = known = coefficients(_probes(avatar))
     basis, covariance = (
