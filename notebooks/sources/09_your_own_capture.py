@@ -693,7 +693,7 @@ for name, one in (("alone", own), ("with retrieval", helped)):
     print(f"{name:15}", one.table.loc[("self", "avatar (aligned)"), graded].round(2).to_dict())
 
 # %% [markdown]
-# In our run hardly worse (the face 3.58 grey levels against 3.52). A film's last seconds are much like its first ones, so a
+# In our run hardly worse (the face 3.60 grey levels against 3.53). A film's last seconds are much like its first ones, so a
 # neighbour has little to teach there; how many people and runs it takes to see a small gain is lesson 07's subject. One run of one
 # film is no evidence, for yours neither.
 #
@@ -757,7 +757,7 @@ front_error = by_view[picked[0]][0]
 print("best from where it was filmed:", front_error == min(error for error, *_ in by_view.values()))
 
 # %% [markdown]
-# In the committed run the error from 24 degrees aside is 2.6 times that of the front, and from 42 degrees four times. From above (the
+# In the committed run the error from 24 degrees aside is 2.7 times that of the front, and from 42 degrees four times. From above (the
 # 27 degrees), where nobody saw the crown, it is nearly as large. The face holds; ears, hair and outline are guessed. That is why an avatar knows the range of views that it was trained on, and why player
 # and films turn it little farther. Now the front view, by region:
 
@@ -810,7 +810,7 @@ show_figure(
 
 # %% [markdown]
 # They do: in our run the rank correlation is 0.9, and the farthest third of the frames is wrong by nearly twice as much as the nearest
-# (4.4 against 2.4 grey levels). So there are two ways out of what a film knows, the side and the unseen expression. For both the
+# (4.3 against 2.4 grey levels). So there are two ways out of what a film knows, the side and the unseen expression. For both the
 # mend is to film it.
 #
 # ## 9 · A capture folder of your own
