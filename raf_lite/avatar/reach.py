@@ -14,7 +14,7 @@ from torch import Tensor, nn
 ROWS = 128  # descriptors that stand for all of training's
 # Of the deviation of training's descriptors, all dimensions together:
 WIDTH = 0.25  # of the bell by which those near a descriptor count
-GAP = 0.6  # how far from their mean the field is asked
+GAP = 1.0  # how far from their mean the field is asked
 
 
 class Reach(nn.Module):
