@@ -501,7 +501,7 @@ show_video(
 # landmarks are worse than without: training makes up for a wrong field where it has pictures, and not beyond.
 #
 # The mouth opens 0.63 of the way; without, 0.52 and at the right times (correlation 0.97). But look at these pictures: what MediaPipe takes for a mouth
-# there is a torn face. Held near training, which shows what was really learned, it is 0.21. Where an encoder measures a broken picture, look at the
+# there is a torn face. Held near training, which shows what was really learned, it is 0.27. Where an encoder measures a broken picture, look at the
 # picture too.
 #
 # One person, one seed. Four other people, with the whole of their recordings and 2,400 steps, stand in [the evidence](../docs/evidence.md): there the
@@ -537,7 +537,7 @@ print("grey level between the lips, 0 is black:", ", ".join(f"{name} {v:.0f}" fo
 # %% [markdown]
 # The field carries the *outer* lips as far as the truth, 56 mm, and leaves the inner ones together, 2 mm of 36: what lies between them is stretched.
 # **And it lends motion, not looks.** No training frame shows the inside of this mouth, and the prior has no pictures. So between the lips the avatar
-# shows stretched lip, with a grey level of 145, where the truth is dark, 61. It is the dark spot in its error at the film's start.
+# shows stretched lip, with a grey level of 143, where the truth is dark, 61. It is the dark spot in its error at the film's start.
 #
 # **It reads landmarks only.** What they do not see, such as a tongue, does not move; and it knows only what the rig can do.
 #
