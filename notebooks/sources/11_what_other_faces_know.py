@@ -543,9 +543,10 @@ print("grey level between the lips, 0 is black:", ", ".join(f"{name} {v:.0f}" fo
 #
 # **Real films.** Person 001, the drivers and the bank come from one renderer and share one library of expressions. On a film of your own, Gaussians
 # also ride on the landmarks near them (`landmark_motion`), where one lip is told from the other; the prior then says only what lies between landmarks.
-# There it brings nothing ([your own film](../docs/own_film.md), eight films): 478 landmarks, measured on the person, say what other people's motions
-# would. On one whose first part keeps the mouth shut, as here (d3), riding alone opens the lips at the right times, two thirds as wide as the person
-# does, on a face that stays whole; between them it is light where the truth is dark.
+# There it mostly brings nothing ([your own film](../docs/own_film.md), eight films, one run each): 478 landmarks, measured on the person, say already
+# what other people's motions would. It helps on the one film whose first part keeps the mouth shut, as here (d3): the mouth's landmarks are 1.42 pixels
+# off, by riding alone 1.71; its grey levels 10.9, not 12.7. The lips open at the right times either way, two thirds as wide as the person's, and
+# between them it is light where the truth is dark. So on a film that lacks a face, try it.
 #
 # ## Check yourself
 #
