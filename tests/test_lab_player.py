@@ -27,11 +27,13 @@ class Playing(OpenLesson):
         self.canvas.scroll_into_view_if_needed()
 
     def settled(self):
-        """The picture once nothing is drawn any more: float [H, W, 3], grey levels."""
-        before = None
+        """The picture once nothing is drawn any more: float [H, W, 3], grey levels. On a busy machine a frame
+        takes longer than one wait: so two without any."""
+        before, still = None, 0
         for _ in range(100):
             frames = self.canvas.get_attribute("data-frames")
-            if frames == before and frames != "0":
+            still = still + 1 if frames == before and frames != "0" else 0
+            if still == 2:
                 image = Image.open(io.BytesIO(self.canvas.screenshot())).convert("RGB")
                 return np.asarray(image.resize((256, 256)), np.float32)
             before = frames
