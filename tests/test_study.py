@@ -17,7 +17,8 @@ from scipy import stats
 
 from raf_lite.bank import ExpressionBank, load_truth
 from raf_lite.cli import main
-from raf_lite.evaluation import encoder_errors, picture_errors
+from raf_lite.evaluation import Networks, encoder_errors, picture_errors
+from raf_lite.evaluation.lpips import LPIPS
 from raf_lite.evaluation.metrics import flip_evaluator
 from raf_lite.retrieval import SETTINGS, Setting
 from raf_lite.rig.build import SETTINGS as BUILD
@@ -80,6 +81,15 @@ def test_holm_by_hand():
 
 
 # --------------------------------------------------------------------------------------------------- tables
+
+
+def test_what_networks_measured_is_in_the_table_too():
+    one = line(5001, "none", 2.0)
+    one["outcomes"]["direct"]["cross"] |= {"lpips": {"frame": 0.1, "face": 0.2}, "identity": {"face": None}}
+    table = tables.long_table([one])
+    rows = table[table["measure"].isin(["lpips", "identity"])]
+    assert dict(zip(rows["region"], rows["value"])) == {"frame": 0.1, "face": 0.2}
+    assert (table["region"] == "mouth+eyes").sum() == 20
 
 
 def line(subject, variant, value, *, descriptor="blendshapes", p=0.2, **fields):
@@ -308,7 +318,7 @@ def test_bad_runs_are_refused():
         with pytest.raises(ValueError, match=f"'blendshapes' says nothing .*'{under}' moves nothing; name a"):
             RunSpec(6001, "blendshapes", "none", under=under)
     assert RunSpec(6001, "blendshapes", "none", under="untaught").key.endswith(" untaught")
-    with pytest.raises(ValueError, match="unknown avatar 'huge'; choose one of standard, 3x,"):
+    with pytest.raises(ValueError, match="unknown avatar 'huge'; choose one of standard, 1x, 3x,"):
         RunSpec(6001, "landmarks", "none", avatar="huge")
     with pytest.raises(ValueError, match="no bank knows 'truth', so nothing is retrieved; use the variant"):
         RunSpec(6001, "truth", "centred")
@@ -681,6 +691,14 @@ def small_people(ict_pack, tmp_path, monkeypatch):
     runs._recording.cache_clear()
 
 
+class Coarse:
+    """Whose face: every 16th pixel."""
+
+    def descriptors(self, pictures, landmarks):
+        assert landmarks.shape == (len(pictures), 478, landmarks.shape[2])
+        return pictures[:, ::16, ::16].reshape(len(pictures), -1).astype(float)
+
+
 def test_a_run_from_rendering_to_its_line(small_people):
     from raf_lite.descriptors import MediaPipeEncoder
 
@@ -710,14 +728,19 @@ def test_a_run_from_rendering_to_its_line(small_people):
             runs.run(RunSpec(5001, "landmarks-neutral", "none", under=under), encoder)
             for under in ("prior", "truth", "untaught")
         )
-        perfect = runs.run(RunSpec(5001, "truth", "none", avatar="3x, 48 bases"), encoder)
-    assert perfect["key"] == "5001 truth none seed0 scripts1 frames1 3x, 48 bases"
+        networks = Networks({"alex": LPIPS("alex")}, Coarse())
+        perfect = runs.run(RunSpec(5001, "truth", "none", avatar="3x-48-bases"), encoder, networks)
+    assert perfect["key"] == "5001 truth none seed0 scripts1 frames1 3x-48-bases"
     assert perfect["preset"]["steps"] == 40 and set(perfect["outcomes"]) == {
         "direct",
         "nearest training code",
     }
     assert perfect["outcomes"]["direct"]["cross"]["landmarks"]["face"] > 0.2
     assert perfect["extras"]["identity_spread"] < 1e-3, "the panel's people are told the same"
+    asked = perfect["outcomes"]["direct"]["cross"]
+    assert 0 != asked["lpips"]["face"] != asked["lpips"]["frame"] != 0  # its heads are random here
+    assert 0.1 < asked["identity"]["face"] < 1
+    assert "lpips" not in base["outcomes"]["direct"]["cross"]
     assert done["key"] == spec.key and done["training_frames"] == len(video) > 40
     assert json.loads(json.dumps(done)) == done
     errors = done["outcomes"]["direct"]["cross"]
@@ -783,10 +806,10 @@ def test_the_report_says_what_the_lines_say(tmp_path):
 
 def test_the_report_says_what_limits_an_avatar(tmp_path):
     everyone = report.LIMITED
-    made = [line(s, "none", 100.0, descriptor="landmarks-mean") for s in everyone]
+    made = [line(s, "none", 100.0, descriptor="landmarks-mean", avatar="1x") for s in everyone]
     made += [line(s, "none", 60.0, descriptor="landmarks-mean", avatar="3x") for s in everyone]
     made += [line(s, "none", 57.0 + s % 2, descriptor="landmarks-mean", avatar="10x") for s in everyone[:4]]
-    made += [line(s, "none", 90.0, descriptor="truth") for s in everyone]
+    made += [line(s, "none", 90.0, descriptor="truth", avatar="1x") for s in everyone]
     made += [line(s, "none", 30.0, descriptor="truth", avatar="3x") for s in everyone]
     for one in made:
         execute.append_line(tmp_path / "limits.jsonl", one)
@@ -801,7 +824,7 @@ def test_the_report_says_what_limits_an_avatar(tmp_path):
     assert cells("three times the steps")[0].startswith("-40.0 % [-40.0, -40.0], 6/6")
     assert cells("ten times, against three times")[0].startswith("-4.2 % [-5.")
     assert cells("landmarks-mean, 10x")[0] == "57.5 (of 4)" and "12,000" not in part
-    assert "landmarks-mean, standard" in part and "What limits: cross, landmarks" in part
+    assert "landmarks-mean, 1x" in part and "What limits: cross, landmarks" in part
 
 
 def test_the_report_says_what_moves_under_the_field(tmp_path):

@@ -23,6 +23,7 @@ from raf_lite.study.runs import RunSpec, noise_floor, run
 
 if TYPE_CHECKING:
     from raf_lite.descriptors import MediaPipeEncoder
+    from raf_lite.evaluation.networks import Networks
 
 RESULTS = Path("benchmarks/results/study")
 _ONE_THREAD = {"NUMBA_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
@@ -65,6 +66,13 @@ def _encoder() -> MediaPipeEncoder:
     return MediaPipeEncoder()
 
 
+@cache
+def _networks() -> Networks:
+    from raf_lite.evaluation import networks_at_hand
+
+    return networks_at_hand()
+
+
 def _one_torch_thread() -> None:
     import torch
 
@@ -72,7 +80,7 @@ def _one_torch_thread() -> None:
 
 
 def _do(spec: RunSpec) -> dict:
-    return run(spec, _encoder()) | {"machine": describe_machine()}
+    return run(spec, _encoder(), _networks()) | {"machine": describe_machine()}
 
 
 @contextlib.contextmanager

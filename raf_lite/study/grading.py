@@ -12,6 +12,7 @@ from raf_lite.rig.scripts import seen_archetypes
 from raf_lite.study.people import REGION_BITS, TURNED, Training
 
 SLOW_STEP = 2  # every how many answers ssim and FLIP are measured on
+ASKED_STEP = 4  # every how many of them networks are asked about
 
 
 def region_masks(answers: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -254,11 +254,12 @@ def limits(choice: dict) -> list[RunSpec]:
     """What limits an avatar: the encoder (against a perfect one), the steps, the Gaussians, the field. On the
     selection subjects and two others; written down before any run of it."""
     tried = {
-        "standard": (LABEL_FREE, RELATIVE, TRUTH),
+        "1x": (LABEL_FREE, RELATIVE, TRUTH),
         "3x": (LABEL_FREE, RELATIVE, TRUTH),
-        "3x, 12k": (LABEL_FREE, TRUTH),
-        "3x, 48 bases": (LABEL_FREE,),
-        "3x, mlp": (LABEL_FREE,),
+        "3x-fast": (LABEL_FREE,),
+        "3x-12k": (LABEL_FREE, TRUTH),
+        "3x-48-bases": (LABEL_FREE,),
+        "3x-mlp": (LABEL_FREE,),
         "10x": (LABEL_FREE, TRUTH),
     }
     return [

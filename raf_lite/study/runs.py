@@ -18,7 +18,9 @@ import raf_lite
 from raf_lite.captures import Camera
 from raf_lite.descriptors import Detections
 from raf_lite.descriptors.forms import landmark_displacements
+from raf_lite.evaluation.identity import FaceIdentity, cosines
 from raf_lite.evaluation.metrics import Errors, encoder_errors, picture_errors
+from raf_lite.evaluation.networks import Networks, perceptual_errors
 from raf_lite.retrieval import Augmentation, RetrievalAugmentation
 from raf_lite.rig.studio import CAMERA_ANGLES, camera
 from raf_lite.study.augmentations import PairAugmentation, PoseAugmentation
@@ -32,7 +34,7 @@ from raf_lite.study.descriptors import (
     parts,
     study_bank,
 )
-from raf_lite.study.grading import SLOW_STEP, group_members, pooled, region_masks
+from raf_lite.study.grading import ASKED_STEP, SLOW_STEP, group_members, pooled, region_masks
 from raf_lite.study.people import (
     GRADED_SIZE,
     PANEL,
@@ -70,13 +72,16 @@ about."""
 _LONG = {"steps": 7200, "coarse_steps": 4800}
 AVATARS: dict[str, tuple[dict, dict]] = {
     "standard": ({}, {}),
+    "1x": ({}, {}),
     "3x": (_LONG, {}),
+    "3x-fast": (_LONG | {"lr_network": 4e-3, "lr_basis": 2e-2}, {}),
     "10x": ({"steps": 24_000, "coarse_steps": 16_000}, {}),
-    "3x, 12k": (_LONG | {"gaussians": 12_000}, {}),
-    "3x, 48 bases": (_LONG, {"bases": 48}),
-    "3x, mlp": (_LONG | {"field": "mlp"}, {}),
+    "3x-12k": (_LONG | {"gaussians": 12_000}, {}),
+    "3x-48-bases": (_LONG, {"bases": 48}),
+    "3x-mlp": (_LONG | {"field": "mlp"}, {}),
 }
-"""In what an avatar differs from PRESET, and its field from the default one."""
+"""In what an avatar differs from PRESET, and its field from the default one. 1x is the standard one, trained
+anew beside the others: most lines of the standard one are of earlier stages of the code."""
 
 UNDER = ("nothing", "ride", "prior", "both")
 CONTROLS = (*LEARNED, "untaught", "truth")
@@ -357,9 +362,40 @@ def _seen_errors(seen: Detections, answers: dict) -> Errors:
     return encoder_errors(seen.landmarks, seen.blendshapes, answers["points"], answers["scores"])
 
 
-def run(spec: RunSpec, encoder: MediaPipeEncoder) -> dict:
+@lru_cache(maxsize=2)
+def _identities(subject: int, network: FaceIdentity) -> np.ndarray:
+    """Whose face each ASKED_STEP-th answer shows, [T, 128]."""
+    answers = _recording("answers", subject)
+    return network.descriptors(answers["image"][::ASKED_STEP], answers["points"][::ASKED_STEP])
+
+
+def _networks_errors(
+    networks: Networks, subject: int, images: np.ndarray, seen: Detections, faces: np.ndarray
+) -> Errors:
+    """LPIPS by AlexNet, and the cosine to the answer's identity, of every ASKED_STEP-th picture; NaN for the
+    others. What is not at hand is left out."""
+    errors: Errors = {}
+
+    def spread(values: np.ndarray) -> np.ndarray:
+        out = np.full(len(images), np.nan)
+        out[::ASKED_STEP] = values
+        return out
+
+    asked = images[::ASKED_STEP]
+    if "alex" in networks.lpips:
+        truth = _recording("answers", subject)["image"][::ASKED_STEP]
+        alex = {"alex": networks.lpips["alex"]}
+        found = perceptual_errors(alex, asked, truth, faces[::ASKED_STEP])
+        errors["lpips"] = {"frame": spread(found["lpips_alex"]), "face": spread(found["lpips_alex_face"])}
+    if networks.identity is not None:
+        theirs = networks.identity.descriptors(asked, seen.landmarks[::ASKED_STEP])
+        errors["identity"] = {"face": spread(cosines(theirs, _identities(subject, networks.identity)))}
+    return errors
+
+
+def run(spec: RunSpec, encoder: MediaPipeEncoder, networks: Networks | None = None) -> dict:
     """Train and grade; returns the line. encoder: a MediaPipeEncoder for what is seen in the avatar's
-    pictures."""
+    pictures. networks: those that are asked as well (`networks_at_hand`)."""
     data, *own = training_set(spec)
     answers, recording = _recording("answers", spec.subject), _recording("training", spec.subject)
     augmentation = make_augmentation(spec, data.descriptors)
@@ -396,6 +432,7 @@ def run(spec: RunSpec, encoder: MediaPipeEncoder) -> dict:
     images = rendered(descriptors)
     seen = encoder.detect(images)
     errors = _seen_errors(seen, answers) | picture_errors(images, truth, regions, slow_step=SLOW_STEP)
+    errors |= _networks_errors(networks or Networks(), spec.subject, images, seen, regions["face"])
     outcomes = {"direct": pooled(errors, members)}
     for name, driving in drives(spec, answers, data, descriptors, own).items():
         images = rendered(driving)

@@ -64,7 +64,7 @@ def long_table(lines: Iterable[dict]) -> pd.DataFrame:
                     if measure == "frames":
                         continue
                     values = dict(regions)
-                    if None not in (values["mouth"], values["eyes"]):
+                    if values.get("mouth") is not None and values.get("eyes") is not None:
                         values["mouth+eyes"] = (values["mouth"] + values["eyes"]) / 2
                     rows += [
                         head | {"drive": drive, "group": group, "measure": measure, "region": r, "value": v}
