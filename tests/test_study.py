@@ -718,6 +718,18 @@ def test_a_run_from_rendering_to_its_line(small_people):
     assert np.abs(answers["blendshapes"][cross] - answers["scores"][cross]).max() > 0.05
     data, neutral, video = runs.training_set(spec)
     assert np.allclose(data.descriptors[0], 0) and np.allclose(data.descriptors, video - neutral, atol=1e-5)
+    _, film = descriptors.reference_of(driver, "landmarks")
+    live = RunSpec(5001, "landmarks-mean", "none", live=True)
+    known = descriptors.graded_descriptors(5001, answers, "landmarks-mean", neutral, video)
+    drives = runs.live_drives(live, answers, known, (1, len(film)))
+    assert list(drives) == [
+        f"{n}: {how}" for n in ("1 frame", f"{len(film)} frames") for how in ("their mean", "expected")
+    ]
+    assert np.allclose(drives[f"{len(film)} frames: their mean"], known, atol=1e-5)
+    off = {name: np.linalg.norm((d - known)[cross], axis=1).mean() for name, d in drives.items()}
+    assert off["1 frame: their mean"] > off["1 frame: expected"] > off[f"{len(film)} frames: expected"] > 0
+    own = answers["driver"] < 0
+    assert all(np.array_equal(d[own], known[own]) for d in drives.values())
     driving = descriptors.graded_descriptors(5001, answers, "landmarks-neutral", neutral, video)
     first = np.flatnonzero(recorded & (driver["frame"] == 0))[0]
     assert np.allclose(driving[cross], answers["landmarks"][cross] - driver["landmarks"][first], atol=1e-5)
@@ -825,6 +837,21 @@ def test_the_report_says_what_limits_an_avatar(tmp_path):
     assert cells("ten times, against three times")[0].startswith("-4.2 % [-5.")
     assert cells("landmarks-mean, 10x")[0] == "57.5 (of 4)" and "12,000" not in part
     assert "landmarks-mean, 1x" in part and "What limits: cross, landmarks" in part
+
+
+def test_the_report_says_how_a_driver_begins(tmp_path):
+    for s in people.SUBJECTS["confirmation"]:
+        one = line(s, "none", 50.0, descriptor="landmarks-mean", avatar="1x", live=True)
+        for name, value in (("1 frame: their mean", 100.0), ("1 frame: expected", 80.0)):
+            one["outcomes"][name] = {
+                "cross": {m: dict.fromkeys(("face", "mouth", "eyes"), value) for m in ("mae", "landmarks")}
+            }
+        execute.append_line(tmp_path / "live.jsonl", one)
+    part = write_study_report(tmp_path)[1].read_text().split("A driver before a camera", 1)[1]
+    rows = [r for r in part.splitlines() if r.startswith("| 1 frame: landmarks |")]
+    assert rows[0].strip("| ").split(" | ")[1:] == ["50", "100", "80"]
+    assert "-20.0 % [-20.0, -20.0], 10/10" in rows[1] and "+60.0 %" in rows[1]
+    assert "12 frames" not in part.split("## ")[0].split("Percent", 1)[1]
 
 
 def test_the_report_says_what_moves_under_the_field(tmp_path):

@@ -3,7 +3,7 @@ avatar's form."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,6 +19,9 @@ from raf_lite.captures.cameras import OPENGL_AXES
 if TYPE_CHECKING:
     from raf_lite.descriptors import Detections
 
+ExpectedMean = Callable[[np.ndarray, int], np.ndarray]
+"""What somebody's mean descriptor [D] is taken to be, for the mean of the frames so far [D] and how many
+these are: `raf_lite.bank.OwnMean.expected`."""
 _DISTANCE = 6.0  # of the camera that is made up where an avatar knows none, in head radii
 
 
@@ -186,6 +189,7 @@ def driving_descriptors(
     relative: str | int | None = None,
     *,
     descriptor: str | None = None,
+    expected_mean: ExpectedMean | None = None,
 ) -> np.ndarray:
     """What the avatar is given for a driver's descriptors [T, D], NaN where no face was found: float32 [T,
     D].
@@ -199,6 +203,9 @@ def driving_descriptors(
 
     descriptor: the name of what is given (default: the raw numbers of the avatar's form, as an encoder gives
     them). What has the avatar's form already is taken as it is where `relative` is None.
+
+    expected_mean: what the driver's mean is taken to be (default: the mean of these frames, which of a short
+    video is in part the expression that it shows).
 
     Raises ValueError for another descriptor or dimension, no face at all, no face in the neutral frame, and
     an avatar that does not know its neutral.
@@ -227,9 +234,14 @@ def driving_descriptors(
         raise ValueError("no frame of the driver has a descriptor; give a video in which a face is seen")
     held = found[(np.searchsorted(found, np.arange(len(descriptors)), side="right") - 1).clip(0)]
     out = descriptors[held]
+
+    def mean() -> np.ndarray:
+        seen = descriptors[found].mean(0, dtype=np.float64)
+        return seen.astype(np.float32) if expected_mean is None else expected_mean(seen, len(found))
+
     if relative is None and given[1] != form:
         if form == "mean":
-            return relative_to(out, descriptors[found])
+            return relative_to(out, mean())
         rest = int(found[likely_neutral(descriptors[found])])
         print(
             f"nobody named the driver's neutral frame: frame {rest}, the nearest to the mean expression, is"
@@ -237,7 +249,7 @@ def driving_descriptors(
         )
         return out - descriptors[rest]
     if relative == "mean":
-        return out - descriptors[found].mean(0) + own
+        return out - mean() + own
     if isinstance(relative, int):
         if relative not in found:
             raise ValueError(f"no face was found in the driver's neutral frame {relative}; name another one")
@@ -250,12 +262,18 @@ def driving_descriptors(
     return out
 
 
-def driven_by(avatar: GaussianAvatar, seen: Detections, relative: str | int | None = None) -> np.ndarray:
+def driven_by(
+    avatar: GaussianAvatar,
+    seen: Detections,
+    relative: str | int | None = None,
+    *,
+    expected_mean: ExpectedMean | None = None,
+) -> np.ndarray:
     """What the avatar is given for what an encoder saw of a driver, such as a video's encoding: float32 [T,
     D].
 
-    relative: see `driving_descriptors`. Raises ValueError as that, and for an avatar that neither blendshapes
-    nor landmarks drive.
+    relative, expected_mean: see `driving_descriptors`. Raises ValueError as that, and for an avatar that
+    neither blendshapes nor landmarks drive.
 
     Conventions: docs/conventions.md#descriptors.
 
@@ -273,4 +291,5 @@ def driven_by(avatar: GaussianAvatar, seen: Detections, relative: str | int | No
     """
     from raf_lite.descriptors.forms import detected_descriptors  # asks for the captures' extra
 
-    return driving_descriptors(avatar, detected_descriptors(seen, avatar.descriptor), relative)
+    given = detected_descriptors(seen, avatar.descriptor)
+    return driving_descriptors(avatar, given, relative, expected_mean=expected_mean)

@@ -6,6 +6,16 @@ is unlabeled: it knows who a frame is of (an anonymous id), never which expressi
 
 from raf_lite.bank.bank import ExpressionBank, SearchResult
 from raf_lite.bank.growing import add_donor
+from raf_lite.bank.own_mean import OwnMean, expected_mean
 from raf_lite.bank.storage import encode_thumbnail, load_truth, write_bank
 
-__all__ = ["ExpressionBank", "SearchResult", "add_donor", "encode_thumbnail", "load_truth", "write_bank"]
+__all__ = [
+    "ExpressionBank",
+    "OwnMean",
+    "SearchResult",
+    "add_donor",
+    "encode_thumbnail",
+    "expected_mean",
+    "load_truth",
+    "write_bank",
+]

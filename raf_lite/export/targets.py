@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from raf_lite.avatar import GaussianAvatar, driven_by, driving_descriptors, resting_descriptor
+from raf_lite.bank import expected_mean
 from raf_lite.descriptors import Detections
 from raf_lite.export.basis import write_basis
 from raf_lite.export.gltf import write_glb
@@ -75,7 +77,7 @@ def export_avatars(
     else:
         given, relative = driver.descriptors, driver.relative
         values = (
-            driven_by(avatar, given, relative)
+            driven_by(avatar, given, relative, expected_mean=partial(expected_mean, avatar.descriptor))
             if isinstance(given, Detections)
             else driving_descriptors(avatar, given, relative)
         )

@@ -270,6 +270,13 @@ def limits(choice: dict) -> list[RunSpec]:
     ]
 
 
+def live(choice: dict) -> list[RunSpec]:
+    """A driver before a camera, whose own mean is not known yet. Written down before any run of it; what
+    `OwnMean` takes for granted was chosen on descriptors of the twelve drivers and of real people, no
+    avatar."""
+    return [RunSpec(s, LABEL_FREE, "none", avatar="1x", live=True) for s in CONFIRM]
+
+
 PLANS: dict[str, Callable[..., list[RunSpec]]] = {
     "selection": selection,
     "confirmation": confirmation,
@@ -286,6 +293,7 @@ PLANS: dict[str, Callable[..., list[RunSpec]]] = {
     "motion_controls": motion_controls,
     "motion_confirmed": motion_confirmed,
     "limits": limits,
+    "live": live,
 }
 
 

@@ -26,7 +26,7 @@ from raf_lite.study.plans import (
     SELECTION_FILE,
     read_selection,
 )
-from raf_lite.study.runs import CONTROLS
+from raf_lite.study.runs import CONTROLS, LIVE_FRAMES
 from raf_lite.study.statistics import Effect, holm
 from raf_lite.study.tables import BASELINE, Condition, effects, long_table, values_of
 from raf_lite.study.variants import matched_noise, strategy_of
@@ -91,6 +91,7 @@ LIMITS = [
     ("with a perfect encoder: ten times, against three", TRUTH, "10x", (TRUTH, "3x")),
     ("with a perfect encoder: 12,000 Gaussians, at three", TRUTH, "3x-12k", (TRUTH, "3x")),
 ]
+LIVE = (("landmarks", "landmarks", "face"), ("mouth + eyes", "mae", "mouth+eyes"), ("face", "mae", "face"))
 AFTERWARDS = {LABEL_FREE: " Asked after the other confirmation runs had been seen."}
 
 
@@ -459,6 +460,45 @@ class Study:
                 for h in ("cross, landmarks", "cross, mouth + eyes", "self-unseen, landmarks")
             ),
         ]
+        return section
+
+    def live(self) -> Section:
+        """A driver whose own mean is not known yet."""
+        section = Section(
+            "A driver before a camera: the own mean while few frames were seen",
+            [
+                f"{LABEL_FREE}, no retrieval, confirmation subjects, cross-driving. What is taken out of the"
+                " driver: the mean of all frames (known afterwards only), the mean of those so far, or the"
+                " mean that is expected of somebody who shows these, as other people's means and frames vary"
+                " (`OwnMean`). Six drivers, each from a random frame on, 12 frames a second."
+            ],
+        )
+        of = partial(values_of, self.confirmed, LABEL_FREE, BASELINE, group="cross", avatar="1x")
+        change = partial(effects, self.confirmed, LABEL_FREE, BASELINE, group="cross", avatar="1x")
+        levels, changes = {}, {}
+        for count in LIVE_FRAMES:
+            name = f"{count} frame{'s' if count > 1 else ''}"
+            drives = {"direct": "all", f"{name}: their mean": "so far", f"{name}: expected": "expected"}
+            for heading, measure, region in LIVE:
+                found = {label: of(measure=measure, region=region, drive=d) for d, label in drives.items()}
+                if not len(found["expected"]):
+                    continue
+                known = found["all"].loc[found["expected"].index]
+                levels[f"{name}: {heading}"] = {
+                    label: f"{(known if label == 'all' else v).mean():.3g}" for label, v in found.items()
+                }
+                by = partial(change, measure=measure, region=region, drive=f"{name}: expected")
+                changes[f"{name}: {heading}"] = {
+                    "expected against so far": by(against_conditions={"drive": f"{name}: their mean"}),
+                    "expected against all": by(against_conditions={"drive": "direct"}),
+                }
+        if levels:
+            section.blocks += [
+                "Mean errors (landmarks in pixels of 192, the others in grey levels):",
+                _frame(levels),
+                "Percent change:",
+                _frame({name: _texts(cells) for name, cells in changes.items()}),
+            ]
         return section
 
     def selection(self) -> Section:
@@ -856,6 +896,7 @@ class Study:
             self.across_descriptors(),
             self.motion(),
             self.limits(),
+            self.live(),
             self.selection(),
             self.seeds(),
             self.drives(),

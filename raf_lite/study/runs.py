@@ -15,6 +15,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 import raf_lite
+from raf_lite.bank import OwnMean
 from raf_lite.captures import Camera
 from raf_lite.descriptors import Detections
 from raf_lite.descriptors.forms import landmark_displacements
@@ -32,6 +33,7 @@ from raf_lite.study.descriptors import (
     in_form,
     panel_descriptors,
     parts,
+    reference_of,
     study_bank,
 )
 from raf_lite.study.grading import ASKED_STEP, SLOW_STEP, group_members, pooled, region_masks
@@ -83,6 +85,7 @@ AVATARS: dict[str, tuple[dict, dict]] = {
 """In what an avatar differs from PRESET, and its field from the default one. 1x is the standard one, trained
 anew beside the others: most lines of the standard one are of earlier stages of the code."""
 
+LIVE_FRAMES = (1, 12, 60)  # of 12 a second: a frame, a second, five
 UNDER = ("nothing", "ride", "prior", "both")
 CONTROLS = (*LEARNED, "untaught", "truth")
 """Of the prior. untaught: nothing under the field, which has as many more motions of its own to learn as a
@@ -102,7 +105,8 @@ class RunSpec:
     exact 68 landmarks.
     avatar: one of AVATARS.
     tolerance: also grade with coarse and noisy driving descriptors, and (as the baseline always is) driven
-    relative to the neutral.
+    relative to the neutral. live: also grade with what is known of a driver's own mean after LIVE_FRAMES
+    frames.
     """
 
     subject: int
@@ -117,6 +121,7 @@ class RunSpec:
     tolerance: bool = False
     under: str = "nothing"
     avatar: str = "standard"
+    live: bool = False
 
     def __post_init__(self) -> None:
         role_of(self.subject)
@@ -132,6 +137,10 @@ class RunSpec:
             raise ValueError(f"unknown avatar '{self.avatar}'; choose one of {', '.join(AVATARS)}")
         if self.descriptor == TRUTH and self.variant != "none":
             raise ValueError(f"no bank knows '{TRUTH}', so nothing is retrieved; use the variant 'none'")
+        if self.live and parts(self.descriptor)[1] != "mean":
+            raise ValueError(
+                f"'{self.descriptor}' takes no own mean out, so live it is the same; name one that does"
+            )
         if self.under in ("ride", *PRIORS) and parts(self.descriptor)[0] != "landmarks":
             raise ValueError(
                 f"'{self.descriptor}' says nothing of where landmarks go, so '{self.under}' moves nothing;"
@@ -150,7 +159,7 @@ class RunSpec:
             f"{self.subject} {self.descriptor} {self.variant}{bank} seed{self.seed} scripts{self.scripts:g} "
             f"frames{self.frames:g}{' tolerance' if self.tolerance else ''}"
             f"{'' if self.under == 'nothing' else f' {self.under}'}"
-            f"{'' if self.avatar == 'standard' else f' {self.avatar}'}"
+            f"{'' if self.avatar == 'standard' else f' {self.avatar}'}{' live' if self.live else ''}"
         )
 
     def needs(self) -> list[tuple[str, int]]:
@@ -307,6 +316,29 @@ def tolerance_drives(descriptors: np.ndarray, training: np.ndarray) -> dict[str,
     }
 
 
+def live_drives(
+    spec: RunSpec, answers: dict, descriptors: np.ndarray, frames: Sequence[int] = LIVE_FRAMES
+) -> dict[str, np.ndarray]:
+    """Descriptors as they are while only so many of a driver's frames were seen, one after the other from a
+    random one on: their mean taken out, and the mean that other people's make of them (`OwnMean`)."""
+    encoded = parts(spec.descriptor)[0]
+    bank = study_bank(encoded, spec.bank)
+    own_mean = OwnMean.of(bank.descriptors, bank.donors)
+    out = {}
+    for count in frames:
+        plain, expected = descriptors.copy(), descriptors.copy()
+        for driver in np.unique(answers["driver"][answers["driver"] >= 0]).tolist():
+            rows = answers["driver"] == driver
+            _, video = reference_of(load_person("driver", driver), encoded)
+            start = np.random.default_rng([driver, count]).integers(len(video) - count + 1)
+            seen = video[start : start + count].mean(0)
+            plain[rows] += video.mean(0) - seen
+            expected[rows] += video.mean(0) - own_mean.expected(seen, count)
+        frames_of = f"{count} frame{'s' if count > 1 else ''}"
+        out |= {f"{frames_of}: their mean": plain, f"{frames_of}: expected": expected}
+    return out
+
+
 def decoupling(spec: RunSpec, avatar: GaussianAvatar, recording: dict, answers: dict) -> dict[str, float]:
     """What the avatar's picture owes to who drives it and what to how: spreads in grey levels over the face.
 
@@ -434,7 +466,10 @@ def run(spec: RunSpec, encoder: MediaPipeEncoder, networks: Networks | None = No
     errors = _seen_errors(seen, answers) | picture_errors(images, truth, regions, slow_step=SLOW_STEP)
     errors |= _networks_errors(networks or Networks(), spec.subject, images, seen, regions["face"])
     outcomes = {"direct": pooled(errors, members)}
-    for name, driving in drives(spec, answers, data, descriptors, own).items():
+    driven = drives(spec, answers, data, descriptors, own)
+    if spec.live:
+        driven |= live_drives(spec, answers, descriptors)
+    for name, driving in driven.items():
         images = rendered(driving)
         errors = _seen_errors(encoder.detect(images), answers) | picture_errors(
             images, truth, regions, ["mae"]

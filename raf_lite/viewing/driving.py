@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 
 from raf_lite.avatar import GaussianAvatar, driven_by, frontal_camera, turned, within_views
 from raf_lite.avatar.views import BEYOND
+from raf_lite.bank import expected_mean
 from raf_lite.captures import iter_video, write_video
 from raf_lite.captures.cameras import OPENGL_AXES
 from raf_lite.captures.video import frame_times, steady
@@ -44,10 +46,11 @@ def drive_video(
     """Write an H.264 mp4 with each frame of the video beside the avatar that it drives, shown as long as in
     the video; one frame at a time is in memory.
 
-    size: pixels a side of both panels, even. relative: see `driving_descriptors`. hold_head: the avatar looks
-    straight ahead; otherwise it turns with the driver, to 20 degrees beyond the views that it was trained on
-    at most (`raf_lite.avatar.within_views`; captioned so). Frames without a face are captioned so, and the
-    avatar holds still.
+    size: pixels a side of both panels, even. relative: see `driving_descriptors`; the driver's mean is what
+    other people's make of these frames (`raf_lite.bank.OwnMean`). hold_head: the avatar looks straight ahead;
+    otherwise it turns with the driver, to 20 degrees beyond the views that it was trained on at most
+    (`raf_lite.avatar.within_views`; captioned so). Frames without a face are captioned so, and the avatar
+    holds still.
 
     Raises ValueError as `driven_by` does, for an odd size, and for a video that is not the one that was
     encoded.
@@ -56,7 +59,7 @@ def drive_video(
 
     if size < 2 or size % 2:
         raise ValueError(f"panels of {size} pixels cannot be filmed; give an even number")
-    values = driven_by(avatar, encoding, relative)
+    values = driven_by(avatar, encoding, relative, expected_mean=partial(expected_mean, avatar.descriptor))
     camera = frontal_camera(avatar, size)
     rotations = (
         encoding.head_pose[:, :3, :3] @ _FLIP

@@ -12,6 +12,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from raf_lite.avatar import GaussianAvatar, frontal_camera, resting_descriptor, turned, within_views
+from raf_lite.bank import expected_mean
 from raf_lite.captures.cameras import OPENGL_AXES
 from raf_lite.descriptors import Detections, MediaPipeEncoder
 from raf_lite.descriptors.forms import detected_descriptors, parts
@@ -33,10 +34,11 @@ class LiveDriver:
 
     size: pixels on the longer side of the avatar's pictures. An avatar of a raw form gets the driver's
     descriptors as they are; one of a relative form (`landmarks-mean`, `landmarks-neutral`) their change from
-    the running mean of all that was seen so far, added to the mean of its own training frames. Once a picture
-    is called the resting one, either gets the change from that one, added to its own neutral (its mean, where
-    it knows no neutral). Raises ValueError for an avatar that neither blendshapes nor landmarks drive;
-    MediaPipe's errors come with the first picture.
+    what the driver's own mean is expected to be after all that was seen so far (`raf_lite.bank.OwnMean`:
+    other people say how much of a first frame is the person), added to the mean of its own training frames.
+    Once a picture is called the resting one, either gets the change from that one, added to its own neutral
+    (its mean, where it knows no neutral). Raises ValueError for an avatar that neither blendshapes nor
+    landmarks drive; MediaPipe's errors come with the first picture.
 
     >>> from raf_lite import GaussianAvatar
     >>> from raf_lite.manifest import find_data
@@ -77,7 +79,8 @@ class LiveDriver:
             if self.resting is not None:
                 self._descriptor = given - self.resting + self.own
             elif self._relative:
-                self._descriptor = given - (self._sum / self._seen).astype(np.float32) + self._trained
+                own = expected_mean(self.avatar.descriptor, self._sum / self._seen, self._seen)
+                self._descriptor = given - own + self._trained
             else:
                 self._descriptor = given
             self._rotation = Rotation.from_matrix(_FLIP @ seen.encoder_pose[0, :3, :3]).as_matrix() @ _FLIP
