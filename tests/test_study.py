@@ -837,6 +837,40 @@ def test_the_report_says_what_limits_an_avatar(tmp_path):
     assert cells("ten times, against three times")[0].startswith("-4.2 % [-5.")
     assert cells("landmarks-mean, 10x")[0] == "57.5 (of 4)" and "12,000" not in part
     assert "landmarks-mean, 1x" in part and "What limits: cross, landmarks" in part
+    assert "Where the error goes" not in part  # not without the perfect encoder's ten times
+
+
+def test_the_report_says_where_the_error_goes(tmp_path):
+    values = {("landmarks-mean", "1x"): 100, ("landmarks-mean", "10x"): 60}
+    values |= {("truth", "1x"): 90, ("truth", "10x"): 40}
+    for s in report.LIMITED[:2]:
+        for (descriptor, avatar), value in values.items():
+            one = line(s, "none", float(value), descriptor=descriptor, avatar=avatar)
+            if descriptor == "truth":
+                for measure in ("landmarks", "mae"):
+                    one["outcomes"]["direct"]["self-seen"][measure] = dict.fromkeys(
+                        ("face", "mouth", "eyes"), 30.0
+                    )
+            execute.append_line(tmp_path / "limits.jsonl", one)
+        floor = {g: {"landmarks": {"face": 5.0}} for g in ("cross", "self-unseen")}
+        execute.append_line(
+            tmp_path / "f.jsonl", {"key": f"{s} noise floor", "subject": s, "outcomes": floor}
+        )
+    html_path, markdown = write_study_report(tmp_path)
+    sentence = next(r for r in markdown.read_text().splitlines() if "Where the error goes: " in r)
+    assert (
+        "cross, landmarks (of 2): training: gone with ten times the steps 40 %, the encoder: gone, then,"
+        in sentence
+    )
+    assert "with a perfect one 20 %" in sentence and "expressions of the training 10 %" in sentence
+    assert "what is left: Gaussians, field, pixels 25 %, the ruler" in sentence and "pixel 5 %" in sentence
+    assert "cross, face (of 2)" in sentence and "pixels 30 %; self-unseen" in sentence
+    assert "a 40</text>" in html_path.read_text()
+
+
+def test_identity_is_compared_in_points_and_more_is_better():
+    effect = paired_effect(np.array([0.93, 0.95]), np.array([0.90, 0.93]), measure="identity")
+    assert effect.mean == pytest.approx(2.5) and effect.better == 2
 
 
 def test_the_report_says_how_a_driver_begins(tmp_path):

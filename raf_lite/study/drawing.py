@@ -1,9 +1,9 @@
-"""The study's two kinds of figure, as SVG with a sentence that says the same."""
+"""The study's kinds of figure, as SVG with a sentence that says the same."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from raf_lite.study.statistics import Effect
@@ -117,5 +117,62 @@ def curves(series: dict[str, list[tuple[str, float]]], title: str, unit: str) ->
     svg = (
         f'<svg role="img" aria-label="{html.escape(sentence)}" viewBox="0 0 900 {242 + 18 * lines}"'
         f' font-family="system-ui">{"".join(parts)}</svg>'
+    )
+    return Figure(svg, sentence)
+
+
+_SHARE_COLOURS = ("#1b4f72", "#d68910", "#2a6f4e", "#884ea0", "#7f8c8d")
+
+
+def shares(bars: Mapping[str, Mapping[str, float]], title: str) -> Figure:
+    """Bars of parts that add up, each bar in percent of its sum and each part with its letter; the sentence
+    lists every one. A part below zero is listed and not drawn.
+
+    >>> shares({"mouth": {"encoder": 30.0, "training": 10.0}}, "Where the error goes").sentence
+    'Where the error goes: mouth: encoder 75 %, training 25 %.'
+    """
+    percent = {
+        bar: {part: 100 * v / sum(parts.values()) for part, v in parts.items()} for bar, parts in bars.items()
+    }
+    listed = (
+        f"{bar}: " + ", ".join(f"{part} {v:.0f} %" for part, v in parts.items())
+        for bar, parts in percent.items()
+    )
+    sentence = f"{title}: {'; '.join(listed)}."
+    names = list(dict.fromkeys(part for parts in percent.values() for part in parts))
+    look = {
+        name: (chr(ord("a") + k), _SHARE_COLOURS[k % len(_SHARE_COLOURS)]) for k, name in enumerate(names)
+    }
+    left, width, step = 220, 600, 34
+    drawn = []
+    for k, (bar, parts) in enumerate(percent.items()):
+        y, x = 8 + k * step, float(left)
+        drawn.append(
+            f'<text x="{left - 10}" y="{y + 17}" text-anchor="end" font-size="13">{html.escape(bar)}</text>'
+        )
+        scale = width / max(100.0, sum(max(v, 0.0) for v in parts.values()))
+        for part, v in parts.items():
+            letter, colour = look[part]
+            wide = scale * max(v, 0.0)
+            drawn.append(
+                f'<rect x="{x:.1f}" y="{y}" width="{wide:.1f}" height="24" fill="{colour}" stroke="#fff"/>'
+            )
+            if wide > 30:
+                drawn.append(
+                    f'<text x="{x + wide / 2:.1f}" y="{y + 17}" text-anchor="middle" font-size="12"'
+                    f' fill="#fff">{letter} {v:.0f}</text>'
+                )
+            x += wide
+    below = 8 + len(percent) * step
+    for k, (name, (letter, colour)) in enumerate(look.items()):
+        y = below + 12 + 20 * k
+        drawn.append(
+            f'<rect x="{left}" y="{y - 11}" width="14" height="14" fill="{colour}"/>'
+            f'<text x="{left + 22}" y="{y}" font-size="13">{letter}: {html.escape(name)}</text>'
+        )
+    height = below + 20 * len(look) + 10
+    svg = (
+        f'<svg role="img" aria-label="{html.escape(sentence)}" viewBox="0 0 860 {height}"'
+        f' font-family="system-ui">{"".join(drawn)}</svg>'
     )
     return Figure(svg, sentence)

@@ -9,12 +9,14 @@ import os
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from raf_lite._files import atomic_path
 from raf_lite.study.descriptors import TRUTH
-from raf_lite.study.drawing import Figure, curves, forest, shown
+from raf_lite.study.drawing import Figure, curves, forest, shares, shown
 from raf_lite.study.execute import read_lines
 from raf_lite.study.plans import (
     CONFIRM,
@@ -451,6 +453,7 @@ class Study:
                     h: f"{v.mean():.3g} (of {len(v)})" if len(v) else "–" for h, v in found.items()
                 }
         section.blocks += [
+            *self.shares(table),
             "Mean errors (landmarks in pixels of 192, the others in grey levels), and of how many subjects:",
             _frame(levels),
             "Changes:",
@@ -461,6 +464,46 @@ class Study:
             ),
         ]
         return section
+
+    def shares(self, table: pd.DataFrame) -> list[Any]:
+        """Where the error goes, of the subjects that have all the runs it takes: differences that add up."""
+        floors = {
+            line["subject"]: line["outcomes"] for line in self.lines if line["key"].endswith(" noise floor")
+        }
+        bars: dict[str, dict[str, float]] = {}
+        for heading, group, measure, region in MOTION:
+            if group not in ("cross", "self-unseen"):
+                continue
+            of = partial(values_of, table, run=BASELINE, measure=measure, region=region)
+            steps = pd.DataFrame(
+                {
+                    "standard": of(LABEL_FREE, group=group, avatar="1x"),
+                    "trained": of(LABEL_FREE, group=group, avatar="10x"),
+                    "perfect": of(TRUTH, group=group, avatar="10x"),
+                    "rehearsed": of(TRUTH, group="self-seen", avatar="10x"),
+                }
+            ).dropna()
+            if steps.empty:
+                continue
+            floor = (
+                np.mean([floors[s][group][measure][region] for s in steps.index])
+                if measure == "landmarks"
+                else 0.0
+            )
+            mean = steps.mean()
+            bars[f"{heading} (of {len(steps)})"] = {
+                "training: gone with ten times the steps": mean["standard"] - mean["trained"],
+                "the encoder: gone, then, with a perfect one": mean["trained"] - mean["perfect"],
+                "coverage: gone, then, on expressions of the training": mean["perfect"] - mean["rehearsed"],
+                "what is left: Gaussians, field, pixels": mean["rehearsed"] - floor,
+            } | ({"the ruler: answers moved by half a pixel": floor} if floor else {})
+        if not bars:
+            return []
+        return [
+            "Where the error of the standard avatar goes, one cause after the other taken away (in percent;"
+            " what a cause takes depends on the order):",
+            shares(bars, "Where the error goes"),
+        ]
 
     def live(self) -> Section:
         """A driver whose own mean is not known yet."""

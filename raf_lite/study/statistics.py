@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-HIGHER_IS_BETTER = ("psnr", "ssim")
+HIGHER_IS_BETTER = ("psnr", "ssim", "identity")
 
 
 @dataclass(frozen=True)
 class Effect:
-    """A paired change over subjects, in percent of the reference (dB for PSNR, points for SSIM); negative
-    errors are gains.
+    """A paired change over subjects, in percent of the reference (dB for PSNR, points for SSIM and identity);
+    negative errors are gains.
 
     mean; low, high: 95 % t-interval over subjects; boot_low, boot_high: 95 % percentile bootstrap over
     subjects; better: subjects in whom it improved; subjects; p: two-sided paired t-test. With one subject the
@@ -49,7 +49,7 @@ def paired_effect(
         )
     if measure == "psnr":
         change = values - reference
-    elif measure == "ssim":
+    elif measure in HIGHER_IS_BETTER:
         change = 100 * (values - reference)
     else:
         change = 100 * (values / reference - 1)
