@@ -121,7 +121,7 @@ def curves(series: dict[str, list[tuple[str, float]]], title: str, unit: str) ->
     return Figure(svg, sentence)
 
 
-_SHARE_COLOURS = ("#1b4f72", "#d68910", "#2a6f4e", "#884ea0", "#7f8c8d")
+_SHARE_COLOURS = ("#1b4f72", "#9c4a1a", "#2a6f4e", "#6c3483", "#555555")
 
 
 def shares(bars: Mapping[str, Mapping[str, float]], title: str) -> Figure:

@@ -485,12 +485,10 @@ class Study:
             ).dropna()
             if steps.empty:
                 continue
-            floor = (
-                np.mean([floors[s][group][measure][region] for s in steps.index])
-                if measure == "landmarks"
-                else 0.0
-            )
-            mean = steps.mean()
+            floor = 0.0
+            if measure == "landmarks":
+                floor = float(np.mean([floors[s][group][measure][region] for s in steps.index]))
+            mean = {name: float(values.mean()) for name, values in steps.items()}
             bars[f"{heading} (of {len(steps)})"] = {
                 "training: gone with ten times the steps": mean["standard"] - mean["trained"],
                 "the encoder: gone, then, with a perfect one": mean["trained"] - mean["perfect"],
