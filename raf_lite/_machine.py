@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from importlib import metadata
 from pathlib import Path
 
 import numba
@@ -33,5 +34,13 @@ def describe_machine() -> dict:
         "numpy": np.__version__,
         "numba": numba.__version__,
         "torch": torch.__version__,
+        "mediapipe": _version("mediapipe"),
         "raf_lite": raf_lite.__version__,
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

@@ -72,10 +72,13 @@ step. One camera buys twice the steps in the same time, and it is expressions, n
 about."""
 
 _LONG = {"steps": 7200, "coarse_steps": 4800}
+_SLOW = {"lr_network": 1e-3, "lr_basis": 5e-3}
 AVATARS: dict[str, tuple[dict, dict]] = {
     "standard": ({}, {}),
     "1x": ({}, {}),
     "3x": (_LONG, {}),
+    "1x-slow": (_SLOW, {}),
+    "3x-slow": (_LONG | _SLOW, {}),
     "3x-fast": (_LONG | {"lr_network": 4e-3, "lr_basis": 2e-2}, {}),
     "10x": ({"steps": 24_000, "coarse_steps": 16_000}, {}),
     "3x-12k": (_LONG | {"gaussians": 12_000}, {}),
