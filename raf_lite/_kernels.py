@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import os
+import pickle
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import IO, TypeVar
 
 import numba as nb
 from numba.core.caching import FunctionCache
@@ -28,7 +31,23 @@ Result = TypeVar("Result")
 
 class _Cache(FunctionCache):
     """numba's cache, without which a kernel runs as well: a disk that has no room for the machine code stops
-    nobody."""
+    nobody.
+
+    What it lacks another process compiles (`serve`). A process that compiles for itself runs code with other
+    last bits than those that load what it saved (its kernels call the functions that were compiled on the
+    way, the saved ones their own copies of these), and a training of a thousand steps makes a visible
+    difference of that.
+    """
+
+    def __init__(self, function: Callable) -> None:
+        super().__init__(function)
+        self._place = function.__module__, function.__qualname__
+
+    def load_overload(self, sig: object, target_context: object) -> object:
+        found = super().load_overload(sig, target_context)
+        if found is None and _compiled_elsewhere(*self._place, sig):
+            found = super().load_overload(sig, target_context)
+        return found
 
     def save_overload(self, sig: object, data: object) -> None:
         with contextlib.suppress(OSError):
@@ -55,6 +74,70 @@ def kernel(
         return compiled
 
     return decorate
+
+
+# ------------------------------------------------------------------------------------- a process that
+# compiles
+
+_SERVER = "RAF_LITE_COMPILES"  # set in its environment
+_IDLE = 30.0  # seconds without a question, after which it ends
+_START = (
+    "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer);"
+    " from raf_lite._kernels import serve; serve()"
+)
+_asking = threading.Lock()
+_server: subprocess.Popen | None = None
+
+
+def _compiled_elsewhere(module: str, name: str, sig: object) -> bool:
+    """Have a kernel compiled and saved by another process. False where there is none to ask, or it did
+    not."""
+    global _server
+    if _SERVER in os.environ or module == "__main__" or not sys.executable:
+        return False
+    with _asking:
+        try:
+            if _server is None or _server.poll() is not None:
+                _server = subprocess.Popen(
+                    [sys.executable, "-c", _START],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    env=os.environ | {_SERVER: "1"},
+                )
+                _tell(_server.stdin, sys.path)
+            _tell(_server.stdin, (module, name, sig))
+            assert _server.stdout is not None
+            return _server.stdout.read(1) == b"1"
+        except OSError:  # no process can be started here, or it has ended
+            return False
+
+
+def _tell(pipe: IO[bytes] | None, what: object) -> None:
+    assert pipe is not None
+    pickle.dump(what, pipe)
+    pipe.flush()
+
+
+def serve() -> None:
+    """Compile kernels that are asked for on stdin, (module, name, signature) each, until nobody asks any
+    more; answers "1" or "0"."""
+    questions, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints is no answer
+    while True:
+        alone = threading.Timer(_IDLE, os._exit, (0,))
+        alone.daemon = True
+        alone.start()
+        try:
+            module, name, sig = pickle.load(questions)
+        except EOFError:
+            return
+        alone.cancel()
+        try:
+            getattr(importlib.import_module(module), name).compile(sig)
+            answers.write(b"1")
+        except Exception:  # whoever asked compiles it and tells what is wrong
+            answers.write(b"0")
+        answers.flush()
 
 
 @functools.cache

@@ -1,0 +1,95 @@
+"""Kernels: who compiles them, so that every process runs the same machine code."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from raf_lite import _kernels
+
+RASTERISE = """
+import hashlib, torch
+from raf_lite import rasterize
+from raf_lite.splatting.compositing import blend_forward as kernel
+random = torch.Generator().manual_seed(0)
+means, quats = torch.randn(500, 3, generator=random), torch.randn(500, 4, generator=random)
+scales, opacities, colors = (torch.rand(500, *n, generator=random) for n in ((3,), (), (3,)))
+given = [means + torch.tensor([0.0, 0, 4]), quats, 0.3 * scales, opacities, colors]
+for x in given:
+    x.requires_grad_()
+K = torch.tensor([[[60.0, 0, 32], [0, 60, 32], [0, 0, 1]]])
+image, alpha, _ = rasterize(*given, torch.eye(4)[None], K, 64, 64)
+(image**2).sum().backward()
+bytes_of = b"".join(x.detach().numpy().tobytes() for x in (image, alpha, *(x.grad for x in given)))
+print(hashlib.sha256(bytes_of).hexdigest())
+print(*(sum(count.values()) for count in (kernel.stats.cache_hits, kernel.stats.cache_misses)))
+"""
+KERNELS = """
+import numpy as np
+from raf_lite._kernels import kernel
+
+@kernel()
+def part(x, n):
+    total = np.float32(0)
+    for i in range(n):
+        total += x[i] * x[i]
+    return total
+
+@kernel(parallel=True)
+def whole(x, out):
+    out[0] = part(x, x.shape[0])
+"""
+USE = """
+import numpy as np
+from own_kernels import whole
+out = np.zeros(1, np.float32)
+whole(np.arange(9, dtype=np.float32), out)
+print(out[0], *(sum(count.values()) for count in (whole.stats.cache_hits, whole.stats.cache_misses)))
+"""
+
+
+def fresh(code: str, cache: Path, **variables: str) -> list[str]:
+    """What a new process prints, whose compiled kernels lie in `cache`."""
+    env = os.environ | {"NUMBA_CACHE_DIR": str(cache), "PYTHONPATH": str(ROOT)} | variables
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def test_the_process_that_finds_no_kernels_computes_the_same_bytes_as_the_next(tmp_path):
+    first, second = fresh(RASTERISE, tmp_path), fresh(RASTERISE, tmp_path)
+    assert first == second and first[1:] == ["1", "0"]
+
+
+def test_kernels_of_any_module_are_compiled_elsewhere_and_found_by_the_next(tmp_path):
+    (tmp_path / "own_kernels.py").write_text(KERNELS)
+    path = f"{tmp_path}{os.pathsep}{ROOT}"
+    for _ in range(2):
+        assert fresh(USE, tmp_path / "cache", PYTHONPATH=path) == ["204.0", "1", "0"]
+
+
+@pytest.mark.parametrize("how", ["no process can be started", "it dies"])
+def test_without_a_process_that_compiles_the_kernel_runs_as_well(tmp_path, how):
+    (tmp_path / "own_kernels.py").write_text(KERNELS)
+    start = (
+        "def no(*_, **__): raise OSError('no more')\nimport raf_lite._kernels as k\nk.subprocess.Popen = no\n"
+        if how == "no process can be started"
+        else "import raf_lite._kernels as k\nk._START = 'import os; os._exit(1)'\n"
+    )
+    path = f"{tmp_path}{os.pathsep}{ROOT}"
+    assert fresh(start + USE, tmp_path / "cache", PYTHONPATH=path) == ["204.0", "0", "1"]
+
+
+def test_it_ends_when_nobody_asks(monkeypatch):
+    monkeypatch.setattr(_kernels, "_server", None)
+    code = _kernels._START.replace("serve()", "serve.__globals__.update(_IDLE=0.2); serve()")
+    alone = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
+    _kernels._tell(alone.stdin, sys.path)
+    assert alone.wait(60) == 0
+    alone.stdin.close()
