@@ -45,6 +45,7 @@ import raf_lite  # noqa: F401  (first: it sets torch's threads to wait without s
 
 # isort: split
 import numpy as np
+import pandas as pd
 from machine import RESULTS, describe_machine
 from PIL import Image
 from scipy.spatial.transform import Rotation
@@ -55,12 +56,12 @@ from raf_lite.bank import ExpressionBank
 from raf_lite.captures import Capture, iter_video
 from raf_lite.captures.formats.encoding import VIDEOS
 from raf_lite.course import train_video
-from raf_lite.course.own_video import used_frames
+from raf_lite.course.own_video import NAME, used_frames
 from raf_lite.descriptors import MediaPipeEncoder
-from raf_lite.descriptors.encode_video import VideoDetections, find_encoding
+from raf_lite.descriptors.encode_video import find_encoding
 from raf_lite.descriptors.forms import capture_descriptors
 from raf_lite.evaluation import networks_at_hand
-from raf_lite.evaluation.grading import MEASURED
+from raf_lite.evaluation.grading import ALIGNED, MEASURED
 from raf_lite.evaluation.identity import FaceIdentity, cosines
 from raf_lite.evaluation.metrics import shaking
 from raf_lite.evaluation.regions import face_regions
@@ -163,14 +164,11 @@ def lips(shown: np.ndarray, filmed: np.ndarray, encoder: MediaPipeEncoder) -> di
     }
 
 
-def jitter(
-    shown: np.ndarray, driver: VideoDetections, encoder: MediaPipeEncoder
-) -> tuple[float | None, np.ndarray]:
-    """Mean second difference of the landmarks in pictures of an avatar over the driver's own, each in units
-    of its eye distance and in the head's own frame; and a strip of them."""
-    found = shaking(encoder.detect(shown).landmarks)["face"] / shaking(driver.landmarks[: len(shown)])["face"]
-    strip = np.concatenate(list(shown[np.linspace(0, len(shown) - 1, 6).astype(int)]), 1) / 255
-    return round(found, 3) if np.isfinite(found) else None, strip
+def jitter(shown: np.ndarray, driver: np.ndarray) -> float | None:
+    """Mean second difference of the landmarks [T, 478, 3] in pictures of an avatar over that of the driver's
+    own, each in units of its eye distance and in the head's own frame."""
+    found = shaking(shown)["face"] / shaking(driver)["face"]
+    return round(found, 3) if np.isfinite(found) else None
 
 
 def identity(
@@ -216,10 +214,7 @@ def measure(
     """One film's row; its strip is written to `out`."""
     started = time.perf_counter()
     own = train_video(film, out / film.stem, settings, bank=bank, held_out=HELD_OUT, progress=False)
-    row: dict = {"train_s": round(time.perf_counter() - started, 1)}
-    for name, avatar in (("tracked", "avatar"), ("aligned", "avatar (aligned)")):
-        errors = own.table.loc[("self", avatar)]
-        row[name] = {c: round(float(errors[c]), 4) for c in COLUMNS if c in errors and errors[c] == errors[c]}
+    row: dict = {"train_s": round(time.perf_counter() - started, 1)} | graded(own.table)
     encoding = find_encoding(film, progress=False)
     capture = own.capture
     row["frames"] = len(encoding)
@@ -246,14 +241,33 @@ def measure(
             row["driver"] = driver.stem
             acting = find_encoding(driver, progress=False)
             driven = from_the_front(own.avatar, driven_by(own.avatar, acting)[: min(DRIVEN, len(acting))])
-            row["jitter"], strip = jitter(driven, acting, encoder)
-            save_strip(strip, out / f"{film.stem}-driven.png")
+            row["jitter"] = jitter(encoder.detect(driven).landmarks, acting.landmarks[: len(driven)])
+            some = driven[np.linspace(0, len(driven) - 1, 6).astype(int)]
+            save_strip(np.concatenate(list(some), 1) / 255, out / f"{film.stem}-driven.png")
             if network is not None:
                 rows = slice(None, None, max(1, len(found) // 20))
                 truth = capture.over_white(sequence, capture.encoder_camera, found[rows])
                 shown = from_the_front(own.avatar, values[rows])
                 row |= identity(shown, driven, truth, network, encoder)
     return row
+
+
+def graded(table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """What of COLUMNS `evaluate` measured of held-out frames, "tracked" and "aligned"."""
+    rows = {"tracked": table.loc[("self", NAME)], "aligned": table.loc[("self", f"{NAME}{ALIGNED}")]}
+    return {
+        name: {c: round(float(row[c]), 4) for c in COLUMNS if c in row and row[c] == row[c]}
+        for name, row in rows.items()
+    }
+
+
+def films_in(folder: Path) -> list[Path]:
+    """The films of a folder by name; ends with a sentence where there are none."""
+    films = sorted(f for f in folder.iterdir() if f.suffix.lower() in VIDEOS)
+    films = [f for f in films if ".matte" not in f.name and ".classes" not in f.name]
+    if not films:
+        raise SystemExit(f"{folder} has no film; name a folder of films ({', '.join(VIDEOS)})")
+    return films
 
 
 def save_strip(strip: np.ndarray, path: Path) -> None:
@@ -306,11 +320,10 @@ def main() -> None:
     parser.add_argument("--retrieval", choices=SETTINGS, metavar="NAME", help="a setting, such as centred")
     parser.add_argument("--bank", type=Path, help="of the retrieval (default: the shipped one)")
     args = parser.parse_intermixed_args()
-    films = sorted(f for f in args.folder.iterdir() if f.suffix.lower() in VIDEOS)
-    films = [f for f in films if ".matte" not in f.name and ".classes" not in f.name]
+    films = films_in(args.folder)
     chosen = [f for f in films if not args.clips or f.stem in args.clips]
     if not chosen:
-        raise SystemExit(f"{args.folder} has no such film; name a folder of films ({', '.join(VIDEOS)})")
+        raise SystemExit(f"{args.folder} has no such film; it has {', '.join(f.stem for f in films)}")
     settings = PRESETS["video"].with_(
         retrieval=args.retrieval, landmark_motion=not args.no_landmark_motion, prior=args.prior
     )

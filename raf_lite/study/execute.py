@@ -84,7 +84,7 @@ def _do(spec: RunSpec) -> dict:
 
 
 @contextlib.contextmanager
-def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
+def one_thread_workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
     """Fresh processes of one thread each; a failure or Ctrl-C drops what has not begun."""
     before = {name: os.environ.get(name) for name in _ONE_THREAD}
     os.environ.update(_ONE_THREAD)
@@ -107,7 +107,7 @@ def render_people(needed: Iterable[tuple[str, int]], jobs: int) -> None:
     missing = [n for n in dict.fromkeys(needed) if not is_rendered(*n)]
     for stage in ([n for n in missing if n[0] == "driver"], [n for n in missing if n[0] != "driver"]):
         if stage:
-            with _pool(jobs) as pool:
+            with one_thread_workers(jobs) as pool:
                 futures = [pool.submit(prepare, *n) for n in stage]
                 for future in tqdm(as_completed(futures), total=len(futures), desc="rendering people"):
                     future.result()
@@ -129,7 +129,7 @@ def execute(name: str, folder: Path = RESULTS, jobs: int = 2, most: int | None =
     for key, subject in floors.items():
         if key not in done:
             append_line(folder / "noise_floor.jsonl", noise_floor(subject))
-    with _pool(jobs) as pool:
+    with one_thread_workers(jobs) as pool:
         futures = {pool.submit(_do, spec): spec for spec in todo}
         for future in tqdm(as_completed(futures), total=len(todo), desc=f"study {name}"):
             append_line(folder / f"{name}.jsonl", future.result())
