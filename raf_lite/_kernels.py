@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import json
 import os
-import pickle
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import IO, TypeVar
+from typing import TypeVar
 
 import numba as nb
+import numpy as np
 from numba.core.caching import FunctionCache
+from numba.np import numpy_support
 
 # Everything "fast" except the assumption that no NaN or infinity occurs: the projection has to recognise
 # overflow and cull it.
@@ -43,7 +45,7 @@ class _Cache(FunctionCache):
         super().__init__(function)
         self._place = function.__module__, function.__qualname__
 
-    def load_overload(self, sig: object, target_context: object) -> object:
+    def load_overload(self, sig: tuple, target_context: object) -> object:
         found = super().load_overload(sig, target_context)
         if found is None and _compiled_elsewhere(*self._place, sig):
             found = super().load_overload(sig, target_context)
@@ -82,14 +84,14 @@ def kernel(
 _SERVER = "RAF_LITE_COMPILES"  # set in its environment
 _IDLE = 30.0  # seconds without a question, after which it ends
 _START = (
-    "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer);"
+    "import json, sys; sys.path[:] = json.loads(sys.stdin.readline());"
     " from raf_lite._kernels import serve; serve()"
 )
 _asking = threading.Lock()
-_server: subprocess.Popen | None = None
+_server: subprocess.Popen[str] | None = None
 
 
-def _compiled_elsewhere(module: str, name: str, sig: object) -> bool:
+def _compiled_elsewhere(module: str, name: str, sig: tuple) -> bool:
     """Have a kernel compiled and saved by another process. False where there is none to ask, or it did
     not."""
     global _server
@@ -97,46 +99,65 @@ def _compiled_elsewhere(module: str, name: str, sig: object) -> bool:
         return False
     with _asking:
         try:
+            question = [module, name, [_spelled(kind) for kind in sig]]
             if _server is None or _server.poll() is not None:
                 _server = subprocess.Popen(
                     [sys.executable, "-c", _START],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
+                    encoding="utf-8",
                     env=os.environ | {_SERVER: "1"},
                 )
-                _tell(_server.stdin, sys.path)
-            _tell(_server.stdin, (module, name, sig))
+                _tell(_server, sys.path)
+            _tell(_server, question)
             assert _server.stdout is not None
-            return _server.stdout.read(1) == b"1"
-        except OSError:  # no process can be started here, or it has ended
+            return _server.stdout.readline() == "done\n"
+        except (OSError, TypeError):  # no process can be started here, it has ended, or another kind of type
             return False
 
 
-def _tell(pipe: IO[bytes] | None, what: object) -> None:
-    assert pipe is not None
-    pickle.dump(what, pipe)
-    pipe.flush()
+def _tell(server: subprocess.Popen[str], what: object) -> None:
+    assert server.stdin is not None
+    server.stdin.write(json.dumps(what) + "\n")
+    server.stdin.flush()
+
+
+def _spelled(kind: object) -> str | list:
+    """A number's type or an array's in JSON; TypeError for another."""
+    if isinstance(kind, nb.types.Array):
+        return [_spelled(kind.dtype), kind.ndim, kind.layout, not kind.mutable, kind.aligned]
+    if isinstance(kind, nb.types.Number | nb.types.Boolean):
+        return str(numpy_support.as_dtype(kind))
+    raise TypeError(f"{kind} is neither a number nor an array")
+
+
+def _read(spelled: str | list) -> object:
+    """What `_spelled` wrote."""
+    if isinstance(spelled, str):
+        return nb.from_dtype(np.dtype(spelled))
+    dtype, ndim, layout, readonly, aligned = spelled
+    return nb.types.Array(_read(dtype), ndim, layout, readonly=readonly, aligned=aligned)
 
 
 def serve() -> None:
-    """Compile kernels that are asked for on stdin, (module, name, signature) each, until nobody asks any
-    more; answers "1" or "0"."""
-    questions, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    """Compile kernels that are asked for on stdin, a line each, until nobody asks any more; answers with
+    lines."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a library prints is no answer
     while True:
         alone = threading.Timer(_IDLE, os._exit, (0,))
         alone.daemon = True
         alone.start()
-        try:
-            module, name, sig = pickle.load(questions)
-        except EOFError:
-            return
+        line = sys.stdin.readline()
         alone.cancel()
+        if not line:
+            return
         try:
-            getattr(importlib.import_module(module), name).compile(sig)
-            answers.write(b"1")
-        except Exception:  # whoever asked compiles it and tells what is wrong
-            answers.write(b"0")
+            module, name, sig = json.loads(line)
+            getattr(importlib.import_module(module), name).compile(tuple(map(_read, sig)))
+            answers.write("done\n")
+        except Exception:  # whoever asked compiles it, and tells what is wrong
+            answers.write("failed\n")
         answers.flush()
 
 

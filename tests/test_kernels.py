@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numba as nb
+import numpy as np
 import pytest
 from conftest import ROOT
 
@@ -84,12 +87,30 @@ def test_without_a_process_that_compiles_the_kernel_runs_as_well(tmp_path, how):
     assert fresh(start + USE, tmp_path / "cache", PYTHONPATH=path) == ["204.0", "0", "1"]
 
 
-def test_it_ends_when_nobody_asks(monkeypatch):
-    monkeypatch.setattr(_kernels, "_server", None)
+def test_it_ends_when_nobody_asks():
     code = _kernels._START.replace("serve()", "serve.__globals__.update(_IDLE=0.2); serve()")
-    alone = subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        encoding="utf-8",
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    ) as alone:
+        _kernels._tell(alone, sys.path)
+        assert alone.wait(60) == 0
+
+
+def test_signatures_go_over_as_they_are():
+    given = (
+        np.zeros((2, 3), np.float32),
+        np.zeros((2, 3, 4))[:, ::2],
+        np.asfortranarray(np.zeros((2, 3), np.uint8)),
+        np.zeros(3, bool),
+        np.float32(1),
+        np.uint64(1),
+        True,
     )
-    _kernels._tell(alone.stdin, sys.path)
-    assert alone.wait(60) == 0
-    alone.stdin.close()
+    kinds = [nb.typeof(one) for one in given] + [nb.types.Array(nb.float64, 1, "C", readonly=True)]
+    for kind in kinds:
+        assert _kernels._read(json.loads(json.dumps(_kernels._spelled(kind)))) == kind
+    with pytest.raises(TypeError, match="neither a number nor an array"):
+        _kernels._spelled(nb.types.unicode_type)
