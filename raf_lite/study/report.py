@@ -88,6 +88,13 @@ LIMITS = [
     ("twice the field's learning rates, both so", LABEL_FREE, "3x-fast", (LABEL_FREE, "3x")),
     ("half the field's learning rates, both so", LABEL_FREE, "3x-slow", (LABEL_FREE, "3x")),
     ("half the field's learning rates, as few steps", LABEL_FREE, "1x-slow", (LABEL_FREE, "1x")),
+    ("six times, against ten", LABEL_FREE, "6x", (LABEL_FREE, "10x")),
+    (
+        "ten times, nine tenths of them at half the size, against ten",
+        LABEL_FREE,
+        "10x-coarse",
+        (LABEL_FREE, "10x"),
+    ),
     ("12,000 Gaussians, not 4,000, both so", LABEL_FREE, "3x-12k", (LABEL_FREE, "3x")),
     ("48 motions to learn, not 24, both so", LABEL_FREE, "3x-48-bases", (LABEL_FREE, "3x")),
     ("an MLP of place and descriptor, both so", LABEL_FREE, "3x-mlp", (LABEL_FREE, "3x")),
