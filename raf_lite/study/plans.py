@@ -253,8 +253,8 @@ def motion_confirmed(choice: dict) -> list[RunSpec]:
 def limits(choice: dict) -> list[RunSpec]:
     """What limits an avatar: the encoder (against a perfect one), the steps, the Gaussians, the field. On the
     selection subjects and two others; written down before any run of it, but for two things: half the field's
-    rates were added when twice the rates had done worse on two of them, and 6x and 10x-coarse, on the selection
-    subjects, when 3x was seen not to be done."""
+    rates were added when twice the rates had done worse on two of them, and 6x and 10x-coarse, on the
+    selection subjects, when 3x was seen not to be done."""
     tried = {
         "1x": (LABEL_FREE, RELATIVE, TRUTH),
         "3x": (LABEL_FREE, RELATIVE, TRUTH),
