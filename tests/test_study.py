@@ -873,6 +873,45 @@ def test_identity_is_compared_in_points_and_more_is_better():
     assert effect.mean == pytest.approx(2.5) and effect.better == 2
 
 
+def test_the_report_says_whether_retrieval_helps_avatars_that_are_done(tmp_path):
+    values = {"none": 100.0, "centred": 90.0, "centred-gaussian": 95.0, "paper-random": 120.0}
+    for s in people.SUBJECTS["confirmation"]:
+        for variant, value in values.items():
+            one = line(s, variant, value + (s % 2) * (variant == "centred"), avatar=plans.DONE)
+            one["outcomes"]["direct"]["cross"] |= {
+                "identity": {"face": value / 200},
+                "lpips": {"face": value},
+            }
+            execute.append_line(tmp_path / "done.jsonl", one)
+            execute.append_line(tmp_path / "done.jsonl", line(s, variant, 100.0))  # of avatars that are not
+    text = write_study_report(tmp_path)[1].read_text()
+    part = text.split("avatars that are done training?", 1)[1].split("## ")[0]
+
+    def cells(name, nth=0):
+        return [r for r in part.splitlines() if r.startswith(f"| {name} |")][nth].strip("| ").split(" | ")[1:]
+
+    assert cells("centred, p = 0.2")[0].startswith("-9.5 % [-9.9, -9.1], 10/10")
+    assert cells("centred, p = 0.2 against its noise")[0].startswith("-4.7 %")
+    assert cells("centred, p = 0.2")[5].startswith("-5.0 %") and "0/10" in cells("centred, p = 0.2")[5]
+    assert cells("centred, p = 0.2", 1)[0] == "0.4" and "over the prior" not in part
+
+
+def test_the_plan_of_done_avatars_begins_with_what_tells_most_and_asks_everybody():
+    specs = plans.done({})
+    assert len({s.key for s in specs}) == len(specs) and {s.avatar for s in specs} == {plans.DONE}
+    variants = [s.variant for s in specs[:60:10]]
+    assert variants == [
+        "none",
+        "paper-k16",
+        "paper-k16-gaussian",
+        "centred",
+        "centred-gaussian",
+        "paper-random",
+    ]
+    assert {s.subject for s in specs[:10]} == set(people.SUBJECTS["confirmation"])
+    assert {s.under for s in specs[-18:]} == {"prior"} and {s.p for s in specs} == {0.2, 0.5}
+
+
 def test_the_report_says_how_a_driver_begins(tmp_path):
     for s in people.SUBJECTS["confirmation"]:
         one = line(s, "none", 50.0, descriptor="landmarks-mean", avatar="1x", live=True)

@@ -17,6 +17,7 @@ SELECTION_FILE = "selection.json"
 RAW, RELATIVE = "blendshapes", "landmarks-neutral"
 LABEL_FREE = "landmarks-mean"  # needs no frame that somebody called neutral
 SELECT, CONFIRM = SUBJECTS["selection"], SUBJECTS["confirmation"]
+DONE = "10x"  # an avatar that is done training
 LIMITED = (*SELECT, *CONFIRM[:2])  # whom it is asked of what limits an avatar
 
 # What the selection subjects try: descriptor -> (variant, p).
@@ -275,6 +276,33 @@ def limits(choice: dict) -> list[RunSpec]:
     ]
 
 
+def done(choice: dict) -> list[RunSpec]:
+    """Does retrieval help avatars that are done training? The ten confirmation people, the most telling runs
+    first, everybody before the next run: what is done of it is balanced over people. Written down before any
+    run of it."""
+    first = [("paper-k16", 0.2), ("centred", 0.2)]
+    stages = [(RAW, v) for v in _with_noise(first)] + [(RAW, ("paper-random", 0.2))]
+    stages += [(LABEL_FREE, v) for v in _with_noise(first[1:])]
+    more = [("paper-k16", 0.5), ("centred", 0.5), ("paper", 0.2), ("weighted", 0.2)]
+    stages += [
+        (descriptor, v) for descriptor in (RAW, "landmarks", LABEL_FREE) for v in _with_noise([*first, *more])
+    ]
+    stages += [(d, ("paper-random", p)) for d in ("landmarks", LABEL_FREE, RAW) for p in (0.2, 0.5)]
+    out, based = [], set()
+    for descriptor, (variant, p) in dict.fromkeys(stages):
+        if descriptor not in based:
+            out += baselines(CONFIRM, descriptor, avatar=DONE)
+            based.add(descriptor)
+        out += [RunSpec(s, descriptor, variant, p, avatar=DONE) for s in CONFIRM]
+    for variant in ("none", "centred", "centred-gaussian"):  # and with the prior, which needs landmarks
+        out += [RunSpec(s, LABEL_FREE, variant, under="prior", avatar=DONE) for s in CONFIRM[:6]]
+    return out
+
+
+def _with_noise(runs: Iterable[tuple[str, float]]) -> list[tuple[str, float]]:
+    return [(v, p) for variant, p in runs for v in (variant, matched_noise(variant)) if v is not None]
+
+
 def live(choice: dict) -> list[RunSpec]:
     """A driver before a camera, whose own mean is not known yet. Written down before any run of it; what
     `OwnMean` takes for granted was chosen on descriptors of the twelve drivers and of real people, no
@@ -298,6 +326,7 @@ PLANS: dict[str, Callable[..., list[RunSpec]]] = {
     "motion_controls": motion_controls,
     "motion_confirmed": motion_confirmed,
     "limits": limits,
+    "done": done,
     "live": live,
 }
 

@@ -20,6 +20,7 @@ from raf_lite.study.drawing import Figure, curves, forest, shares, shown
 from raf_lite.study.execute import read_lines
 from raf_lite.study.plans import (
     CONFIRM,
+    DONE,
     LABEL_FREE,
     LIMITED,
     RAW,
@@ -28,7 +29,7 @@ from raf_lite.study.plans import (
     SELECTION_FILE,
     read_selection,
 )
-from raf_lite.study.runs import CONTROLS, LIVE_FRAMES
+from raf_lite.study.runs import AVATARS, CONTROLS, LIVE_FRAMES, PRESET
 from raf_lite.study.statistics import Effect, holm
 from raf_lite.study.tables import BASELINE, Condition, effects, long_table, values_of
 from raf_lite.study.variants import matched_noise, strategy_of
@@ -101,6 +102,15 @@ LIMITS = [
     ("with a perfect encoder: three times the steps", TRUTH, "3x", (TRUTH, "1x")),
     ("with a perfect encoder: ten times, against three", TRUTH, "10x", (TRUTH, "3x")),
     ("with a perfect encoder: 12,000 Gaussians, at three", TRUTH, "3x-12k", (TRUTH, "3x")),
+]
+DONE_OUTCOMES = [
+    *OUTCOMES[:3],
+    ("cross, LPIPS", "cross", "lpips", "face"),
+    ("cross, AED", "cross", "aed", "face"),
+    ("cross, identity", "cross", "identity", "face"),
+    ("self-unseen, landmarks", "self-unseen", "landmarks", "face"),
+    ("self-unseen, LPIPS", "self-unseen", "lpips", "face"),
+    ("self-seen, face", "self-seen", "mae", "face"),
 ]
 LIVE = (("landmarks", "landmarks", "face"), ("mouth + eyes", "mae", "mouth+eyes"), ("face", "mae", "face"))
 AFTERWARDS = {LABEL_FREE: " Asked after the other confirmation runs had been seen."}
@@ -472,6 +482,63 @@ class Study:
                 for h in ("cross, landmarks", "cross, mouth + eyes", "self-unseen, landmarks")
             ),
         ]
+        return section
+
+    def done(self) -> Section:
+        """Retrieval for avatars that are done training."""
+        steps = PRESET.with_(**AVATARS[DONE][0]).steps
+        section = Section(
+            "Does retrieval help avatars that are done training?",
+            [
+                f"Confirmation subjects, avatars of {steps:,} steps. Percent change against the same"
+                " subject's avatar without retrieval, and against noise of the same covariance: mean [95 %"
+                " t-interval], and in how many subjects it got better. Identity: points of the cosine, more is"
+                " better."
+                " Smallest effect: half the interval's width, which is what this many subjects can tell from"
+                " nothing."
+            ],
+        )
+        for descriptor in (RAW, "landmarks", LABEL_FREE):
+            for under in ("nothing", "prior"):
+                of = {"avatar": DONE, "under": under}
+                rows = {}
+                for run in runs_in(self.confirmed, descriptor):
+                    noise = _matched(run)
+                    for name, against in (
+                        (name_of(run), BASELINE),
+                        (f"{name_of(run)} against its noise", noise),
+                    ):
+                        if against is None:
+                            continue
+                        cells = {
+                            heading: effects(
+                                self.confirmed, descriptor, run, against, group=g, measure=m, region=r, **of
+                            )
+                            for heading, g, m, r in DONE_OUTCOMES
+                        }
+                        if any(cells.values()):
+                            rows[name] = cells
+                if not rows:
+                    continue
+                over = ", over the prior" if under == "prior" else ""
+                section.blocks += [
+                    f"Descriptor: {descriptor}{over}.",
+                    _frame({name: {h: shown(e) for h, e in cells.items()} for name, cells in rows.items()}),
+                    "Smallest effect:",
+                    _frame(
+                        {
+                            name: {
+                                h: f"{(e.high - e.low) / 2:.1f}" if e is not None and e.subjects > 1 else "–"
+                                for h, e in cells.items()
+                            }
+                            for name, cells in rows.items()
+                        }
+                    ),
+                    *(
+                        forest([(n, cells[h]) for n, cells in rows.items()], f"Done, {descriptor}{over}: {h}")
+                        for h in ("cross, landmarks", "cross, mouth + eyes")
+                    ),
+                ]
         return section
 
     def shares(self, table: pd.DataFrame) -> list[Any]:
@@ -946,6 +1013,7 @@ class Study:
             self.across_descriptors(),
             self.motion(),
             self.limits(),
+            self.done(),
             self.live(),
             self.selection(),
             self.seeds(),
