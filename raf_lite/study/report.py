@@ -492,8 +492,8 @@ class Study:
             [
                 f"Confirmation subjects, avatars of {steps:,} steps. Percent change against the same"
                 " subject's avatar without retrieval, and against noise of the same covariance: mean [95 %"
-                " t-interval], and in how many subjects it got better. Identity: points of the cosine, more is"
-                " better."
+                " t-interval], and in how many subjects it got better. Identity: points of the cosine,"
+                " more is better."
                 " Smallest effect: half the interval's width, which is what this many subjects can tell from"
                 " nothing."
             ],
