@@ -281,11 +281,14 @@ def done(choice: dict) -> list[RunSpec]:
     first, everybody before the next run: what is done of it is balanced over people. Written down before any
     run of it."""
     first = [("paper-k16", 0.2), ("centred", 0.2)]
-    stages = [(RAW, v) for v in _with_noise(first)] + [(RAW, ("paper-random", 0.2))]
-    stages += [(LABEL_FREE, v) for v in _with_noise(first[1:])]
+    stages = [(RAW, v) for run in first for v in _with_noise(run)] + [(RAW, ("paper-random", 0.2))]
+    stages += [(LABEL_FREE, v) for v in _with_noise(first[1])]
     more = [("paper-k16", 0.5), ("centred", 0.5), ("paper", 0.2), ("weighted", 0.2)]
     stages += [
-        (descriptor, v) for descriptor in (RAW, "landmarks", LABEL_FREE) for v in _with_noise([*first, *more])
+        (descriptor, v)
+        for descriptor in (RAW, "landmarks", LABEL_FREE)
+        for run in [*first, *more]
+        for v in _with_noise(run)
     ]
     stages += [(d, ("paper-random", p)) for d in ("landmarks", LABEL_FREE, RAW) for p in (0.2, 0.5)]
     out, based = [], set()
@@ -297,10 +300,6 @@ def done(choice: dict) -> list[RunSpec]:
     for variant in ("none", "centred", "centred-gaussian"):  # and with the prior, which needs landmarks
         out += [RunSpec(s, LABEL_FREE, variant, under="prior", avatar=DONE) for s in CONFIRM[:6]]
     return out
-
-
-def _with_noise(runs: Iterable[tuple[str, float]]) -> list[tuple[str, float]]:
-    return [(v, p) for variant, p in runs for v in (variant, matched_noise(variant)) if v is not None]
 
 
 def live(choice: dict) -> list[RunSpec]:

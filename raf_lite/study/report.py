@@ -500,7 +500,7 @@ class Study:
         )
         for descriptor in (RAW, "landmarks", LABEL_FREE):
             for under in ("nothing", "prior"):
-                of = {"avatar": DONE, "under": under}
+                of: dict[str, Any] = {"avatar": DONE, "under": under}
                 rows = {}
                 for run in runs_in(self.confirmed, descriptor):
                     noise = _matched(run)
