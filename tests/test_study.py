@@ -3,6 +3,7 @@ committed lines."""
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
 import re
@@ -866,6 +867,15 @@ def test_the_report_says_where_the_error_goes(tmp_path):
     assert "what is left: Gaussians, field, pixels 25 %, the ruler" in sentence and "pixel 5 %" in sentence
     assert "cross, face (of 2)" in sentence and "pixels 30 %; self-unseen" in sentence
     assert "a 40</text>" in html_path.read_text()
+
+
+def test_a_figure_is_a_picture_in_a_notebook_that_nobody_trusts():
+    figure = forest([("a <b>", paired_effect(np.array([3.0, 3.6]), np.array([4.0, 4.0])))], "Error")
+    shown_as = figure._repr_html_()
+    picture = base64.b64decode(re.search(r'src="data:image/svg\+xml;base64,([^"]+)"', shown_as)[1]).decode()
+    assert picture.startswith('<svg xmlns="http://www.w3.org/2000/svg" ') and picture.count("<circle") == 1
+    assert "<svg" not in shown_as and "a &lt;b&gt; -17.5 %" in shown_as and shown_as.count("a &lt;b&gt;") == 2
+    assert "<img" not in forest([], "Error")._repr_html_()
 
 
 def test_identity_is_compared_in_points_and_more_is_better():

@@ -126,7 +126,6 @@ for name, values in (("paper-k16", paper), ("weighted", chosen)):
 # **Predict:** how much of `weighted`'s gain does its noise reach: none, a third, most?
 
 # %%
-from IPython.display import HTML, display
 from raf_lite.study import effects, forest
 
 runs = [
@@ -146,11 +145,10 @@ label = {
     name: name.replace("-gaussian", ": its noise").replace("paper-random", "random row (negative control)")
     for name, _ in runs
 }
-figure = forest(
+forest(
     [(label[r[0]], effects(table, "blendshapes", r, **cross)) for r in runs],
     "Change of the cross-driving error in mouth and eyes, ten people",
 )
-display(HTML(figure.svg + f'<p style="font-size:13px">{figure.sentence}</p>'))
 
 # %% [markdown]
 # ### Exercise 2 · Many comparisons (medium, 8 minutes)
@@ -338,6 +336,49 @@ print("drivers:", len(results["baseline", "directly"]), "- compared:", len(resul
 # Retrieval makes the avatar *indifferent* to the driver's constant; the subtraction *removes* the constant. Over the ten people one does as
 # much as the other, and together they add nothing. Retrieval is worth having where nobody knows the driver's neutral, and where the avatar's
 # user cannot be asked to do anything at driving time.
+#
+# ## 5 · What would the next hour buy?
+#
+# All these avatars had 2,400 steps: about half a minute. Is retrieval what they lack? Six people (the four and two of the ten), landmarks minus
+# the own mean, no retrieval. One thing is changed at a time. A *perfect encoder* says exactly what the rig was told to do, the same for
+# everybody who makes that face.
+#
+# **Predict:** put these in order, by what they take off the landmark error when others drive: a perfect encoder; ten times the steps; three times
+# the Gaussians.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+short = {"group": "cross", "measure": "landmarks", "region": "face"}
+asked = {
+    "three times the steps": ("landmarks-mean", "3x", "landmarks-mean", "1x"),
+    "ten times, against three": ("landmarks-mean", "10x", "landmarks-mean", "3x"),
+    "a perfect encoder": ("truth", "1x", "landmarks-mean", "1x"),
+    "a perfect encoder, both with ten times": ("truth", "10x", "landmarks-mean", "10x"),
+    "12,000 Gaussians, both with three times": ("landmarks-mean", "3x-12k", "landmarks-mean", "3x"),
+}
+bought = {
+    name: effects(
+        study.table,
+        descriptor,
+        ("none", 0.0),
+        avatar=avatar,
+        against_descriptor=than,
+        against_conditions={"avatar": other},
+        **short,
+    )
+    for name, (descriptor, avatar, than, other) in asked.items()
+}
+for name, effect in bought.items():
+    print(f"{name:40}", shown(effect), "people better")
+
+# %%
+from raf_lite.study.plans import LIMITED
+
+for figure in study.shares(study.table[study.table["subject"].isin(LIMITED)])[1:]:
+    display(figure)
+
+# %% [markdown]
+# {{BOUGHT}}
 #
 # ## Check yourself
 #

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,10 +12,19 @@ from raf_lite.study.statistics import Effect
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawing as SVG, and the sentence that says the same."""
+    """A drawing as SVG, and the sentence that says the same. A notebook shows both, as a picture: a page that it
+    does not trust leaves inline SVG out."""
 
     svg: str
     sentence: str
+
+    def _repr_html_(self) -> str:
+        said = f'<p style="font-size:13px">{html.escape(self.sentence)}</p>'
+        if not self.svg:
+            return said
+        drawn = self.svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+        source = f"data:image/svg+xml;base64,{base64.b64encode(drawn.encode()).decode()}"
+        return f'<img alt="{html.escape(self.sentence)}" style="max-width:100%" src="{source}">{said}'
 
 
 def shown(effect: Effect | None, unit: str = "%") -> str:
