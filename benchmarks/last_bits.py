@@ -81,8 +81,8 @@ def main() -> None:
                 ]
             )
             print(
-                f"{person}, other {kind}: landmarks {found.min():.3f} to {found.max():.3f} px of 192, deviation"
-                f" {100 * found.std() / found.mean():.1f} % (cross, {len(found)} runs)"
+                f"{person}, other {kind}: landmarks {found.min():.3f} to {found.max():.3f} px of 192,"
+                f" deviation {100 * found.std() / found.mean():.1f} % (cross, {len(found)} runs)"
             )
 
 

@@ -12,8 +12,8 @@ from raf_lite.study.statistics import Effect
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawing as SVG, and the sentence that says the same. A notebook shows both, as a picture: a page that it
-    does not trust leaves inline SVG out."""
+    """A drawing as SVG, and the sentence that says the same. A notebook shows both, as a picture: a page that
+    it does not trust leaves inline SVG out."""
 
     svg: str
     sentence: str
