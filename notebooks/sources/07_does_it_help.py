@@ -372,9 +372,9 @@ for name, effect in bought.items():
     print(f"{name:40}", shown(effect), "people better")
 
 # %%
-from raf_lite.study.plans import LIMITED
+from IPython.display import display
 
-for figure in study.shares(study.table[study.table["subject"].isin(LIMITED)])[1:]:
+for figure in study.shares()[1:]:
     display(figure)
 
 # %% [markdown]

@@ -472,7 +472,7 @@ class Study:
                     h: f"{v.mean():.3g} (of {len(v)})" if len(v) else "–" for h, v in found.items()
                 }
         section.blocks += [
-            *self.shares(table),
+            *self.shares(),
             "Mean errors (landmarks in pixels of 192, the others in grey levels), and of how many subjects:",
             _frame(levels),
             "Changes:",
@@ -541,11 +541,12 @@ class Study:
                 ]
         return section
 
-    def shares(self, table: pd.DataFrame) -> list[Any]:
+    def shares(self) -> list[Any]:
         """Where the error goes, of the subjects that have all the runs it takes: differences that add up."""
         floors = {
             line["subject"]: line["outcomes"] for line in self.lines if line["key"].endswith(" noise floor")
         }
+        table = self.table[self.table["subject"].isin(LIMITED)]
         bars: dict[str, dict[str, float]] = {}
         for heading, group, measure, region in MOTION:
             if group not in ("cross", "self-unseen"):
