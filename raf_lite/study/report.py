@@ -85,6 +85,7 @@ LIMITS = [
     ("a perfect encoder, both with three times the steps", TRUTH, "3x", (LABEL_FREE, "3x")),
     ("a frame that somebody called neutral, both so", RELATIVE, "3x", (LABEL_FREE, "3x")),
     ("three times the steps", LABEL_FREE, "3x", (LABEL_FREE, "1x")),
+    ("ten times the steps", LABEL_FREE, "10x", (LABEL_FREE, "1x")),
     ("ten times, against three times", LABEL_FREE, "10x", (LABEL_FREE, "3x")),
     ("twice the field's learning rates, both so", LABEL_FREE, "3x-fast", (LABEL_FREE, "3x")),
     ("half the field's learning rates, both so", LABEL_FREE, "3x-slow", (LABEL_FREE, "3x")),
