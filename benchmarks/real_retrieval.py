@@ -27,9 +27,8 @@ truth: `driven` has
 - identity_own, identity_driven, identity_kept: as `real_people.py` has them, where that network is at hand.
 
 On one core beside two busy ones a run of 216 frames took 58 to 79 s, somewhat more than half of it grading.
-The same run gives the same numbers, in another process and after other runs too. But train something once
-before: a process that compiles the kernels has another last bit in SSIM than those that read them compiled,
-and after 1,400 steps that was .03 dB over the face and 4 % of the landmarks (d18), as another seed might be.
+The same run gives the same numbers, in another process and after other runs too; with other last bits they
+were .03 dB over the face and 4 % of the landmarks away (d18), as with another seed they might be.
 """
 
 from __future__ import annotations

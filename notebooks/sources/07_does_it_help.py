@@ -329,7 +329,7 @@ print(
 print("drivers:", len(results["baseline", "directly"]), "- compared:", len(results))
 
 # %% [markdown]
-# **Explain.** In the run that is committed here the baseline gains 32 % by the subtraction, `centred` 23 % without it, and 31 % with both. Even the
+# **Explain.** In the run that is committed here the baseline gains 31 % by the subtraction, `centred` 24 % without it, and 32 % with both. Even the
 # *wrong* neutral gives 23 %: these three resting faces have something in common that our person's lacks, and any of them takes that out.
 # The right one adds the rest. One person and three drivers: a direction, no claim.
 #
@@ -408,6 +408,7 @@ for figure in study.shares()[1:]:
 # - Retrieval helps in cross-driving, about twice as much with neighbours sought in offsets from the own mean. It costs a little on the own expressions.
 # - Most of the gain is that of noise with the right covariance, and a subtraction at driving time gives as much. All numbers, and what failed:
 #   `docs/evidence.md` and the report beside the lines.
+# - These avatars are young: ten times the steps do more than any retrieval, and a perfect encoder hardly anything.
 # - Baseline, negative control and matched noise belong to the claim, as do people, seeds and intervals.
 
 # %%
