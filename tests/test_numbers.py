@@ -11,7 +11,7 @@ from functools import cache, partial
 import pytest
 from conftest import ROOT
 
-from raf_lite.study.plans import LIMITED
+from raf_lite.study.plans import CONFIRM, LIMITED
 from raf_lite.study.report import Study
 from raf_lite.study.statistics import Effect
 from raf_lite.study.tables import BASELINE, effects, values_of
@@ -194,6 +194,63 @@ def levers() -> list[str]:
         ),
         row("retrieval (`centred`) over the prior", lambda w: effect("centred", w, **over)),
     ]
+
+
+def limits_rows() -> list[str]:
+    """Mean errors of the six people, a row an avatar."""
+    named = {
+        (MEAN, "1x"): "1x: 2,400 steps, 4,000 Gaussians (as in all retrieval runs above)",
+        (MEAN, "3x"): "3x",
+        (MEAN, "3x-slow"): "3x, half the field's rates",
+        (MEAN, "3x-12k"): "3x, 12,000 Gaussians",
+        (MEAN, "10x"): "10x",
+        ("truth", "1x"): "1x, perfect encoder",
+        ("truth", "3x"): "3x, perfect encoder",
+    }
+    table = study().table[study().table["subject"].isin(LIMITED)]
+    out = []
+    for (descriptor, avatar), name in named.items():
+        cells = []
+        for group, (measure, region) in (
+            ("cross", LANDMARKS),
+            ("cross", MOUTH_EYES),
+            ("cross", FACE),
+            ("cross", ("lpips", "face")),
+            ("self-unseen", LANDMARKS),
+        ):
+            measured = {"group": group, "measure": measure, "region": region}
+            values = values_of(table, descriptor, BASELINE, avatar=avatar, **measured)
+            assert len(values) == 6
+            cells.append(f"{values.mean():.{2 if measure == 'mae' else 3}f}")
+        out.append(f"| {name} | {' | '.join(cells)} |")
+    return out
+
+
+def live_rows() -> list[str]:
+    """A driver whose own mean is not known yet, a row each number of frames."""
+
+    def level(drive: str) -> str:
+        measured = {"group": "cross", "measure": "landmarks", "region": "face", "avatar": "1x"}
+        values = values_of(study().confirmed, MEAN, BASELINE, drive=drive, **measured)
+        return f"{values.loc[list(CONFIRM)].mean():.3f}"
+
+    out = []
+    for frames, seen in {
+        "1 frame": "one frame",
+        "12 frames": "a second",
+        "60 frames": "five seconds",
+    }.items():
+        drives = {
+            "drive": f"{frames}: expected",
+            "against_conditions": {"drive": f"{frames}: their mean"},
+            "avatar": "1x",
+        }
+        changes = [
+            bracketed(effect("none", what, descriptor=MEAN, **drives)) for what in (LANDMARKS, MOUTH_EYES)
+        ]
+        levels = [level(f"{frames}: their mean"), level(f"{frames}: expected")]
+        out.append(f"| {seen} | {' | '.join([*levels, *changes, level('direct')])} |")
+    return out
 
 
 def own_mean() -> list[str]:

@@ -378,7 +378,7 @@ for figure in study.shares()[1:]:
     display(figure)
 
 # %% [markdown]
-# **Explain.** Ten times the steps buy the most: 15 % for the first three times, 9 % more for the rest. Three times the Gaussians follow. The
+# **Explain.** Ten times the steps buy the most: 16 % for the first three times, 9 % more for the rest. Three times the Gaussians follow. The
 # perfect encoder is last, and with ten times the steps it buys nothing that can be told from zero. On own expressions that training lacks (the
 # lower bars) it even costs: landmarks say an unseen face in terms of seen ones, the rig's own numbers do not.
 #
