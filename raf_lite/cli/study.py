@@ -14,7 +14,7 @@ def run(plan: Positional[str], *, most: int | None = None, jobs: int = 2, folder
 
     Args:
         plan: One of selection, confirmation, seeds, rates, bounds, bank, coverage, descriptors, tolerance,
-            relative, label_free, motion, motion_controls, motion_confirmed, limits, done, live.
+            relative, label_free, motion, motion_controls, motion_confirmed, limits, done, family, live.
         most: Stop after so many runs; without it do all.
         jobs: Processes, one core each.
         folder: Folder of the lines.

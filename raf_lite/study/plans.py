@@ -10,7 +10,7 @@ from typing import Any
 from raf_lite._files import read_json
 from raf_lite.study.descriptors import TRUTH
 from raf_lite.study.people import SUBJECTS
-from raf_lite.study.runs import CONTROLS, UNDER, RunSpec
+from raf_lite.study.runs import AVATARS, CONTROLS, UNDER, RunSpec
 from raf_lite.study.variants import matched_noise
 
 SELECTION_FILE = "selection.json"
@@ -302,6 +302,14 @@ def done(choice: dict) -> list[RunSpec]:
     return out
 
 
+def family(choice: dict) -> list[RunSpec]:
+    """How wide a `FieldMLP`, the paper's family of fields, has to be to be good, beside the learned basis: on
+    the selection subjects, blendshapes, no retrieval. Written down before any run of it; the width goes into
+    a plan of the ten others, with retrieval and its controls."""
+    avatars = (DONE, *(name for name in AVATARS if name.startswith(f"{DONE}-mlp")))
+    return [RunSpec(s, RAW, "none", avatar=avatar) for avatar in avatars for s in SELECT]
+
+
 def live(choice: dict) -> list[RunSpec]:
     """A driver before a camera, whose own mean is not known yet. Written down before any run of it; what
     `OwnMean` takes for granted was chosen on descriptors of the twelve drivers and of real people, no
@@ -326,6 +334,7 @@ PLANS: dict[str, Callable[..., list[RunSpec]]] = {
     "motion_confirmed": motion_confirmed,
     "limits": limits,
     "done": done,
+    "family": family,
     "live": live,
 }
 

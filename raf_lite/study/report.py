@@ -100,6 +100,10 @@ LIMITS = [
     ("12,000 Gaussians, not 4,000, both so", LABEL_FREE, "3x-12k", (LABEL_FREE, "3x")),
     ("48 motions to learn, not 24, both so", LABEL_FREE, "3x-48-bases", (LABEL_FREE, "3x")),
     ("an MLP of place and descriptor, both so", LABEL_FREE, "3x-mlp", (LABEL_FREE, "3x")),
+    *(
+        (f"blendshapes: an MLP of {hidden}, not the basis", RAW, f"{DONE}-mlp-{hidden}", (RAW, DONE))
+        for hidden in (64, 128, 256)
+    ),
     ("with a perfect encoder: three times the steps", TRUTH, "3x", (TRUTH, "1x")),
     ("with a perfect encoder: ten times, against three", TRUTH, "10x", (TRUTH, "3x")),
     ("with a perfect encoder: 12,000 Gaussians, at three", TRUTH, "3x-12k", (TRUTH, "3x")),

@@ -72,6 +72,7 @@ step. One camera buys twice the steps in the same time, and it is expressions, n
 about."""
 
 _LONG = {"steps": 7200, "coarse_steps": 4800}
+_SIX = {"steps": 14_400, "coarse_steps": 9_600}
 _SLOW = {"lr_network": 1e-3, "lr_basis": 5e-3}
 AVATARS: dict[str, tuple[dict, dict]] = {
     "standard": ({}, {}),
@@ -80,7 +81,8 @@ AVATARS: dict[str, tuple[dict, dict]] = {
     "1x-slow": (_SLOW, {}),
     "3x-slow": (_LONG | _SLOW, {}),
     "3x-fast": (_LONG | {"lr_network": 4e-3, "lr_basis": 2e-2}, {}),
-    "6x": ({"steps": 14_400, "coarse_steps": 9_600}, {}),
+    "6x": (_SIX, {}),
+    **{f"6x-mlp-{hidden}": (_SIX | {"field": "mlp"}, {"hidden": hidden}) for hidden in (64, 128, 256)},
     "10x": ({"steps": 24_000, "coarse_steps": 16_000}, {}),
     "10x-coarse": ({"steps": 24_000, "coarse_steps": 21_600}, {}),
     "3x-12k": (_LONG | {"gaussians": 12_000}, {}),
