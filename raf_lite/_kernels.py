@@ -114,6 +114,17 @@ def _compiled_elsewhere(module: str, name: str, sig: tuple) -> bool:
             return _server.stdout.readline() == "done\n"
         except (OSError, TypeError):  # no process can be started here, it has ended, or another kind of type
             return False
+        except BaseException:  # an interrupt: its answer would be taken for that to the next question
+            _forget()
+            raise
+
+
+def _forget() -> None:
+    """Ask another process next time."""
+    global _server
+    if _server is not None:
+        _server.kill()
+        _server = None
 
 
 def _tell(server: subprocess.Popen[str], what: object) -> None:

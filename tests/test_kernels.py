@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -85,6 +86,29 @@ def test_without_a_process_that_compiles_the_kernel_runs_as_well(tmp_path, how):
     )
     path = f"{tmp_path}{os.pathsep}{ROOT}"
     assert fresh(start + USE, tmp_path / "cache", PYTHONPATH=path) == ["204.0", "0", "1"]
+
+
+def test_an_interrupted_question_leaves_no_answer_behind(monkeypatch):
+    class Interrupted:
+        killed = False
+        stdin = io.StringIO()
+
+        def poll(self):
+            return None
+
+        def kill(self):
+            self.killed = True
+
+        @property
+        def stdout(self):
+            raise KeyboardInterrupt
+
+    asked = Interrupted()
+    monkeypatch.setattr(_kernels, "_server", asked)
+    with pytest.raises(KeyboardInterrupt):
+        _kernels._compiled_elsewhere("somewhere", "whole", (nb.float32,))
+    assert asked.killed and _kernels._server is None
+    assert json.loads(asked.stdin.getvalue()) == ["somewhere", "whole", ["float32"]]
 
 
 def test_it_ends_when_nobody_asks():
