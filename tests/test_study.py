@@ -875,7 +875,7 @@ def test_a_figure_is_a_picture_in_a_notebook_that_nobody_trusts():
     picture = base64.b64decode(re.search(r'src="data:image/svg\+xml;base64,([^"]+)"', shown_as)[1]).decode()
     assert picture.startswith('<svg xmlns="http://www.w3.org/2000/svg" ') and picture.count("<circle") == 1
     assert "<svg" not in shown_as and "a &lt;b&gt; -17.5 %" in shown_as and shown_as.count("a &lt;b&gt;") == 2
-    assert "<img" not in forest([], "Error")._repr_html_()
+    assert "<img" not in forest([], "Error")._repr_html_() and repr(figure) == figure.sentence
 
 
 def test_identity_is_compared_in_points_and_more_is_better():

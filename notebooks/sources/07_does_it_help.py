@@ -383,7 +383,7 @@ for figure in study.shares()[1:]:
 # lower bars) it even costs: landmarks say an unseen face in terms of seen ones, the rig's own numbers do not.
 #
 # So everything in sections 1 to 4 is said of *young* avatars, and may be quoted for those alone. Whether retrieval helps one that is done
-# training is another question. Its runs are written down (`raf-lite study run done`), and not made yet.
+# training is another question. Its runs are written down (`raf-lite study run done`), and have only begun.
 #
 # ## Check yourself
 #

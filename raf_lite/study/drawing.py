@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from raf_lite.study.statistics import Effect
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Figure:
     """A drawing as SVG, and the sentence that says the same. A notebook shows both, as a picture: a page that
     it does not trust leaves inline SVG out."""
 
     svg: str
     sentence: str
+
+    def __repr__(self) -> str:
+        return self.sentence
 
     def _repr_html_(self) -> str:
         said = f'<p style="font-size:13px">{html.escape(self.sentence)}</p>'
