@@ -78,8 +78,7 @@ def kernel(
     return decorate
 
 
-# ------------------------------------------------------------------------------------- a process that
-# compiles
+# ------------------------------------------------------------------------------ a process that compiles
 
 _SERVER = "RAF_LITE_COMPILES"  # set in its environment
 _IDLE = 30.0  # seconds without a question, after which it ends

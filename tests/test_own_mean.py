@@ -79,7 +79,9 @@ def test_what_tells_nothing_is_refused(monkeypatch, tmp_path):
     own = OwnMean.of(np.eye(4), ["a", "a", "b", "b"])
     with pytest.raises(ValueError, match="give at least one"):
         own.expected(np.zeros(4), 0)
-    with pytest.raises(ValueError, match="3 dimensions"):
+    with pytest.raises(
+        ValueError, match="3 dimensions and the descriptors of those it was learned from have 4"
+    ):
         own.expected(np.zeros(3), 1)
 
 

@@ -75,7 +75,8 @@ class OwnMean:
         taken as a look of its own. Raises ValueError for another dimension and for no frame."""
         if count < 1:
             raise ValueError(f"{count} frames tell nothing; give at least one")
-        (away,) = descriptor_array(np.asarray(seen)[None], "what was seen", dim=len(self.mean)) - self.mean
+        row, whose = np.asarray(seen)[None], "the descriptors of those it was learned from"
+        (away,) = descriptor_array(row, "what was seen", dim=len(self.mean), whose=whose) - self.mean
         believed = self.ratios / (self.ratios + 1 / count)
         return (self.mean + self.images @ (believed * (self.directions.T @ away))).astype(np.float32)
 
