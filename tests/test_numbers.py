@@ -303,6 +303,8 @@ PAGES = {
     "docs/evidence.md": (
         levers,
         done_so_far,
+        limits_rows,
+        live_rows,
         rows_of_the_table,
         rows_of_the_prior,
         in_short,
@@ -324,3 +326,13 @@ def test_a_page_says_what_was_measured(page, make):
     text = told((ROOT / page).read_text(encoding="utf-8"))
     for sentence in make():
         assert told(sentence) in text, f"{page} does not say what the results do: {sentence}"
+
+
+def test_every_maker_of_sentences_is_asked():
+    asked = {make.__name__ for all_of in PAGES.values() for make in all_of}
+    makers = {
+        name
+        for name, one in globals().items()
+        if getattr(one, "__annotations__", {}) == {"return": "list[str]"}
+    }
+    assert asked == makers
